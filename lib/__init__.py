@@ -1,0 +1,1 @@
+"""Few-shot distillation for language models: the parts that the notebooks are written with."""

@@ -1,0 +1,103 @@
+"""A cell: everything that determines one result, and nothing else. Its hash names the result's file."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from lib.models import Tuning
+
+# Raised when the code changes what a cell's result would be, so that no stored result is mistaken for a new one.
+REVISION = 1
+
+Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """The data, how it is put to a model, and what is evaluated."""
+
+    source: str
+    in_domain: str
+    out_of_domain: str
+    pattern: str
+    label_words: tuple[str, ...] | None
+    eval_limit: int | None
+    eval_seed: int
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a student is trained; `lora_*` are None unless `tuning` is lora."""
+
+    tuning: Tuning
+    learning_rate: float
+    epochs: int
+    batch_size: int
+    schedule: str
+    warmup: float
+    weight_decay: float
+    dtype: str
+    lora_rank: int | None = None
+    lora_alpha: int | None = None
+    lora_dropout: float | None = None
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a teacher is asked: its soft labels on a pool, given the demonstrations. Shared by all students."""
+
+    teacher: str
+    dtype: str
+    task: Task
+    support_size: int
+    seed: int
+    pool: str
+    pool_size: int
+    kl_over: str
+    batch_size: int
+    device: Device
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """The objective λ·T²·KL + (1 − λ)·CE and where its two terms come from."""
+
+    targets: Targets
+    kl_weight: float
+    temperature: float
+    ce_on: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the study: a method at a support size and a seed, on given models and data.
+
+    `model` is the model that is evaluated: the teacher for `teacher_icl`, the student otherwise.
+    """
+
+    method: str
+    support_size: int
+    seed: int
+    model: str
+    dtype: str
+    task: Task
+    eval_batch_size: int
+    device: Device
+    training: Training | None = None
+    distillation: Distillation | None = None
+
+
+def key(record: Cell | Targets) -> str:
+    """Sixteen hex digits that name a record's result; settings that are None do not count.
+
+    Leaving None out lets a later option be added, None by default, without renaming the results that exist.
+    """
+    content = json.dumps([REVISION, _without_none(asdict(record))], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _without_none(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, dict):
+        return {name: _without_none(inner) for name, inner in value.items() if inner is not None}
+    return value

@@ -1,0 +1,26 @@
+"""Errors that a user of the study can act on: what was wrong, where, and what is allowed."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class StudyError(Exception):
+    """A setting, file or machine that the study cannot work with; its message is all that a user needs."""
+
+
+class RefusedMethod(StudyError):
+    """A method that does not apply to a model (BitFit without biases); a sweep records it and goes on."""
+
+
+class NonFiniteLossError(StudyError):
+    """A training loss became nan or infinite."""
+
+
+def require_one_of(key: str, value: object, allowed: Iterable[object]) -> None:
+    """Raise `StudyError` unless `value` is among `allowed`, naming key, value, choices and the nearest choice."""
+    choices = list(allowed)
+    if value in choices:
+        return
+    near = get_close_matches(str(value), [str(choice) for choice in choices], n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise StudyError(f"{key}: {value!r} is not known.{hint} Allowed: {', '.join(map(str, choices))}.")

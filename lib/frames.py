@@ -1,0 +1,54 @@
+"""From stored records to a pandas frame: one row a cell, one column a number."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from lib.data import CLASSES
+from lib.methods import METHODS
+
+DOMAINS = {"in_domain": "in domain", "out_of_domain": "out of domain"}
+PHASES = ("teacher", "training", "evaluation")
+
+
+def results_frame(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """One row a record: method, support size, seed, scores of both domains, cost of each phase, device.
+
+    Columns are `<domain>_<score>`, `<domain>_calibrated_<score>` and `<phase>_<cost>`; peaks are bytes, times seconds.
+    `peak_bytes` is the highest peak of what a method needs to come into being: training and teacher for trained
+    methods, evaluation for the others. `method_seconds` is the teacher's time and the training's, 0 without either.
+    """
+    return pd.DataFrame([_row(record) for record in records])
+
+
+def _row(record: dict[str, Any]) -> dict[str, Any]:
+    cell, outcome = record["cell"], record["outcome"]
+    row = {name: cell[name] for name in ("method", "support_size", "seed", "model")}
+    for domain in DOMAINS:
+        row |= _flat_scores(domain, outcome[domain]["plain"])
+        row |= _flat_scores(f"{domain}_calibrated", outcome[domain]["calibrated"])
+    for phase, cost in outcome["costs"].items():
+        row |= {f"{phase}_{name}": value for name, value in cost.items()}
+    row["trainable_parameters"] = outcome["trainable_parameters"]
+    row["device"] = record["environment"]["device"]
+    return row | _headline_costs(cell["method"], outcome["costs"])
+
+
+def _flat_scores(prefix: str, scores: dict[str, Any]) -> dict[str, float]:
+    flat = {f"{prefix}_{name}": scores[name] for name in ("accuracy", "macro_f1")}
+    for i, name in enumerate(CLASSES):
+        flat[f"{prefix}_accuracy_on_{name}"] = scores["halves"][i]
+        flat[f"{prefix}_share_{name}"] = scores["shares"][i]
+    return flat
+
+
+def _headline_costs(method: str, costs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    making = [costs[phase] for phase in ("teacher", "training") if phase in costs]
+    shown = making if METHODS[method].tuning else [costs["evaluation"]]
+    measured = "cuda_allocated" if shown[0]["cuda_allocated"] is not None else "rss"
+    return {
+        "peak_bytes": max(cost[measured] for cost in shown),
+        "peak_measured": measured,
+        "method_seconds": sum(cost["seconds"] for cost in making),
+    }

@@ -1,0 +1,211 @@
+"""Profiles: papermill parameter files that say which models, data, methods and settings a run of the study uses."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lib.cells import Cell, Device, Distillation, Targets, Task, Training
+from lib.errors import StudyError, require_one_of
+from lib.methods import METHODS, Method
+from lib.models import DTYPES
+from lib.paths import FIGURES, PROFILES
+from lib.prompts import PATTERNS
+
+Positive = Annotated[int, Field(gt=0)]
+Dtype = Literal[tuple(DTYPES)]
+MethodName = Literal[tuple(METHODS)]
+Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine"]
+LearningRate = Annotated[float, Field(gt=0)]
+
+
+class Profile(BaseModel):
+    """One validated profile. A setting `by method` is one value for all methods or a mapping from method names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="folder under figures/")]
+    about: str
+
+    student: str
+    teacher: str
+    student_dtype: Dtype = "float32"
+    teacher_dtype: Dtype = "float32"
+    device: Device
+    isolate: bool = True
+
+    data: str
+    in_domain: str
+    out_of_domain: str
+    pattern: Literal[tuple(PATTERNS)] = "gpt-3"
+    label_words: tuple[str, ...] | None = None
+    eval_limit: Annotated[int, Field(gt=1, multiple_of=2)] | None = None
+    eval_seed: Annotated[int, Field(ge=0)] = 0
+    eval_batch_size: Positive = 16
+
+    methods: tuple[MethodName, ...] = tuple(METHODS)
+    support_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+
+    pool: Literal["train", "support"] = "train"
+    pool_size: Positive
+    ce_on: Literal["support", "pool"] = "support"
+    kl_over: Literal["labels", "vocabulary"] = "labels"
+    kl_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+
+    learning_rate: LearningRate | dict[MethodName, LearningRate]
+    epochs: Positive | dict[MethodName, Positive]
+    batch_size: Positive
+    schedule: Schedule = "linear"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    training_dtype: Literal["float32", "bfloat16"] = "float32"
+    lora_rank: Positive = 8
+    lora_alpha: Positive = 16
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _settings_for_all_trained_methods(self) -> Self:
+        trained = [name for name in self.methods if METHODS[name].tuning]
+        for setting in ("learning_rate", "epochs"):
+            value = getattr(self, setting)
+            lacking = [name for name in trained if isinstance(value, dict) and name not in value]
+            if lacking:
+                raise ValueError(f"{setting}: no value for {', '.join(lacking)}; give each trained method one.")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Where figures, results and the report of this profile lie."""
+        return FIGURES / self.name
+
+    def task(self) -> Task:
+        """The task that all cells of this profile share."""
+        return Task(
+            source=self.data,
+            in_domain=self.in_domain,
+            out_of_domain=self.out_of_domain,
+            pattern=self.pattern,
+            label_words=self.label_words,
+            eval_limit=self.eval_limit,
+            eval_seed=self.eval_seed,
+        )
+
+    def cells(self, methods: tuple[str, ...] | None = None) -> list[Cell]:
+        """Cells of the given methods (None: all of the profile's), seed by seed, so that what is there is a whole.
+
+        Methods that read no support set have one cell, of support size and seed 0.
+        """
+        wanted = [name for name in self.methods if methods is None or name in methods]
+        cells = [self._cell(name, size, seed) for seed in self.seeds for size in self.support_sizes for name in wanted]
+        return list(dict.fromkeys(cells))
+
+    def _cell(self, name: str, size: int, seed: int) -> Cell:
+        method = METHODS[name]
+        uses_support = method.demonstrations or method.tuning is not None
+        return Cell(
+            method=name,
+            support_size=size if uses_support else 0,
+            seed=seed if uses_support else 0,
+            model=self.teacher if method.teacher_answers else self.student,
+            dtype=self.teacher_dtype if method.teacher_answers else self.student_dtype,
+            task=self.task(),
+            eval_batch_size=self.eval_batch_size,
+            device=self.device,
+            training=self._training(name, method) if method.tuning else None,
+            distillation=self._distillation(size, seed) if method.distils else None,
+        )
+
+    def _training(self, name: str, method: Method) -> Training:
+        lora = method.tuning == "lora"
+        return Training(
+            tuning=method.tuning,
+            learning_rate=_by_method(self.learning_rate, name),
+            epochs=_by_method(self.epochs, name),
+            batch_size=self.batch_size,
+            schedule=self.schedule,
+            warmup=self.warmup,
+            weight_decay=self.weight_decay,
+            dtype=self.training_dtype,
+            lora_rank=self.lora_rank if lora else None,
+            lora_alpha=self.lora_alpha if lora else None,
+            lora_dropout=self.lora_dropout if lora else None,
+        )
+
+    def _distillation(self, size: int, seed: int) -> Distillation:
+        targets = Targets(
+            teacher=self.teacher,
+            dtype=self.teacher_dtype,
+            task=self.task(),
+            support_size=size,
+            seed=seed,
+            pool=self.pool,
+            pool_size=self.pool_size if self.pool == "train" else size,
+            kl_over=self.kl_over,
+            batch_size=self.eval_batch_size,
+            device=self.device,
+        )
+        return Distillation(targets, self.kl_weight, self.temperature, self.ce_on)
+
+
+def _by_method(value: Any, name: str) -> Any:  # noqa: ANN401 - a number, or a mapping to numbers
+    return value[name] if isinstance(value, dict) else value
+
+
+def profile_names() -> list[str]:
+    """The profiles that the study ships."""
+    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
+
+
+def read_profile(profile: str | dict[str, Any], changes: dict[str, Any] | None = None) -> Profile:
+    """A validated profile.
+
+    Args:
+        profile: the name of a file in notebooks/profiles, the path of another such file, or its content
+            (papermill hands notebooks the content).
+        changes: settings that replace the profile's; `learning_rate.cd` reaches into a mapping.
+
+    Raises:
+        StudyError: naming each unknown key or bad value, and what is allowed.
+    """
+    settings = dict(profile) if isinstance(profile, dict) else _read_yaml(profile)
+    for name in [*settings, *(key.split(".")[0] for key in changes or {})]:
+        require_one_of("profile key", name, Profile.model_fields)
+    for name, value in (changes or {}).items():
+        _change(settings, name, value)
+    try:
+        return Profile.model_validate(settings)
+    except ValidationError as error:
+        raise StudyError("\n".join(_explain(problem) for problem in error.errors())) from None
+
+
+def _read_yaml(profile: str) -> dict[str, Any]:
+    file = Path(profile) if profile.endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
+    if not file.is_file():
+        require_one_of("profile", profile, [*profile_names(), "the path of a .yaml file"])
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise StudyError(f"{file}: not YAML: {error}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("profile"), dict) or len(content) > 1:
+        raise StudyError(f"{file}: one key, 'profile', with the settings under it, is what a profile file holds.")
+    return content["profile"]
+
+
+def _change(settings: dict[str, Any], name: str, value: object) -> None:
+    outer, _, inner = name.partition(".")
+    if inner and isinstance(settings.get(outer), dict):
+        settings[outer] = {**settings[outer], inner: value}
+    elif inner:
+        raise StudyError(f"{name}: {outer} is one value in this profile, not a mapping.")
+    else:
+        settings[name] = value
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    if problem["type"] == "value_error":
+        return problem["msg"].removeprefix("Value error, ")
+    place = ".".join(str(part) for part in problem["loc"])
+    return f"{place}: {problem['input']!r} is not allowed: {problem['msg']}."

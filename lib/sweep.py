@@ -1,0 +1,139 @@
+"""Filling in what is missing: from a profile to a frame of results, whatever is there already being kept."""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import tqdm.auto
+
+from lib import methods, preflight
+from lib.cells import Cell, Targets
+from lib.environment import describe
+from lib.errors import StudyError
+from lib.frames import results_frame
+from lib.models import quiet
+from lib.profiles import Profile
+from lib.store import Store
+
+# Set by run_all.sh: progress as plain lines, since a bar that redraws itself makes no sense in a log or a page.
+BATCH = "FEW_SHOT_BATCH"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The results of a profile's cells, one row each, and what did not come to a result, with reasons."""
+
+    profile: Profile
+    results: pd.DataFrame
+    refused: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def name_of(job: Cell | Targets) -> str:
+    """A short name for progress lines and lists of failures."""
+    what = job.method if isinstance(job, Cell) else "teacher targets"
+    return f"{what} n={job.support_size} seed={job.seed}"
+
+
+def fill(profile: Profile, methods: Sequence[str] | None = None, retry: bool = False) -> Sweep:
+    """Compute the cells that are missing, keep those that are there, and return them all.
+
+    Args:
+        profile: the study's settings.
+        methods: the methods wanted; None for all of the profile's.
+        retry: try again what failed before.
+
+    Raises:
+        StudyError: a setting cannot work; nothing was computed.
+    """
+    quiet()
+    store = Store(profile.folder)
+    cells = profile.cells(tuple(methods) if methods else None)
+    if not cells:
+        raise StudyError(f"methods: none of {', '.join(methods or ())} is in profile {profile.name}.")
+    if retry:
+        store.forget_failures()
+    missing = [cell for cell in cells if store.load(cell) is None and store.failure(cell) is None]
+    refused = preflight.check(missing) if missing else {}
+    if refused and len(refused) == len(cells):
+        raise StudyError("\n".join(dict.fromkeys(refused.values())))
+    for cell, reason in refused.items():
+        store.refuse(cell, reason)
+    jobs = list(_jobs([cell for cell in missing if cell not in refused], store))
+    for job in _with_progress(jobs):
+        _run_job(job, profile)
+    return _collect(profile, cells, store)
+
+
+def _jobs(missing: Sequence[Cell], store: Store) -> Iterator[Cell | Targets]:
+    """Missing cells in order, each teacher's targets before the first cell that needs them."""
+    asked: set[Targets] = set()
+    for cell in missing:
+        request = cell.distillation.targets if cell.distillation else None
+        if request and request not in asked and store.load_targets(request) is None:
+            asked.add(request)
+            yield request
+        yield cell
+
+
+def execute(job: Cell | Targets, folder: Path) -> None:
+    """Run one job and store its result, or store why it failed. Any executor can map this over jobs."""
+    quiet()
+    store = Store(folder)
+    try:
+        if isinstance(job, Targets):
+            store.save_targets(job, methods.teacher_targets(job))
+            return
+        request = job.distillation.targets if job.distillation else None
+        targets = store.load_targets(request) if request else None
+        if request and targets is None:
+            raise StudyError(f"its teacher targets are missing: {store.failure(request)}")
+        store.save(job, methods.run(job, targets), describe(job.device))
+    except StudyError as error:
+        store.fail(job, str(error))
+    except Exception as error:  # one cell's fault must not end the others
+        store.fail(job, f"{type(error).__name__}: {error}")
+
+
+def _run_job(job: Cell | Targets, profile: Profile) -> None:
+    """In this process, or in a fresh one, whose memory peak is the job's alone and whose death costs no other job."""
+    if not profile.isolate:
+        execute(job, profile.folder)
+        return
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
+        try:
+            fresh.submit(execute, job, profile.folder).result()
+        except BrokenProcessPool:
+            Store(profile.folder).fail(job, "its process died; was it killed for using too much memory?")
+
+
+def _with_progress(jobs: Sequence[Cell | Targets]) -> Iterator[Cell | Targets]:
+    if not jobs:
+        return
+    if BATCH not in os.environ:
+        bar = tqdm.auto.tqdm(jobs, unit="cell")
+        for job in bar:
+            bar.set_description(name_of(job))
+            yield job
+        return
+    began = time.perf_counter()
+    for done, job in enumerate(jobs, start=1):
+        started = time.perf_counter()
+        yield job
+        now = time.perf_counter()
+        left = (now - began) / done * (len(jobs) - done) / 60
+        print(f"[{done}/{len(jobs)}] {name_of(job)}: {now - started:.0f} s, about {left:.0f} min left", flush=True)
+
+
+def _collect(profile: Profile, cells: Sequence[Cell], store: Store) -> Sweep:
+    records = {cell: store.load(cell) for cell in cells}
+    done = [record for record in records.values() if record and not record["refused"]]
+    refused = {cell.method: record["refused"] for cell, record in records.items() if record and record["refused"]}
+    failed = {name_of(cell): reason for cell in cells if (reason := store.failure(cell))}
+    return Sweep(profile, results_frame(done), refused, failed)

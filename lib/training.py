@@ -1,0 +1,124 @@
+"""Training a student on teacher targets, gold labels or both, with one step function for all methods."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import get_scheduler
+
+from lib.cells import Training
+from lib.errors import NonFiniteLossError
+from lib.losses import context_distillation_loss, cross_entropy, kl_divergence
+from lib.models import DTYPES
+from lib.scoring import last_logits
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """One prompt of the student with what it is taught there: a teacher target, a gold label, or both.
+
+    `target` holds the teacher's log-probabilities over the label words, or over the vocabulary.
+    """
+
+    ids: list[int]
+    target: Tensor | None
+    label: int | None
+
+
+@dataclass(frozen=True)
+class Objective:
+    """λ, T, and the columns of the student's logits that the two terms look at.
+
+    `label_columns` are the label words' tokens, in the order of the classes. The KL term compares those
+    columns, or the whole vocabulary where `kl_over_vocabulary` is set; CE is always over the label words.
+    """
+
+    kl_weight: float
+    temperature: float
+    label_columns: list[int]
+    kl_over_vocabulary: bool
+
+
+def step_loss(model: torch.nn.Module, rows: Sequence[TrainingRow], objective: Objective) -> Tensor:
+    """The loss of one step, λ·T²·KL + (1 − λ)·CE, from a single forward pass over all rows."""
+    logits = last_logits(model, [row.ids for row in rows])
+    over_labels = logits[:, objective.label_columns]
+    labels = torch.tensor([-1 if row.label is None else row.label for row in rows], device=logits.device)
+    ce = cross_entropy(over_labels, labels, labels >= 0)
+    targets = [row.target for row in rows if row.target is not None]
+    if not targets:
+        return context_distillation_loss(logits.new_zeros(()), ce, objective.kl_weight)
+    student = logits if objective.kl_over_vocabulary else over_labels
+    has_target = torch.tensor([row.target is not None for row in rows], device=logits.device)
+    teacher = torch.zeros_like(student, dtype=torch.float32)
+    teacher[has_target] = torch.stack(targets).to(logits.device)
+    kl = kl_divergence(teacher, student, has_target, objective.temperature)
+    return context_distillation_loss(kl, ce, objective.kl_weight)
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """What training did: the loss of each step and the tokens it read."""
+
+    losses: list[float]
+    tokens: int
+
+
+def batches(
+    pool: Sequence[TrainingRow], support: Sequence[TrainingRow], batch_size: int, epochs: int, seed: int
+) -> Iterator[list[TrainingRow]]:
+    """Steps of `batch_size` pool rows, each joined by up to as many support rows, which are cycled through.
+
+    An epoch is one shuffled pass over the pool or, where there is no pool, over the support rows.
+    """
+    main, cycled = (pool, support) if pool else (support, [])
+    generator = torch.Generator().manual_seed(seed)
+    drawn = 0
+    for _ in range(epochs):
+        order = torch.randperm(len(main), generator=generator).tolist()
+        for start in range(0, len(order), batch_size):
+            joined = min(len(cycled), batch_size)
+            extra = [cycled[(drawn + i) % len(cycled)] for i in range(joined)]
+            drawn += joined
+            yield [main[i] for i in order[start : start + batch_size]] + extra
+
+
+def train(
+    model: torch.nn.Module,
+    pool: Sequence[TrainingRow],
+    support: Sequence[TrainingRow],
+    objective: Objective,
+    settings: Training,
+    seed: int,
+) -> TrainingLog:
+    """Train `model` in place with AdamW; weights stay float32, the forward pass runs in `settings.dtype`.
+
+    Raises:
+        NonFiniteLossError: a loss became nan or infinite, at the step and learning rate that it names.
+    """
+    torch.manual_seed(seed)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    steps = settings.epochs * math.ceil(len(pool or support) / settings.batch_size)
+    schedule = get_scheduler(settings.schedule, optimizer, round(settings.warmup * steps), steps)
+    losses: list[float] = []
+    tokens = 0
+    model.train()
+    for step, rows in enumerate(batches(pool, support, settings.batch_size, settings.epochs, seed)):
+        with torch.autocast(model.device.type, DTYPES[settings.dtype], enabled=settings.dtype != "float32"):
+            loss = step_loss(model, rows, objective)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise NonFiniteLossError(
+                f"loss is {losses[-1]} at step {step + 1} of {steps} (learning_rate {settings.learning_rate:g}, "
+                f"dtype {settings.dtype}); a smaller learning rate or float32 may help."
+            )
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        tokens += sum(len(row.ids) for row in rows)
+    model.eval()
+    return TrainingLog(losses, tokens)

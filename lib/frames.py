@@ -28,6 +28,8 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
     for domain in DOMAINS:
         row |= _flat_scores(domain, outcome[domain]["plain"])
         row |= _flat_scores(f"{domain}_calibrated", outcome[domain]["calibrated"])
+        gold = outcome[domain]["gold"]
+        row[f"{domain}_gold_entailment"] = gold.count("0") / len(gold)
     for phase, cost in outcome["costs"].items():
         row |= {f"{phase}_{name}": value for name, value in cost.items()}
     row["trainable_parameters"] = outcome["trainable_parameters"]

@@ -69,17 +69,17 @@ class TrainingLog:
 def batches(
     pool: Sequence[TrainingRow], support: Sequence[TrainingRow], batch_size: int, epochs: int, seed: int
 ) -> Iterator[list[TrainingRow]]:
-    """Steps of `batch_size` pool rows, each joined by up to as many support rows, which are cycled through.
+    """Steps of `batch_size` pool rows, each joined by at most half as many support rows, which are cycled through.
 
     An epoch is one shuffled pass over the pool or, where there is no pool, over the support rows.
     """
     main, cycled = (pool, support) if pool else (support, [])
     generator = torch.Generator().manual_seed(seed)
+    joined = min(len(cycled), max(1, batch_size // 2))
     drawn = 0
     for _ in range(epochs):
         order = torch.randperm(len(main), generator=generator).tolist()
         for start in range(0, len(order), batch_size):
-            joined = min(len(cycled), batch_size)
             extra = [cycled[(drawn + i) % len(cycled)] for i in range(joined)]
             drawn += joined
             yield [main[i] for i in order[start : start + batch_size]] + extra

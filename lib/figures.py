@@ -1,0 +1,218 @@
+"""From a frame of results to the study's figures, in one house style. Nothing here runs a model."""
+
+from collections.abc import Callable, Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from lib.frames import DOMAINS
+from lib.intervals import interval, summarise
+from lib.methods import METHODS
+from lib.paper import SOURCE, paper_points
+from lib.sweep import Sweep
+
+# One colour and marker for each method in every figure. Colours are those of seaborn's colour-blind palette, by index.
+_PALETTE = sns.color_palette("colorblind")
+_COLOURS = {
+    "baseline": _PALETTE[7],
+    "icl": _PALETTE[1],
+    "teacher_icl": (0.15, 0.15, 0.15),
+    "pbft": _PALETTE[0],
+    "pbft_lora": _PALETTE[4],
+    "pbft_bitfit": _PALETTE[5],
+    "cd": _PALETTE[2],
+    "cd_lora": _PALETTE[3],
+    "cd_bitfit": _PALETTE[9],
+}
+_MARKERS = dict(zip(METHODS, ["", "o", "*", "s", "^", "v", "D", "P", "X"], strict=True))
+_PAPER_ALPHA = 0.35
+_DODGE = 0.32
+
+MEMORY_NAMES = {
+    "cuda_allocated": "peak GPU memory, GB\n(allocated, measured)",
+    "rss": "peak resident memory, GB\n(CPU, over the start, measured)",
+}
+
+
+def house_style() -> None:
+    """Set fonts, grid and resolution for all figures of the study."""
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
+    plt.rcParams |= {
+        "figure.dpi": 110,
+        "savefig.dpi": 160,
+        "savefig.bbox": "tight",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titleweight": "bold",
+        "grid.alpha": 0.5,
+        "svg.hashsalt": "few-shot-distillation",  # the same figure is the same file
+    }
+
+
+def accuracy_figure(sweep: Sweep, paper_figure: str) -> Figure:
+    """Accuracy against support size in and out of domain; below, how often the answer is entailment.
+
+    Points are means over seeds with 95% intervals. The second row shows a model that says one thing always: an
+    accuracy of .5 with a share of 0 or 1 is no skill.
+
+    Args:
+        sweep: results of the methods to draw.
+        paper_figure: whose points of the paper to draw faintly, such as `fig1`.
+    """
+    house_style()
+    figure, axes = plt.subplots(2, 2, figsize=(11, 7), sharex=True, sharey="row", height_ratios=[2, 1])
+    for column, (domain, title) in enumerate(DOMAINS.items()):
+        top, bottom = axes[:, column]
+        dataset = getattr(sweep.profile, domain)
+        top.set_title(f"{title.capitalize()}: {dataset}")
+        _curves(top, sweep, f"{domain}_accuracy", paper_points(paper_figure, f"{domain}_accuracy"))
+        top.axhline(_majority(sweep, domain), color="black", linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+        _curves(bottom, sweep, f"{domain}_share_entailment", errorbar=None)
+        bottom.axhline(0.5, color="black", linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+        bottom.set(ylim=(-0.05, 1.05), xlabel="support examples n")
+    axes[0, 0].set(ylabel="accuracy", ylim=_accuracy_limits(sweep))
+    axes[1, 0].set_ylabel("share of answers\n“entailment”")
+    majority = Line2D([], [], color="black", linewidth=1, linestyle=(0, (1, 2)), label="majority class, balanced share")
+    _legend(figure, sweep, [majority], not paper_points(paper_figure, "in_domain_accuracy").empty)
+    return figure
+
+
+def cost_figure(sweep: Sweep, paper_figure: str) -> Figure:
+    """Peak memory and time against support size.
+
+    Memory is the highest peak of the teacher's and the training's phases for methods that train, the evaluation's for
+    the others. Time is that of the teacher's targets and the training, zero where there is neither.
+
+    Args:
+        sweep: results of the methods to draw.
+        paper_figure: whose points of the paper to draw faintly, such as `fig6`.
+    """
+    house_style()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4))
+    drawn = sweep.results.assign(peak_gb=sweep.results.peak_bytes / 1e9)
+    costs = Sweep(sweep.profile, drawn, sweep.refused, sweep.failed)
+    _curves(left, costs, "peak_gb", paper_points(paper_figure, "peak_memory"))
+    _curves(right, costs, "method_seconds", paper_points(paper_figure, "training_time"))
+    left.set(title="Memory", ylabel=MEMORY_NAMES[drawn.peak_measured.iloc[0]], xlabel="support examples n")
+    right.set(title="Time", ylabel="teacher targets + training, s", xlabel="support examples n")
+    for axis in (left, right):
+        axis.set_ylim(bottom=0)
+    _legend(figure, sweep, [], not paper_points(paper_figure, "peak_memory").empty)
+    return figure
+
+
+def table(sweep: Sweep, quantity: str) -> pd.DataFrame:
+    """Methods by support sizes: mean and half-width of the 95% interval over seeds, as text."""
+    summary = summarise(sweep.results, [quantity])
+    text = [
+        f"{row.mean_:.2f}" if pd.isna(row.low) else f"{row.mean_:.2f} ± {row.high - row.mean_:.2f}"
+        for row in summary.rename(columns={"mean": "mean_"}).itertuples()
+    ]
+    cells = summary.assign(text=text).pivot(index="method", columns="support_size", values="text")
+    order = [method for method in METHODS if method in cells.index]
+    return cells.loc[order].rename(index=lambda name: METHODS[name].label).rename_axis("n =", axis=1).fillna("")
+
+
+def save(figure: Figure, sweep: Sweep, name: str, quantities: Sequence[str]) -> None:
+    """Write `<name>.png`, `.svg` and `.csv` (what is drawn: means, intervals, seeds) to the profile's folder."""
+    folder = sweep.profile.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{name}.png")
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    summary = summarise(sweep.results, quantities)
+    summary.assign(profile=sweep.profile.name, device=sweep.results.device.iloc[0]).to_csv(
+        folder / f"{name}.csv", index=False, float_format="%.6g"
+    )
+
+
+def _curves(
+    axis: Axes,
+    sweep: Sweep,
+    quantity: str,
+    paper: pd.DataFrame | None = None,
+    errorbar: Callable[[Sequence[float]], tuple[float, float]] | None = interval,
+) -> None:
+    """One line a method over the support sizes; methods without a support set are level lines."""
+    sizes = list(sweep.profile.support_sizes)
+    level = sweep.results[sweep.results.support_size == 0]
+    for row in level.itertuples():
+        axis.axhline(getattr(row, quantity), color=_COLOURS[row.method], linewidth=1.8, linestyle="--", zorder=1)
+    curves = sweep.results[sweep.results.support_size > 0]
+    shown = [method for method in METHODS if method in set(curves.method)]
+    style = {
+        "x": "support_size",
+        "hue": "method",
+        "hue_order": shown,
+        "order": sizes,
+        "palette": [_COLOURS[method] for method in shown],
+        "markers": [_MARKERS[method] for method in shown],
+        "dodge": _DODGE if len(shown) > 1 else False,
+        "legend": False,
+        "ax": axis,
+    }
+    sns.pointplot(
+        curves, y=quantity, errorbar=errorbar, capsize=0.06, linewidth=1.6, err_kws={"linewidth": 1.2}, **style
+    )
+    if paper is not None:
+        known = paper[paper.method.isin(shown)]
+        sns.pointplot(known, y="value", errorbar=None, linestyle="none", alpha=_PAPER_ALPHA, markeredgewidth=2, **style)
+        _paper_level(axis, paper, shown)
+
+
+def _paper_level(axis: Axes, paper: pd.DataFrame, shown: Sequence[str]) -> None:
+    for method in set(paper.method) - set(shown):
+        if method == "baseline":
+            value = paper[paper.method == method].value.iloc[0]
+            axis.axhline(value, color=_COLOURS[method], alpha=_PAPER_ALPHA, linewidth=3, linestyle=":", zorder=1)
+
+
+def _majority(sweep: Sweep, domain: str) -> float:
+    shares = sweep.results[f"{domain}_gold_entailment"]
+    return float(max(shares.iloc[0], 1 - shares.iloc[0]))
+
+
+def _accuracy_limits(sweep: Sweep) -> tuple[float, float]:
+    """From .2 (or what is lower) to 1: intervals of few seeds may reach further and are cut there."""
+    lowest = min(sweep.results[f"{domain}_accuracy"].min() for domain in DOMAINS)
+    return (min(0.2, lowest - 0.05), 1.0)
+
+
+def _legend(figure: Figure, sweep: Sweep, further: Sequence[Line2D], with_paper: bool) -> None:
+    """One legend under the panels, and under it what the figure cannot draw."""
+    present = [method for method in METHODS if method in set(sweep.results.method)]
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=_COLOURS[name],
+            marker=_MARKERS[name],
+            linestyle="-" if _MARKERS[name] else "--",
+            label=METHODS[name].label,
+        )
+        for name in present
+    ]
+    if with_paper:
+        handles.append(
+            Line2D(
+                [], [], color="grey", alpha=_PAPER_ALPHA + 0.2, marker="o", linestyle="none", label="faint: the paper"
+            )
+        )
+    figure.tight_layout()
+    legend = figure.legend(
+        handles=[*handles, *further], loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, frameon=False
+    )
+    figure.canvas.draw()
+    below = figure.transFigure.inverted().transform(legend.get_window_extent())[0][1]
+    figure.text(0.5, below - 0.01, "\n".join(_notes(sweep, with_paper)), ha="center", va="top", size=9, color="0.35")
+
+
+def _notes(sweep: Sweep, with_paper: bool) -> list[str]:
+    seeds = sweep.results[sweep.results.support_size > 0].seed.nunique()
+    notes = [f"Profile {sweep.profile.name}; {seeds} seeds, mean and 95% interval; {sweep.results.device.iloc[0]}."]
+    notes += [f"{METHODS[method].label}: refused, the model has no bias terms." for method in sweep.refused]
+    notes += [f"{name}: failed, not drawn." for name in sweep.failed]
+    return notes + ([f"Paper: {SOURCE}."] if with_paper else [])

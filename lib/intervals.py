@@ -1,0 +1,31 @@
+"""Means and 95% intervals over seeds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+LEVEL = 0.95
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Student's t interval for the mean of independent seeds; (nan, nan) for fewer than two values.
+
+    It is wide for two or three seeds, as it should be: its half-width is 9.0 or 2.5 standard deviations there.
+    """
+    sample = np.asarray(values, dtype=float)
+    sample = sample[~np.isnan(sample)]
+    if len(sample) < 2:
+        return (np.nan, np.nan)
+    half = stats.t.ppf((1 + LEVEL) / 2, len(sample) - 1) * stats.sem(sample)
+    return (float(sample.mean() - half), float(sample.mean() + half))
+
+
+def summarise(results: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
+    """Long table of method, support_size, quantity, mean, low, high, seeds, in the order that they come in."""
+    long = results.melt(["method", "support_size", "seed"], list(quantities), "quantity").dropna(subset="value")
+    groups = long.groupby(["quantity", "method", "support_size"], sort=False)["value"]
+    table = groups.agg(["mean", "count"]).rename(columns={"count": "seeds"})
+    bounds = pd.DataFrame(groups.apply(interval).tolist(), index=table.index, columns=["low", "high"])
+    return table.join(bounds).reset_index()[["quantity", "method", "support_size", "mean", "low", "high", "seeds"]]

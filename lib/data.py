@@ -190,8 +190,8 @@ def query_pool(train: Sequence[Example], support: Sequence[Example], size: int, 
     Raises:
         StudyError: fewer rows than that are left.
     """
-    taken = set(support)
-    left = [example for example in reversed(_shuffled(train, seed)) if example not in taken]
+    taken = {example[:2] for example in support}  # by text: a row may be there twice, with different labels
+    left = [example for example in reversed(_shuffled(train, seed)) if example[:2] not in taken]
     if size > len(left):
         raise StudyError(
             f"pool_size: {size} queries asked for, but {len(left)} are left of the train split "

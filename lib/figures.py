@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lib.frames import DOMAINS
+from lib.frames import DOMAINS, PHASES
 from lib.intervals import interval, summarise
 from lib.methods import METHODS
 from lib.paper import SOURCE, paper_points
@@ -17,7 +17,7 @@ from lib.sweep import Sweep
 
 # One colour and marker for each method in every figure. Colours are those of seaborn's colour-blind palette, by index.
 _PALETTE = sns.color_palette("colorblind")
-_COLOURS = {
+COLOURS = {
     "baseline": _PALETTE[7],
     "icl": _PALETTE[1],
     "teacher_icl": (0.15, 0.15, 0.15),
@@ -31,6 +31,14 @@ _COLOURS = {
 _MARKERS = dict(zip(METHODS, ["", "o", "*", "s", "^", "v", "D", "P", "X"], strict=True))
 _PAPER_ALPHA = 0.35
 _DODGE = 0.32
+
+ACCURACY = [
+    f"{domain}{calibrated}_{score}"
+    for domain in DOMAINS
+    for calibrated in ("", "_calibrated")
+    for score in ("accuracy", "macro_f1", "accuracy_on_entailment", "accuracy_on_non-entailment", "share_entailment")
+]
+COST = ["peak_gb", "method_seconds"]
 
 MEMORY_NAMES = {
     "cuda_allocated": "peak GPU memory, GB\n(allocated, measured)",
@@ -93,11 +101,9 @@ def cost_figure(sweep: Sweep, paper_figure: str) -> Figure:
     """
     house_style()
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4))
-    drawn = sweep.results.assign(peak_gb=sweep.results.peak_bytes / 1e9)
-    costs = Sweep(sweep.profile, drawn, sweep.refused, sweep.failed)
-    _curves(left, costs, "peak_gb", paper_points(paper_figure, "peak_memory"))
-    _curves(right, costs, "method_seconds", paper_points(paper_figure, "training_time"))
-    left.set(title="Memory", ylabel=MEMORY_NAMES[drawn.peak_measured.iloc[0]], xlabel="support examples n")
+    _curves(left, sweep, "peak_gb", paper_points(paper_figure, "peak_memory"))
+    _curves(right, sweep, "method_seconds", paper_points(paper_figure, "training_time"))
+    left.set(title="Memory", ylabel=MEMORY_NAMES[sweep.results.peak_measured.iloc[0]], xlabel="support examples n")
     right.set(title="Time", ylabel="teacher targets + training, s", xlabel="support examples n")
     for axis in (left, right):
         axis.set_ylim(bottom=0)
@@ -115,6 +121,24 @@ def table(sweep: Sweep, quantity: str) -> pd.DataFrame:
     cells = summary.assign(text=text).pivot(index="method", columns="support_size", values="text")
     order = [method for method in METHODS if method in cells.index]
     return cells.loc[order].rename(index=lambda name: METHODS[name].label).rename_axis("n =", axis=1).fillna("")
+
+
+def phase_table(sweep: Sweep) -> pd.DataFrame:
+    """Methods and support sizes by phase: mean seconds, tokens and peak in GB, and the trainable parameters."""
+    results = sweep.results.assign(method=[METHODS[name].label for name in sweep.results.method])
+    measured = results.peak_measured.iloc[0]
+    columns = {"trainable_parameters": "trained parameters"}
+    for phase in (phase for phase in PHASES if f"{phase}_seconds" in results):
+        results[f"{phase}_gb"] = results[f"{phase}_{measured}"] / 1e9
+        columns |= {f"{phase}_{name}": f"{phase} {name.replace('gb', 'GB')}" for name in ("seconds", "tokens", "gb")}
+    means = results.groupby(["method", "support_size"], sort=False)[list(columns)].mean().rename(columns=columns)
+    whole = [name for name in means if name.endswith(("tokens", "parameters"))]
+    text = {name: (lambda x: "" if pd.isna(x) else f"{x:,.0f}") if name in whole else _two_digits for name in means}
+    return means.apply(lambda column: column.map(text[column.name]))
+
+
+def _two_digits(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.3g}"
 
 
 def save(figure: Figure, sweep: Sweep, name: str, quantities: Sequence[str]) -> None:
@@ -140,7 +164,7 @@ def _curves(
     sizes = list(sweep.profile.support_sizes)
     level = sweep.results[sweep.results.support_size == 0]
     for row in level.itertuples():
-        axis.axhline(getattr(row, quantity), color=_COLOURS[row.method], linewidth=1.8, linestyle="--", zorder=1)
+        axis.axhline(getattr(row, quantity), color=COLOURS[row.method], linewidth=1.8, linestyle="--", zorder=1)
     curves = sweep.results[sweep.results.support_size > 0]
     shown = [method for method in METHODS if method in set(curves.method)]
     style = {
@@ -148,7 +172,7 @@ def _curves(
         "hue": "method",
         "hue_order": shown,
         "order": sizes,
-        "palette": [_COLOURS[method] for method in shown],
+        "palette": [COLOURS[method] for method in shown],
         "markers": [_MARKERS[method] for method in shown],
         "dodge": _DODGE if len(shown) > 1 else False,
         "legend": False,
@@ -167,7 +191,7 @@ def _paper_level(axis: Axes, paper: pd.DataFrame, shown: Sequence[str]) -> None:
     for method in set(paper.method) - set(shown):
         if method == "baseline":
             value = paper[paper.method == method].value.iloc[0]
-            axis.axhline(value, color=_COLOURS[method], alpha=_PAPER_ALPHA, linewidth=3, linestyle=":", zorder=1)
+            axis.axhline(value, color=COLOURS[method], alpha=_PAPER_ALPHA, linewidth=3, linestyle=":", zorder=1)
 
 
 def _majority(sweep: Sweep, domain: str) -> float:
@@ -188,7 +212,7 @@ def _legend(figure: Figure, sweep: Sweep, further: Sequence[Line2D], with_paper:
         Line2D(
             [],
             [],
-            color=_COLOURS[name],
+            color=COLOURS[name],
             marker=_MARKERS[name],
             linestyle="-" if _MARKERS[name] else "--",
             label=METHODS[name].label,

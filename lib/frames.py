@@ -15,9 +15,9 @@ PHASES = ("teacher", "training", "evaluation")
 def results_frame(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """One row a record: method, support size, seed, scores of both domains, cost of each phase, device.
 
-    Columns are `<domain>_<score>`, `<domain>_calibrated_<score>` and `<phase>_<cost>`; peaks are bytes, times seconds.
-    `peak_bytes` is the highest peak of what a method needs to come into being: training and teacher for trained
-    methods, evaluation for the others. `method_seconds` is the teacher's time and the training's, 0 without either.
+    Columns are `<domain>_<score>`, `<domain>_calibrated_<score>` and `<phase>_<cost>` (bytes, seconds).
+    `peak_gb` is the highest peak (10⁹ bytes) of what a method needs to come into being: training and teacher for
+    trained methods, evaluation for the others. `method_seconds` is the teacher's time and the training's, 0 without either.
     """
     return pd.DataFrame([_row(record) for record in records])
 
@@ -50,7 +50,7 @@ def _headline_costs(method: str, costs: dict[str, dict[str, Any]]) -> dict[str, 
     shown = making if METHODS[method].tuning else [costs["evaluation"]]
     measured = "cuda_allocated" if shown[0]["cuda_allocated"] is not None else "rss"
     return {
-        "peak_bytes": max(cost[measured] for cost in shown),
+        "peak_gb": max(cost[measured] for cost in shown) / 1e9,
         "peak_measured": measured,
         "method_seconds": sum(cost["seconds"] for cost in making),
     }

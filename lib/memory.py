@@ -45,7 +45,7 @@ class ResidentPeak:
         """End sampling and return the peak."""
         self._done.set()
         self._thread.join()
-        return self.highest
+        return max(self.highest, self._process.memory_info().rss)
 
     def _watch(self) -> None:
         while not self._done.wait(SAMPLE_SECONDS):

@@ -197,6 +197,7 @@ def _train(
             reader.label_columns,
             distillation.targets.kl_over == "vocabulary",
         )
+    torch.manual_seed(cell.seed)  # a LoRA adapter starts from random weights
     adapted = adapt(model, training.tuning, _lora(training))
     log = train(adapted, pool, support, objective, training, cell.seed)
     cost.tokens = log.tokens

@@ -6,6 +6,7 @@ A model is named by one string, its reference. Loading is always a fresh object,
 import os
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +34,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def quiet() -> None:
     """Keep the libraries' own progress bars and hints out of notebooks and logs."""
+    # peft asks transformers for a property under its old name
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     disable_progress_bars()

@@ -36,11 +36,15 @@ def check(cells: Iterable[Cell]) -> dict[Cell, str]:
         if cell.distillation:
             request = cell.distillation.targets
             _check_targets(cell, request, reader_of(request.teacher, request.task))
+            reader_of(cell.model, cell.task).encode([], _longest(pool_of(request)))
     return refused
 
 
 def _check_prompts(cell: Cell, reader: Reader) -> None:
-    demonstrations = support_of(cell) if METHODS[cell.method].demonstrations else []
+    support = support_of(cell)
+    if cell.training:
+        reader.encode([], _longest(support))
+    demonstrations = support if METHODS[cell.method].demonstrations else []
     for dataset in (cell.task.in_domain, cell.task.out_of_domain):
         reader.encode(demonstrations, _longest(evaluation_items(cell.task, dataset)))
 

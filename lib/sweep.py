@@ -19,7 +19,7 @@ from lib.errors import StudyError
 from lib.frames import results_frame
 from lib.models import quiet
 from lib.profiles import Profile
-from lib.store import Store
+from lib.store import Record, Store
 
 # Set by run_all.sh: progress as plain lines, since a bar that redraws itself makes no sense in a log or a page.
 BATCH = "FEW_SHOT_BATCH"
@@ -27,12 +27,23 @@ BATCH = "FEW_SHOT_BATCH"
 
 @dataclass(frozen=True)
 class Sweep:
-    """The results of a profile's cells, one row each, and what did not come to a result, with reasons."""
+    """The results of a profile's cells, one row each, and what did not come to a result, with reasons.
+
+    `records` are the stored results in full, with every item's label log-probabilities. In a notebook a sweep shows
+    itself as a short paragraph.
+    """
 
     profile: Profile
     results: pd.DataFrame
+    records: list[Record] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+
+    def _repr_markdown_(self) -> str:
+        paragraphs = [f"Profile **{self.profile.name}**: {self.profile.about} {len(self.results)} results."]
+        paragraphs += [f"{name}: refused. {reason}" for name, reason in self.refused.items()]
+        paragraphs += [f"{name}: failed. {reason}" for name, reason in self.failed.items()]
+        return "\n\n".join(paragraphs)
 
 
 def name_of(job: Cell | Targets) -> str:
@@ -136,4 +147,4 @@ def _collect(profile: Profile, cells: Sequence[Cell], store: Store) -> Sweep:
     done = [record for record in records.values() if record and not record["refused"]]
     refused = {cell.method: record["refused"] for cell, record in records.items() if record and record["refused"]}
     failed = {name_of(cell): reason for cell in cells if (reason := store.failure(cell))}
-    return Sweep(profile, results_frame(done), refused, failed)
+    return Sweep(profile, results_frame(done), done, refused, failed)

@@ -1,0 +1,122 @@
+"""Executing notebooks by papermill, rendering them to HTML, and an index page over them."""
+
+import ast
+import html
+import os
+from pathlib import Path
+
+import papermill
+from nbclient.exceptions import DeadKernelError
+from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
+
+from lib.errors import StudyError
+from lib.paths import NOTEBOOKS
+from lib.profiles import Profile
+
+
+def figure_notebooks(only: list[str] | None) -> list[Path]:
+    """The numbered notebooks, or those whose numbers are in `only`, such as `01`.
+
+    Raises:
+        StudyError: a number that no notebook has.
+    """
+    numbered = {path.name[:2]: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+    unknown = [number for number in only or [] if number not in numbered]
+    if unknown:
+        raise StudyError(f"only: no notebook {', '.join(unknown)}. Allowed: {', '.join(numbered)}.")
+    return [path for number, path in numbered.items() if only is None or number in only]
+
+
+def methods_of(notebook: Path) -> list[str]:
+    """The methods that a notebook names in its parameters cell."""
+    declared = papermill.inspect_notebook(str(notebook), parameters=None)
+    return ast.literal_eval(declared["methods"]["default"])
+
+
+def execute(notebook: Path, profile: Profile, methods: list[str], folder: Path) -> Path:
+    """Run a notebook with a profile; the executed copy appears in `folder` only if it ran to its end.
+
+    Raises:
+        StudyError: a cell raised, or the kernel died; the message is the error's last line.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    running = folder / f".running-{notebook.name}"
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(running),
+            parameters={"profile": profile.model_dump(mode="json"), "methods": methods},
+            cwd=str(NOTEBOOKS),
+            kernel_name="python3",
+            progress_bar=False,
+            config=Config({"KernelManager": {"transport": "ipc"}}),  # over TCP each kernel warns of eavesdroppers
+        )
+    except PapermillExecutionError as error:
+        raise StudyError(f"{notebook.name}: {error.ename}: {error.evalue}") from None
+    except DeadKernelError:
+        raise StudyError(f"{notebook.name}: its kernel died; was it killed for using too much memory?") from None
+    else:
+        os.replace(running, folder / notebook.name)
+    finally:
+        running.unlink(missing_ok=True)
+    return folder / notebook.name
+
+
+def render(executed: Path) -> Path:
+    """The executed notebook as one HTML page beside it, without the cells that only pass parameters."""
+    config = Config()
+    config.TagRemovePreprocessor.enabled = True
+    config.TagRemovePreprocessor.remove_cell_tags = ("injected-parameters", "parameters")
+    exporter = HTMLExporter(config=config, exclude_input_prompt=True, exclude_output_prompt=True)
+    exporter.register_preprocessor("nbconvert.preprocessors.TagRemovePreprocessor", enabled=True)
+    page, _ = exporter.from_filename(str(executed))
+    target = executed.with_suffix(".html")
+    target.write_text(page, encoding="utf-8")
+    return target
+
+
+def write_index(profile: Profile, pages: list[Path], failed: dict[str, str]) -> Path:
+    """A page that links all rendered notebooks of a profile, with its figures and what failed."""
+    items = "\n".join(_item(profile, page) for page in pages)
+    problems = "".join(f"<li>{html.escape(f'{name}: {reason}')}</li>" for name, reason in failed.items())
+    text = _INDEX.format(
+        name=html.escape(profile.name),
+        about=html.escape(profile.about),
+        items=items,
+        problems=f"<h2>Not computed</h2><ul>{problems}</ul>" if problems else "",
+    )
+    index = profile.folder / "report" / "index.html"
+    index.parent.mkdir(parents=True, exist_ok=True)
+    index.write_text(text, encoding="utf-8")
+    return index
+
+
+def _item(profile: Profile, page: Path) -> str:
+    figure = f"fig{int(page.stem[:2])}"
+    drawn = (profile.folder / f"{figure}.png").is_file()
+    picture = f'<a href="{page.name}"><img src="../{figure}.png" alt="{figure}"></a>' if drawn else ""
+    data = f' · <a href="../{figure}.csv">CSV</a> · <a href="../{figure}.svg">SVG</a>' if drawn else ""
+    return f'<section><h2><a href="{page.name}">{page.stem.replace("_", " ")}</a></h2>{picture}<p>{data}</p></section>'
+
+
+_INDEX = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Few-shot distillation: {name}</title>
+<style>
+  body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+  main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(26rem, 1fr)); gap: 1.5rem; }}
+  img {{ width: 100%; }}
+  h2 {{ font-size: 1.1rem; margin: 0 0 .5rem; }}
+</style>
+<h1>Few-shot distillation: profile {name}</h1>
+<p>{about}</p>
+<main>
+{items}
+</main>
+{problems}
+</html>
+"""

@@ -1,0 +1,103 @@
+"""The command behind run_all.sh: fill a profile's cells, execute and render the notebooks, say where it all lies."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from lib.errors import StudyError
+from lib.paths import ROOT
+
+DEFAULT_PROFILE = "smoke"
+
+
+def arguments(words: list[str]) -> argparse.Namespace:
+    """Parsed options; `--help` prints them all and ends the program."""
+    parser = argparse.ArgumentParser(prog="run_all.sh", description="Regenerate the study's figures and report.")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--profile", metavar="NAME", help="a file in notebooks/profiles, or the path of one")
+    choice.add_argument(
+        "--smoke", action="store_const", const="smoke", dest="profile", help="short for --profile smoke"
+    )
+    parser.add_argument("--only", metavar="01,05", type=lambda text: text.split(","), help="only these notebooks")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        dest="changes",
+        type=_change,
+        action="append",
+        default=[],
+        help="replace a setting of the profile; learning_rate.cd=1e-4 reaches into a mapping; repeatable",
+    )
+    parser.epilog = "run_all.sh test makes the same environment and runs the tests; further words go to pytest."
+    return parser.parse_args(words)
+
+
+def _change(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    import yaml  # here and not above, so that --help needs no environment
+
+    return key, yaml.safe_load(value)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the options say; the exit status is 1 where something failed and the rest was done.
+
+    Raises:
+        StudyError: a setting cannot work; nothing was computed.
+    """
+    from lib import report
+    from lib.profiles import read_profile
+    from lib.store import Store
+    from lib.sweep import fill
+
+    if options.profile is None:
+        print(f"No --profile given: this is {DEFAULT_PROFILE}.", flush=True)
+    profile = read_profile(options.profile or DEFAULT_PROFILE, dict(options.changes))
+    notebooks = report.figure_notebooks(options.only)
+    wanted = {path: [name for name in report.methods_of(path) if name in profile.methods] for path in notebooks}
+    Store(profile.folder).forget_failures()
+    sweep = fill(profile, sorted({name for names in wanted.values() for name in names}))
+    print(f"{len(sweep.results)} results in {_shown(profile.folder / 'cells')}.", flush=True)
+    for method, reason in sweep.refused.items():
+        print(f"Refused: {method}: {reason}", flush=True)
+    failed = dict(sweep.failed)
+    folder = profile.folder / "report"
+    pages = []
+    for notebook, methods in wanted.items():
+        try:
+            pages.append(report.render(report.execute(notebook, profile, methods, folder)))
+            print(f"Drew {notebook.stem}.", flush=True)
+        except StudyError as error:
+            failed[notebook.stem] = str(error)
+    index = report.write_index(profile, sorted(folder.glob("[0-9][0-9]_*.html")), failed)
+    print(f"Figures: {_shown(profile.folder)}\nReport:  {_shown(index)}")
+    for name, reason in failed.items():
+        print(f"FAILED {name}: {reason}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def main() -> int:
+    """Entry point: errors that a user can act on end in their message alone."""
+    options = arguments(sys.argv[1:])
+    os.environ["FEW_SHOT_BATCH"] = "1"
+    os.environ["PYTHONPATH"] = str(ROOT)  # kernels import this checkout's lib
+    try:
+        return run(options)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted. What was computed is kept; the same command goes on from there.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Regenerates every figure of the study: makes the environment, then hands over to lib/run.py.
+#   ./run_all.sh [--profile NAME | --smoke] [--only 01,05] [--set KEY=VALUE ...]
+#   ./run_all.sh test [pytest's options]
+#   ./run_all.sh --help
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+die() { echo "error: $*" >&2; exit 2; }
+
+# The pinned list is the pip section of environment.yml, and only there.
+requirements() { sed -n '/^  - pip:/,$ s/^      - \(-e \.\|[^ #]*\).*/\1/p' environment.yml; }
+
+find_python() {
+  for candidate in python3 python3.12 python3.11; do
+    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  die "Python 3.11 or 3.12 is needed, and neither was found (looked for python3, python3.12, python3.11)."
+}
+
+# An environment is complete when the list that it was made from is noted in it; an older or half-made one is redone.
+complete() { [ -f "$1/.made-from" ] && cmp -s environment.yml "$1/.made-from"; }
+
+make_conda() { # $1: conda or mamba
+  echo "Making the environment .conda with $1 (once)."
+  if [ -d .conda/conda-meta ]; then action=update; else action=create; fi
+  "$1" env "$action" --quiet --prefix "$PWD/.conda" --file environment.yml
+  cp environment.yml .conda/.made-from
+}
+
+make_venv() {
+  local python
+  python=$(find_python)
+  echo "Making the environment .venv with $("$python" --version) (once; some minutes, mostly torch)."
+  [ -x .venv/bin/pip ] || "$python" -m venv --clear .venv
+  requirements >.venv/requirements.txt
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r .venv/requirements.txt
+  cp environment.yml .venv/.made-from
+}
+
+# Prints nothing when an active environment has what the list pins, else what it lacks.
+lacking() { # $1: python
+  requirements | "$1" -c '
+import sys
+from importlib.metadata import PackageNotFoundError, version
+for line in sys.stdin.read().split():
+    name, pinned, wanted = line.partition("==")
+    if pinned:
+        try:
+            found = version(name).partition("+")[0]
+        except PackageNotFoundError:
+            found = "not there"
+        if found != wanted:
+            print(f"  {name}: {wanted} is pinned, {found}")
+'
+}
+
+choose_python() { # sets $python
+  if [ -n "${VIRTUAL_ENV:-}" ] || { [ -n "${CONDA_PREFIX:-}" ] && [ "${CONDA_DEFAULT_ENV:-base}" != base ]; }; then
+    python="${VIRTUAL_ENV:-$CONDA_PREFIX}/bin/python"
+    local missing
+    missing=$(lacking "$python")
+    [ -z "$missing" ] || die "the active environment ${VIRTUAL_ENV:-$CONDA_PREFIX} differs from environment.yml:
+$missing
+Deactivate it, and this script makes its own; or update it from environment.yml."
+    return
+  fi
+  for conda in mamba conda; do
+    if command -v "$conda" >/dev/null; then
+      complete .conda || make_conda "$conda"
+      python="$PWD/.conda/bin/python"
+      return
+    fi
+  done
+  complete .venv || make_venv
+  python="$PWD/.venv/bin/python"
+}
+
+export PYTHONPATH="$PWD"
+case " $* " in
+  *" --help "* | *" -h "*) exec "$(find_python)" -m lib.run --help ;; # needs no environment
+esac
+choose_python
+if [ "${1:-}" = test ]; then
+  shift
+  "$python" -m ruff check .
+  "$python" -m ruff format --check .
+  exec "$python" -m pytest "$@"
+fi
+exec "$python" -m lib.run "$@"

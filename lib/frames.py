@@ -17,7 +17,7 @@ def results_frame(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
     Columns are `<domain>_<score>`, `<domain>_calibrated_<score>` and `<phase>_<cost>` (bytes, seconds).
     `peak_gb` is the highest peak (10⁹ bytes) of what a method needs to come into being: training and teacher for
-    trained methods, evaluation for the others. `method_seconds` is the teacher's time and the training's, 0 without either.
+    trained methods, evaluation for the others. `method_seconds` is the teacher's time and the training's, 0 without.
     """
     return pd.DataFrame([_row(record) for record in records])
 

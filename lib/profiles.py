@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lib.cells import Cell, Device, Distillation, Targets, Task, Training
 from lib.errors import StudyError, require_one_of
@@ -65,6 +65,13 @@ class Profile(BaseModel):
     lora_rank: Positive = 8
     lora_alpha: Positive = 16
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @field_validator("label_words", mode="before")
+    @classmethod
+    def _words_and_not_booleans(cls, value: object) -> object:
+        if isinstance(value, list) and any(isinstance(word, bool) for word in value):
+            raise ValueError(f"label_words: {value} are booleans: YAML reads Yes and No so; put the words in quotes.")
+        return value
 
     @model_validator(mode="after")
     def _settings_for_all_trained_methods(self) -> Self:

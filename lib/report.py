@@ -5,6 +5,7 @@ import html
 import os
 from pathlib import Path
 
+import nbformat
 import papermill
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
@@ -30,8 +31,14 @@ def figure_notebooks(only: list[str] | None) -> list[Path]:
 
 
 def methods_of(notebook: Path) -> list[str]:
-    """The methods that a notebook names in its parameters cell."""
+    """The methods that a notebook names in its parameters cell.
+
+    Raises:
+        StudyError: the cell does not set what `execute` passes; papermill itself would only warn.
+    """
     declared = papermill.inspect_notebook(str(notebook), parameters=None)
+    if not {"profile", "methods"} <= declared.keys():
+        raise StudyError(f"{notebook.name}: its parameters cell must set profile, methods; it sets {list(declared)}.")
     return ast.literal_eval(declared["methods"]["default"])
 
 
@@ -68,7 +75,7 @@ def render(executed: Path) -> Path:
     """The executed notebook as one HTML page beside it, without the cells that only pass parameters."""
     config = Config()
     config.TagRemovePreprocessor.enabled = True
-    config.TagRemovePreprocessor.remove_cell_tags = ("injected-parameters", "parameters")
+    config.TagRemovePreprocessor.remove_cell_tags = ("injected-parameters", "parameters", "settings")
     exporter = HTMLExporter(config=config, exclude_input_prompt=True, exclude_output_prompt=True)
     exporter.register_preprocessor("nbconvert.preprocessors.TagRemovePreprocessor", enabled=True)
     page, _ = exporter.from_filename(str(executed))
@@ -97,8 +104,14 @@ def _item(profile: Profile, page: Path) -> str:
     figure = f"fig{int(page.stem[:2])}"
     drawn = (profile.folder / f"{figure}.png").is_file()
     picture = f'<a href="{page.name}"><img src="../{figure}.png" alt="{figure}"></a>' if drawn else ""
-    data = f' · <a href="../{figure}.csv">CSV</a> · <a href="../{figure}.svg">SVG</a>' if drawn else ""
-    return f'<section><h2><a href="{page.name}">{page.stem.replace("_", " ")}</a></h2>{picture}<p>{data}</p></section>'
+    data = f'<p><a href="../{figure}.csv">CSV</a> · <a href="../{figure}.svg">SVG</a></p>' if drawn else ""
+    return f'<section><h2><a href="{page.name}">{html.escape(_title(page))}</a></h2>{picture}{data}</section>'
+
+
+def _title(page: Path) -> str:
+    """The heading that a notebook opens with."""
+    first = nbformat.read(NOTEBOOKS / f"{page.stem}.ipynb", as_version=4).cells[0].source
+    return first.splitlines()[0].lstrip("# ")
 
 
 _INDEX = """<!doctype html>

@@ -1,0 +1,30 @@
+"""Errors that name what was wrong and what is allowed."""
+
+import pytest
+
+from lib.errors import NonFiniteLossError, RefusedMethod, StudyError, require_one_of
+
+
+def test_an_allowed_value_passes():
+    require_one_of("pattern", "gpt-3", ["minimal", "gpt-3"])
+
+
+def test_an_unknown_value_is_refused_with_its_key_and_all_choices():
+    with pytest.raises(StudyError, match=r"^pattern: 'zzz' is not known\. Allowed: minimal, gpt-3\.$"):
+        require_one_of("pattern", "zzz", ["minimal", "gpt-3"])
+
+
+def test_a_misspelt_value_is_answered_with_the_nearest_choice():
+    with pytest.raises(StudyError, match=r"'minmal'.*Did you mean 'minimal'\?.*minimal, gpt-3"):
+        require_one_of("pattern", "minmal", ["minimal", "gpt-3"])
+
+
+def test_choices_need_not_be_text():
+    require_one_of("size", 4, iter([1, 4]))
+    with pytest.raises(StudyError, match=r"size: 3 is not known.*Allowed: 1, 4\."):
+        require_one_of("size", 3, iter([1, 4]))
+
+
+@pytest.mark.parametrize("kind", [RefusedMethod, NonFiniteLossError])
+def test_every_kind_of_error_is_a_study_error(kind):
+    assert issubclass(kind, StudyError)

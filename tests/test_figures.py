@@ -1,0 +1,104 @@
+"""Figures show what the results hold, and say what they cannot show."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from lib import figures
+from lib.profiles import read_profile
+from lib.sweep import Sweep
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def row(method, size, seed, accuracy):
+    shared = {f"{domain}_accuracy": accuracy for domain in ("in_domain", "out_of_domain")}
+    shared |= {f"{domain}_share_entailment": 0.5 for domain in ("in_domain", "out_of_domain")}
+    shared |= {f"{domain}_gold_entailment": 0.4 for domain in ("in_domain", "out_of_domain")}
+    costs = {"peak_gb": 2.0 + size, "peak_measured": "rss", "method_seconds": 10.0 * size, "device": "a device"}
+    phases = {"training_seconds": 1.5, "training_tokens": 1234, "training_rss": 2e9, "trainable_parameters": 99}
+    return {"method": method, "support_size": size, "seed": seed, **shared, **costs, **phases}
+
+
+@pytest.fixture
+def sweep(smoke_profile):
+    rows = [row("baseline", 0, 0, 0.5)]
+    rows += [row("cd", n, seed, 0.6 + 0.02 * seed) for n in (1, 4) for seed in (0, 1)]
+    return Sweep(smoke_profile, pd.DataFrame(rows), refused={"cd_bitfit": "no bias terms"})
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.texts]
+
+
+def test_points_are_the_means_over_seeds(sweep):
+    axis = figures.accuracy_figure(sweep, "fig1").axes[0]
+    drawn = [line.get_ydata() for line in axis.lines if len(line.get_ydata()) == 2]
+    assert any(np.allclose(ys, [0.61, 0.61]) for ys in drawn)
+
+
+def test_the_majority_line_is_the_larger_class(sweep):
+    axis = figures.accuracy_figure(sweep, "fig1").axes[0]
+    assert any(np.allclose(line.get_ydata(), 0.6) and line.get_color() == "black" for line in axis.lines)
+
+
+def test_the_papers_points_are_drawn_only_where_it_has_them(sweep):
+    def faint(figure):
+        return [line for axis in figure.axes for line in axis.lines if line.get_alpha() == figures._PAPER_ALPHA]
+
+    assert faint(figures.accuracy_figure(sweep, "fig1"))
+    assert not faint(figures.accuracy_figure(sweep, "fig3"))
+
+
+def test_a_refused_method_and_the_device_are_named_below(sweep):
+    notes = "\n".join(texts(figures.accuracy_figure(sweep, "fig1")))
+    assert "CD + BitFit: refused" in notes
+    assert "a device" in notes
+    assert "2 seeds" in notes
+
+
+def test_memory_axis_says_what_was_measured(sweep):
+    left, right = figures.cost_figure(sweep, "fig6").axes
+    assert "resident" in left.get_ylabel()
+    assert right.get_ylabel().endswith("s")
+
+
+def test_saving_writes_three_files_and_the_numbers_drawn(sweep):
+    figures.save(figures.accuracy_figure(sweep, "fig1"), sweep, "fig1", ["in_domain_accuracy"])
+    folder = sweep.profile.folder
+    assert (folder / "fig1.png").stat().st_size > 10_000
+    assert "<svg" in (folder / "fig1.svg").read_text()
+    saved = pd.read_csv(folder / "fig1.csv").set_index(["method", "support_size"])
+    assert saved.loc[("cd", 4), "mean"] == pytest.approx(0.61)
+    assert saved.loc[("cd", 4), "seeds"] == 2
+    assert saved.loc[("cd", 4), "device"] == "a device"
+
+
+def test_an_unchanged_figure_is_an_unchanged_svg(sweep):
+    written = []
+    for _ in range(2):
+        figures.save(figures.accuracy_figure(sweep, "fig1"), sweep, "fig1", ["in_domain_accuracy"])
+        written.append((sweep.profile.folder / "fig1.svg").read_bytes())
+    assert written[0] == written[1]
+
+
+def test_table_shows_means_with_half_intervals(sweep):
+    table = figures.table(sweep, "in_domain_accuracy")
+    assert table.loc["Baseline", 0] == "0.50"
+    assert table.loc["CD", 4] == "0.61 ± 0.13"
+    assert table.loc["CD", 0] == ""
+
+
+def test_phase_table_converts_bytes_and_keeps_counts_whole(sweep):
+    table = figures.phase_table(sweep)
+    assert table.loc[("CD", 4), "training GB"] == "2"
+    assert table.loc[("CD", 4), "training tokens"] == "1,234"
+
+
+def test_every_method_has_a_colour_of_its_own():
+    assert len(set(figures.COLOURS.values())) == len(figures.COLOURS) == len(read_profile("smoke").methods)

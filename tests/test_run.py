@@ -1,0 +1,98 @@
+"""The command line: options, and bad input that ends in one message before anything is computed."""
+
+import re
+
+import pytest
+import torch
+
+from lib import run
+from lib.errors import StudyError
+
+BAD = {
+    "misspelt key": (["--set", "pool_sise=3"], "pool_sise.*Did you mean 'pool_size'"),
+    "bad value": (["--set", "kl_weight=2"], "kl_weight: 2 is not allowed"),
+    "unknown profile": (["--profile", "papr"], "profile: 'papr' is not known. Did you mean 'paper'"),
+    "unknown method": (["--set", "methods=[cdd]"], "methods.*cdd.*'cd'"),
+    "unknown notebook": (["--only", "17"], "no notebook 17. Allowed: 00, 01"),
+    "unknown dataset": (["--set", "in_domain=mnlli"], "mnlli.*Allowed: pairs, swaps"),
+    "unknown model": (["--set", "student=./nowhere"], "nowhere.*no folder"),
+    "shared first token": (["--set", "label_words=["Yes", "Yes no"]"], "first token of its own"),
+    "words without quotes": (["--set", "label_words=[Yes, No]"], "label_words: .*booleans.*quotes"),
+    "support too large": (["--set", "support_sizes=[100]"], "support_sizes: 100 .* largest possible is 6"),
+    "pool too large": (["--set", "pool_size=50"], "pool_size: 50 queries asked for"),
+    "no cuda": (["--set", "device=cuda"], "device: 'cuda' asked for"),
+}
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """`run_all.sh` with the given words, in this process, with its figures in a scratch folder."""
+    monkeypatch.setattr("lib.profiles.FIGURES", tmp_path)
+    for variable in ("FEW_SHOT_BATCH", "PYTHONPATH"):
+        monkeypatch.setenv(variable, "")
+
+    def call(*words):
+        monkeypatch.setattr("sys.argv", ["run_all.sh", *words])
+        return run.main()
+
+    return call
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_ends_in_one_message_and_no_result(name, command, capsys, tmp_path):
+    words, message = BAD[name]
+    if name == "no cuda" and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    assert command(*words) == 2
+    shown = capsys.readouterr().err
+    assert re.search(message, shown), shown
+    assert "Traceback" not in shown
+    assert not list(tmp_path.glob("*/cells/*"))
+
+
+@pytest.mark.parametrize("words", [["--set", "pool_size"], ["--smoke", "--profile", "paper"], ["--profil3"]])
+def test_options_that_cannot_be_read_exit_with_2(words):
+    with pytest.raises(SystemExit) as ended:
+        run.arguments(words)
+    assert ended.value.code == 2
+
+
+def test_values_are_read_as_yaml():
+    options = run.arguments(["--set", "seeds=[3, 4]", "--set", "eval_limit=null", "--only", "01,05"])
+    assert dict(options.changes) == {"seeds": [3, 4], "eval_limit": None}
+    assert options.only == ["01", "05"]
+
+
+def test_an_interrupt_says_that_nothing_is_lost(command, monkeypatch, capsys):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run", interrupted)
+    assert command() == 130
+    assert "goes on from there" in capsys.readouterr().err
+
+
+def test_a_notebook_without_the_two_parameters_is_refused(tmp_path):
+    import nbformat
+
+    from lib import report
+
+    cell = nbformat.v4.new_code_cell("profiel = 'smoke'", metadata={"tags": ["parameters"]})
+    bare = nbformat.v4.new_notebook(cells=[cell])
+    bare.metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    nbformat.write(bare, tmp_path / "08_bare.ipynb")
+    with pytest.raises(StudyError, match=r"08_bare.ipynb: its parameters cell must set profile, methods"):
+        report.methods_of(tmp_path / "08_bare.ipynb")
+
+
+def test_a_notebook_that_raises_is_named_and_leaves_no_copy(tmp_path, smoke_profile):
+    import nbformat
+
+    from lib import report
+
+    broken = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("raise ValueError('on purpose')")])
+    broken.metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    nbformat.write(broken, tmp_path / "09_broken.ipynb")
+    with pytest.raises(StudyError, match=r"09_broken.ipynb: ValueError: on purpose"):
+        report.execute(tmp_path / "09_broken.ipynb", smoke_profile, [], tmp_path / "report")
+    assert not list((tmp_path / "report").iterdir())

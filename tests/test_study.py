@@ -1,0 +1,158 @@
+"""The whole study in the smoke profile, from a clean copy: one command, a second run, a kill, a fault."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pandas as pd
+import pytest
+
+from lib.paths import ROOT
+
+TRACKED = ("lib", "notebooks", "tests", "run_all.sh", "environment.yml", "pyproject.toml", "README.md")
+
+
+def run_all(clone, *words, **options):
+    """run_all.sh in a clone, with this test's environment as the active one."""
+    environment = {**os.environ, "VIRTUAL_ENV": sys.prefix, "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        ["./run_all.sh", *words], cwd=clone, env=environment, text=True, capture_output=True, check=False, **options
+    )
+
+
+def copy_of_the_study(folder):
+    for name in TRACKED:
+        source = ROOT / name
+        ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.egg-info")
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, folder / name, **({"ignore": ignore} if source.is_dir() else {}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    return copy_of_the_study(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="module")
+def first_run(clone):
+    return run_all(clone)
+
+
+@pytest.fixture(scope="module")
+def smoke(clone, first_run):
+    return clone / "figures" / "smoke"
+
+
+def test_one_command_ends_well_and_says_what_it_did(first_run):
+    assert first_run.returncode == 0, first_run.stderr
+    assert "No --profile given: this is smoke" in first_run.stdout
+    assert "figures/smoke/report/index.html" in first_run.stdout
+
+
+def test_the_output_is_free_of_warnings_and_walls(first_run):
+    assert "Warning" not in first_run.stdout + first_run.stderr
+    assert len(first_run.stdout.splitlines()) < 60
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_each_figure_is_there_as_picture_drawing_and_numbers(smoke, number):
+    assert (smoke / f"fig{number}.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (smoke / f"fig{number}.svg").read_text()
+    assert not pd.read_csv(smoke / f"fig{number}.csv")["mean"].isna().any()
+
+
+def test_every_notebook_is_executed_and_rendered(smoke):
+    notebooks = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    rendered = sorted(path.stem for path in (smoke / "report").glob("[0-9]*.html"))
+    assert rendered == [name for name in notebooks if name[:2].isdigit()]
+
+
+def test_no_page_shows_an_error_or_an_empty_widget(smoke):
+    for page in (smoke / "report").glob("[0-9]*.ipynb"):
+        for cell in nbformat.read(page, as_version=4).cells:
+            for output in cell.get("outputs", []):
+                assert output.output_type != "error"
+                assert output.get("name") != "stderr", (page.name, output.text)
+                assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+
+
+def test_the_index_links_every_page(smoke):
+    links = re.findall(r'<h2><a href="([^"]+)"', (smoke / "report" / "index.html").read_text())
+    assert links == sorted(path.name for path in (smoke / "report").glob("[0-9]*.html"))
+
+
+def test_a_second_run_computes_nothing(clone, smoke):
+    before = {path: path.stat().st_mtime_ns for path in (smoke / "cells").iterdir()}
+    second = run_all(clone, "--smoke", "--only", "01")
+    assert second.returncode == 0
+    assert not re.search(r"^\[\d+/\d+\]", second.stdout, re.MULTILINE)
+    assert before == {path: path.stat().st_mtime_ns for path in (smoke / "cells").iterdir()}
+
+
+def test_a_failed_cell_is_listed_and_the_rest_is_drawn(clone, smoke):
+    ran = run_all(
+        clone,
+        "--smoke",
+        "--only",
+        "03",
+        "--set",
+        "learning_rate={pbft: 1.0e+30, pbft_lora: 0.001, "
+        "pbft_bitfit: 0.001, cd: 0.001, cd_lora: 0.001, cd_bitfit: 0.001}",
+        "--set",
+        "seeds=[7]",
+    )
+    assert ran.returncode == 1
+    assert re.search(r"FAILED pbft n=4 seed=7: loss is (nan|inf)", ran.stderr)
+    assert "Traceback" not in ran.stderr
+    assert "Drew 03_pbft_accuracy" in ran.stdout
+
+
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
+    clone = copy_of_the_study(tmp_path)
+    environment = {**os.environ, "VIRTUAL_ENV": sys.prefix, "HF_HUB_OFFLINE": "1"}
+    words = ["./run_all.sh", "--smoke", "--only", "02"]
+    process = subprocess.Popen(words, cwd=clone, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
+    cells = clone / "figures" / "smoke" / "cells"
+    deadline = time.monotonic() + 120
+    while len(list(cells.glob("*.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {path: path.read_bytes() for path in cells.glob("*.json")}
+    assert 2 <= len(kept) < 13
+    assert run_all(clone, *words[1:]).returncode == 0
+    assert all(path.read_bytes() == content for path, content in kept.items())
+    assert not list(cells.glob(".writing-*")) or len(list(cells.glob("*.json"))) == 13
+
+
+def test_bad_input_ends_in_one_message(clone):
+    ran = run_all(clone, "--set", "pool_sise=3")
+    assert ran.returncode == 2
+    assert re.fullmatch(r"error: profile key: 'pool_sise' is not known\. Did you mean 'pool_size'\?.*\n", ran.stderr)
+
+
+def test_help_needs_no_environment(clone):
+    bare = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+    shown = subprocess.run(["./run_all.sh", "--help"], cwd=clone, env=bare, text=True, capture_output=True, check=True)
+    assert all(option in shown.stdout for option in ("--profile", "--only", "--set", "--smoke", "run_all.sh test"))
+    assert not (clone / ".venv").exists()
+
+
+def test_an_active_environment_that_lacks_a_package_is_named(clone, tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    environment = {**os.environ, "VIRTUAL_ENV": str(tmp_path / "bare")}
+    ran = subprocess.run(["./run_all.sh"], cwd=clone, env=environment, text=True, capture_output=True, check=False)
+    assert ran.returncode == 2
+    assert "torch: 2.13.0 is pinned, not there" in ran.stderr
+
+
+def test_committed_notebooks_carry_no_outputs():
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            assert not cell.get("outputs") and not cell.get("execution_count"), path.name

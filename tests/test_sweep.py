@@ -1,0 +1,219 @@
+"""Sweeps: only what is missing is computed, one cell's failure costs no other, and everything is accounted for."""
+
+import multiprocessing
+import os
+import re
+
+import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import lib.profiles
+import lib.sweep
+from lib import smoke
+from lib.cells import Cell, Targets, key
+from lib.errors import StudyError
+from lib.profiles import read_profile
+from lib.store import Store
+from lib.sweep import execute, fill
+
+ONE_CELL = {"support_sizes": [4], "seeds": [0]}
+DIVERGING = {
+    **ONE_CELL,
+    "learning_rate": {"pbft": 1e30, "pbft_bitfit": 1e-3},
+    "methods": ["pbft", "icl", "pbft_bitfit"],
+}
+SCORES = ("in_domain", "out_of_domain")
+
+
+@pytest.fixture
+def profile(smoke_profile):
+    """The smoke profile at one support size and seed."""
+    return read_profile("smoke", ONE_CELL)
+
+
+@pytest.fixture
+def without_biases(tmp_path):
+    """A tiny model without bias terms, in a folder."""
+    config = LlamaConfig(
+        vocab_size=len(smoke.tokenizer()),
+        hidden_size=8,
+        intermediate_size=8,
+        num_attention_heads=2,
+        num_hidden_layers=1,
+        max_position_embeddings=512,
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
+    smoke.tokenizer().save_pretrained(tmp_path / "llama")
+    return str(tmp_path / "llama")
+
+
+@pytest.fixture
+def executed(monkeypatch):
+    """The jobs that a sweep runs."""
+    jobs = []
+
+    def spy(job, folder):
+        jobs.append(job)
+        execute(job, folder)
+
+    monkeypatch.setattr(lib.sweep, "execute", spy)
+    return jobs
+
+
+def scores(frame):
+    return frame[[name for name in frame if name.startswith(SCORES)]].to_dict("records")
+
+
+def execute_but_die_at_icl(job, folder):
+    """Note the process, and leave it at icl without a word, as the kernel ends one that takes too much memory."""
+    (folder / "processes").mkdir(parents=True, exist_ok=True)
+    (folder / "processes" / str(os.getpid())).touch()
+    if job.method == "icl" and multiprocessing.parent_process():
+        os._exit(9)
+    execute(job, folder)
+
+
+@pytest.fixture(scope="module")
+def isolated(tmp_path_factory):
+    """A sweep of icl, whose process dies, and pbft_lora after it, each in a process of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lib.profiles, "FIGURES", tmp_path_factory.mktemp("isolated"))
+        patch.setattr(lib.sweep, "execute", execute_but_die_at_icl)
+        profile = read_profile("smoke", {**ONE_CELL, "isolate": True})
+        return profile.folder, fill(profile, ["icl", "pbft_lora"])
+
+
+def test_a_second_sweep_computes_nothing_and_returns_the_same(profile, executed):
+    first = fill(profile, ["icl", "cd"])
+    assert len(executed) == 3
+    second = fill(profile, ["icl", "cd"])
+    assert len(executed) == 3
+    assert second.results.equals(first.results)
+
+
+def test_a_wider_sweep_computes_only_what_is_new(profile, executed):
+    fill(profile, ["icl"])
+    fill(read_profile("smoke", {"support_sizes": [1, 4], "seeds": [0]}), ["baseline", "icl"])
+    assert [(job.method, job.support_size) for job in executed] == [("icl", 4), ("baseline", 0), ("icl", 1)]
+
+
+def test_a_teacher_is_asked_once_for_all_methods_of_a_support_set_and_before_them(profile, executed):
+    fill(profile, ["cd", "cd_lora", "cd_bitfit"])
+    assert [type(job) for job in executed] == [Targets, Cell, Cell, Cell]
+
+
+def test_results_are_one_row_a_cell_in_the_profiles_order(smoke_profile):
+    sweep = fill(smoke_profile, ["baseline", "icl", "teacher_icl"])
+    expected = [
+        (cell.method, cell.support_size, cell.seed) for cell in smoke_profile.cells(("baseline", "icl", "teacher_icl"))
+    ]
+    assert list(sweep.results[["method", "support_size", "seed"]].itertuples(index=False, name=None)) == expected
+
+
+def test_a_fresh_process_gives_the_same_scores(isolated, profile):
+    _, apart = isolated
+    assert scores(apart.results) == scores(fill(profile, ["pbft_lora"]).results)
+
+
+def test_isolated_jobs_have_a_process_each(isolated):
+    folder, _ = isolated
+    processes = {int(file.name) for file in (folder / "processes").iterdir()}
+    assert len(processes - {os.getpid()}) == 2
+
+
+def test_a_process_that_dies_fails_its_cell_and_no_other(isolated):
+    _, sweep = isolated
+    assert list(sweep.failed) == ["icl n=4 seed=0"]
+    assert "its process died" in sweep.failed["icl n=4 seed=0"]
+    assert sweep.results.method.tolist() == ["pbft_lora"]
+
+
+@pytest.fixture
+def diverged(smoke_profile):
+    """A sweep one of whose cells has a learning rate that no model survives."""
+    profile = read_profile("smoke", DIVERGING)
+    return profile, fill(profile)
+
+
+def test_a_loss_that_is_not_finite_fails_its_cell_and_no_other(diverged):
+    _, sweep = diverged
+    assert list(sweep.failed) == ["pbft n=4 seed=0"]
+    assert re.search(r"loss is (nan|inf) at step \d of 4 \(learning_rate 1e\+30", sweep.failed["pbft n=4 seed=0"])
+    assert sweep.results.method.tolist() == ["icl", "pbft_bitfit"]
+
+
+def test_a_failed_cell_has_no_result_file(diverged):
+    profile, _ = diverged
+    (failed,) = profile.cells(("pbft",))
+    assert not (profile.folder / "cells" / f"{key(failed)}.json").exists()
+    assert len(list((profile.folder / "cells").iterdir())) == 2
+
+
+def test_a_failed_cell_is_tried_again_only_when_asked(diverged, executed):
+    profile, first = diverged
+    assert fill(profile).failed == first.failed
+    assert executed == []
+    assert fill(profile, retry=True).failed == first.failed
+    assert [job.method for job in executed] == ["pbft"]
+
+
+def test_a_cell_that_succeeds_at_last_is_no_longer_failed(profile, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(lib.sweep.methods, "run", lambda *_: 1 / 0)
+        assert fill(profile, ["icl"]).failed == {"icl n=4 seed=0": "ZeroDivisionError: division by zero"}
+    sweep = fill(profile, ["icl"], retry=True)
+    assert (sweep.failed, len(sweep.results)) == ({}, 1)
+
+
+def test_a_teacher_that_fails_fails_the_cells_that_need_it_and_no_other(profile, monkeypatch):
+    monkeypatch.setattr(lib.sweep.methods, "teacher_targets", lambda *_: 1 / 0)
+    sweep = fill(profile, ["icl", "cd"])
+    assert list(sweep.failed) == ["cd n=4 seed=0"]
+    assert "teacher targets are missing: ZeroDivisionError" in sweep.failed["cd n=4 seed=0"]
+    assert sweep.results.method.tolist() == ["icl"]
+
+
+def test_a_refused_method_is_named_with_its_reason_and_the_others_go_on(figures_folder, without_biases, executed):
+    profile = read_profile("smoke", {**ONE_CELL, "student": without_biases})
+    for _ in range(2):
+        sweep = fill(profile, ["baseline", "pbft_bitfit"])
+        assert list(sweep.refused) == ["pbft_bitfit"]
+        assert "has no bias terms to train" in sweep.refused["pbft_bitfit"]
+        assert sweep.results.method.tolist() == ["baseline"]
+    assert [job.method for job in executed] == ["baseline"]
+
+
+def test_a_sweep_of_refused_methods_alone_is_an_error(figures_folder, without_biases):
+    profile = read_profile("smoke", {**ONE_CELL, "student": without_biases})
+    with pytest.raises(StudyError, match=r"^bitfit: .* has no bias terms to train\. Use full or LoRA tuning") as caught:
+        fill(profile, ["pbft_bitfit", "cd_bitfit"])
+    assert str(caught.value).count("no bias terms") == 1
+
+
+def test_methods_that_the_profile_does_not_have_are_an_error(smoke_profile):
+    with pytest.raises(StudyError, match="methods: none of pbtf is in profile smoke"):
+        fill(smoke_profile, ["pbtf"])
+
+
+def test_in_batch_mode_progress_is_one_plain_line_a_job(profile, monkeypatch, capsys):
+    monkeypatch.setenv("FEW_SHOT_BATCH", "1")
+    fill(profile, ["baseline", "cd"])
+    lines = capsys.readouterr().out.splitlines()
+    names = ["baseline n=0 seed=0", "teacher targets n=4 seed=0", "cd n=4 seed=0"]
+    assert len(lines) == 3
+    for i, (line, name) in enumerate(zip(lines, names, strict=True), start=1):
+        assert re.fullmatch(rf"\[{i}/3\] {name}: \d+ s, about \d+ min left", line)
+
+
+def test_without_batch_mode_nothing_is_printed_to_the_output(profile, monkeypatch, capsys):
+    monkeypatch.delenv("FEW_SHOT_BATCH", raising=False)
+    fill(profile, ["baseline"])
+    assert capsys.readouterr().out == ""
+
+
+def test_a_stored_result_says_what_it_was_computed_on(profile):
+    fill(profile, ["baseline"])
+    (cell,) = profile.cells(("baseline",))
+    record = Store(profile.folder).load(cell)
+    assert {"device", "torch", "threads"} <= set(record["environment"])
+    assert record["cell"]["model"] == "random-opt-student"

@@ -1,0 +1,227 @@
+"""Training: the step loss against float64 forward passes, the order of rows, and what a run of training changes."""
+
+import copy
+from collections import Counter
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig
+
+from lib import smoke
+from lib.cells import Training
+from lib.errors import NonFiniteLossError
+from lib.models import adapt
+from lib.training import Objective, TrainingRow, batches, step_loss, train
+
+COLUMNS = [7, 3]
+SETTINGS = Training("full", 1e-2, 2, 2, "constant", 0.0, 0.0, "float32")
+LORA = LoraConfig(r=2, lora_alpha=4, task_type="CAUSAL_LM")
+LABELS_ONLY = Objective(0.0, 1.0, COLUMNS, False)
+
+
+@pytest.fixture
+def model():
+    """A random model whose logits are far from uniform."""
+    model = smoke.model("random-opt-student").eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(8)
+    return model
+
+
+def row(ids, target=None, label=None):
+    return TrainingRow(ids, None if target is None else torch.tensor(target), label)
+
+
+def rows_of(kind, width):
+    """Rows of different lengths: with a target, with a label, or with both."""
+    random = np.random.default_rng(0)
+    target = random.normal(size=(4, width)).astype("float32")
+    ids = [random.integers(3, 50, size=length).tolist() for length in (5, 9, 3, 6)]
+    has_target, has_label = {
+        "targets": ((0, 1, 2, 3), ()),
+        "labels": ((), (0, 1, 2, 3)),
+        "both": ((0, 1, 2, 3), (0, 1, 2, 3)),
+        "mixed": ((0, 1), (1, 2, 3)),
+    }[kind]
+    return [row(ids[i], target[i] if i in has_target else None, i % 2 if i in has_label else None) for i in range(4)]
+
+
+def log_softmax(values):
+    shifted = values - values.max()
+    return shifted - np.log(np.exp(shifted).sum())
+
+
+def last_logits_alone(model, ids):
+    with torch.no_grad():
+        return model.double()(torch.tensor([ids])).logits[0, -1].numpy()
+
+
+def loss_by_hand(model, rows, objective):
+    """KL and CE each from forward passes of their own, one unpadded row at a time, in float64."""
+    model, weight, temperature = copy.deepcopy(model), objective.kl_weight, objective.temperature
+    divergences, entropies = [0.0], [0.0]
+    for one in (one for one in rows if one.target is not None):
+        student = last_logits_alone(model, one.ids)
+        student = student if objective.kl_over_vocabulary else student[COLUMNS]
+        p, q = log_softmax(one.target.double().numpy() / temperature), log_softmax(student / temperature)
+        divergences.append(float((np.exp(p) * (p - q)).sum()))
+    for one in (one for one in rows if one.label is not None):
+        entropies.append(-log_softmax(last_logits_alone(model, one.ids)[COLUMNS])[one.label])
+    kl, ce = (sum(terms) / max(1, len(terms) - 1) for terms in (divergences, entropies))
+    return weight * temperature**2 * kl + (1 - weight) * ce
+
+
+@pytest.mark.parametrize("vocabulary", [False, True])
+@pytest.mark.parametrize("kind", ["targets", "labels", "both", "mixed"])
+@pytest.mark.parametrize(("weight", "temperature"), [(0.0, 1.0), (1.0, 1.0), (0.3, 2.5)])
+def test_step_loss_equals_separate_float64_passes(model, kind, vocabulary, weight, temperature):
+    rows = rows_of(kind, model.config.vocab_size if vocabulary else 2)
+    objective = Objective(weight, temperature, COLUMNS, vocabulary)
+    loss = step_loss(model, rows, objective).item()
+    assert loss == pytest.approx(loss_by_hand(model, rows, objective), rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize(("weight", "kind"), [(1.0, "labels"), (0.0, "targets")])
+def test_step_without_a_weighted_term_is_zero_and_still_runs_backward(model, weight, kind):
+    loss = step_loss(model, rows_of(kind, 2), Objective(weight, 1.0, COLUMNS, False))
+    loss.backward()
+    assert loss.item() == 0
+    assert all(not p.grad.any() for p in model.parameters() if p.grad is not None)
+
+
+def test_gradient_is_the_weighted_sum_of_both_terms_gradients(model):
+    rows = rows_of("mixed", 2)
+
+    def gradient(weight, rows):
+        model.zero_grad()
+        step_loss(model, rows, Objective(weight, 2.0, COLUMNS, False)).backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    kl = gradient(1.0, [one for one in rows if one.target is not None])
+    ce = gradient(0.0, [one for one in rows if one.label is not None])
+    assert kl.norm() > 1e-3 < ce.norm()
+    torch.testing.assert_close(gradient(0.25, rows), 0.25 * kl + 0.75 * ce, rtol=1e-4, atol=1e-4)
+
+
+def numbered(first, count):
+    return [row([number]) for number in range(first, first + count)]
+
+
+def numbers(rows):
+    return [one.ids[0] for one in rows]
+
+
+SIZES = [(5, 3, 2), (4, 1, 3), (7, 9, 4), (3, 2, 8), (6, 0, 4)]
+
+
+@pytest.mark.parametrize(("pool", "support", "size"), SIZES)
+def test_every_pool_row_comes_once_an_epoch(pool, support, size):
+    steps = list(batches(numbered(0, pool), numbered(100, support), size, 3, seed=0))
+    per_epoch = -(-pool // size)
+    assert len(steps) == 3 * per_epoch
+    for start in range(0, len(steps), per_epoch):
+        seen = [number for step in steps[start : start + per_epoch] for number in numbers(step) if number < 100]
+        assert sorted(seen) == list(range(pool))
+
+
+@pytest.mark.parametrize(("pool", "support", "size"), SIZES[:4])
+def test_support_rows_are_cycled_evenly(pool, support, size):
+    steps = list(batches(numbered(0, pool), numbered(100, support), size, 4, seed=0))
+    joined = [[number for number in numbers(step) if number >= 100] for step in steps]
+    counts = Counter(number for step in joined for number in step)
+    assert all(0 < len(step) == len(set(step)) <= max(1, size // 2) for step in joined)
+    assert max(counts.values()) - min(counts[number] for number in range(100, 100 + support)) <= 1
+
+
+def test_without_a_pool_an_epoch_is_one_pass_over_the_support_rows():
+    steps = [numbers(step) for step in batches([], numbered(0, 5), 2, 3, seed=0)]
+    assert [len(step) for step in steps] == [2, 2, 1] * 3
+    assert all(sorted(chain(*steps[start : start + 3])) == list(range(5)) for start in (0, 3, 6))
+
+
+def test_order_of_rows_follows_from_the_seed_and_changes_by_epoch():
+    def order(seed):
+        torch.rand(1)
+        return [number for step in batches(numbered(0, 20), [], 4, 2, seed) for number in numbers(step)]
+
+    assert order(3) == order(3) != order(4)
+    assert order(3)[:20] != order(3)[20:]
+
+
+def trained(model, settings=SETTINGS, seed=0, pool=(), support=None):
+    support = rows_of("labels", 2) if support is None else support
+    return train(model, pool, support, LABELS_ONLY, settings, seed)
+
+
+def test_training_with_dropout_is_determined_by_its_seed(model):
+    for module in model.modules():
+        if isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.3
+    first, second, other = (copy.deepcopy(model) for _ in range(3))
+    losses = trained(first).losses
+    torch.rand(5)
+    assert trained(second).losses == losses != trained(other, seed=1).losses
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_training_overfits_two_contradictory_rows():
+    support = [row([4, 5, 6], label=0), row([4, 5, 9], label=1)]
+    settings = Training("full", 1e-2, 30, 2, "constant", 0.0, 0.0, "float32")
+    losses = trained(smoke.model("random-opt-student"), settings, support=support).losses
+    assert losses[0] == pytest.approx(np.log(2), abs=0.1)
+    assert losses[-1] < 0.05
+
+
+@pytest.mark.parametrize(
+    ("tuning", "is_trained"),
+    [
+        ("full", lambda name: True),
+        ("bitfit", lambda name: name.endswith(".bias")),
+        ("lora", lambda name: "lora_" in name),
+    ],
+)
+def test_training_changes_exactly_the_trainable_parameters(tuning, is_trained):
+    adapted = adapt(smoke.model("random-opt-student").requires_grad_(False), tuning, LORA)
+    before = {name: parameter.detach().clone() for name, parameter in adapted.named_parameters()}
+    trained(adapted)
+    changed = {name for name, parameter in adapted.named_parameters() if not torch.equal(parameter, before[name])}
+    assert changed == {name for name in before if is_trained(name)} != set()
+
+
+def test_a_diverging_loss_is_an_error_that_names_step_and_learning_rate(model):
+    settings = Training("full", 1e30, 2, 2, "constant", 0.0, 0.0, "float32")
+    with pytest.raises(NonFiniteLossError, match=r"loss is (nan|inf) at step [23] of 4 \(learning_rate 1e\+30, dtype"):
+        trained(model, settings)
+
+
+def test_bfloat16_training_keeps_float32_weights_and_gives_other_losses(model):
+    settings = Training("full", 1e-2, 2, 2, "constant", 0.0, 0.0, "bfloat16")
+    reference = trained(copy.deepcopy(model)).losses
+    losses = trained(model, settings).losses
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert losses != reference
+    assert losses[0] == pytest.approx(reference[0], rel=0.05)
+
+
+def test_tokens_are_the_rows_lengths_summed_over_all_steps(model):
+    pool = [row([5] * length, target=[0.0, 0.0]) for length in (3, 4, 8)]
+    log = trained(model, pool=pool, support=[row([6] * 5, label=1)])
+    assert log.tokens == 2 * (3 + 4 + 8) + 4 * 5
+
+
+def test_training_keeps_one_loss_a_step_and_ends_in_evaluation_mode(model):
+    assert len(trained(model).losses) == 4
+    assert not model.training
+
+
+def test_a_learning_rate_schedule_ends_lower_than_a_constant_one(model):
+    moved = {}
+    for schedule in ("constant", "linear"):
+        copied = copy.deepcopy(model)
+        trained(copied, Training("full", 1e-4, 4, 2, schedule, 0.0, 0.0, "float32"))
+        pairs = zip(copied.parameters(), model.parameters(), strict=True)
+        moved[schedule] = sum((a - b).abs().sum().item() for a, b in pairs)
+    assert 0 < moved["linear"] < 0.9 * moved["constant"]

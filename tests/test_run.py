@@ -16,7 +16,7 @@ BAD = {
     "unknown notebook": (["--only", "17"], "no notebook 17. Allowed: 00, 01"),
     "unknown dataset": (["--set", "in_domain=mnlli"], "mnlli.*Allowed: pairs, swaps"),
     "unknown model": (["--set", "student=./nowhere"], "nowhere.*no folder"),
-    "shared first token": (["--set", "label_words=["Yes", "Yes no"]"], "first token of its own"),
+    "shared first token": (["--set", "label_words=['Yes', 'Yes no']"], "first token of its own"),
     "words without quotes": (["--set", "label_words=[Yes, No]"], "label_words: .*booleans.*quotes"),
     "support too large": (["--set", "support_sizes=[100]"], "support_sizes: 100 .* largest possible is 6"),
     "pool too large": (["--set", "pool_size=50"], "pool_size: 50 queries asked for"),

@@ -35,8 +35,10 @@ def test_perfect_predictions_score_one_everywhere():
     assert found.shares == pytest.approx([1 / 3, 2 / 3])
 
 
-def test_a_gold_class_without_items_scores_zero_in_its_half():
-    assert scores(of(0, 0), [0, 0]).halves == [1.0, 0.0]
+def test_a_class_without_items_or_predictions_scores_zero():
+    found = scores(of(0, 0), [0, 0])
+    assert found.halves == [1.0, 0.0]
+    assert found.macro_f1 == 0.5
 
 
 def test_only_the_difference_between_labels_decides():

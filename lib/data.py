@@ -131,13 +131,15 @@ def _kept(dataset: str, row: Mapping[str, Any]) -> bool:
 
 
 def _json_lines(file: Path) -> list[dict[str, Any]]:
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:
         return [_row(file, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def _row(file: Path, number: int, line: str) -> dict[str, Any]:
+def _row(file: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{file}, line {number}: not UTF-8 ({error.reason} at byte {error.start}).") from error
     except json.JSONDecodeError as error:
         raise StudyError(f"{file}, line {number}: not JSON ({error.msg} at column {error.colno}).") from error
     needed = ("premise", "hypothesis", "label") + (("heuristic",) if file.stem == "hans" else ())
@@ -149,8 +151,8 @@ def _row(file: Path, number: int, line: str) -> dict[str, Any]:
 
 
 def _shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
-    """A permutation of the distinct examples; one seed gives one permutation on every machine."""
-    distinct = list(dict.fromkeys(examples))
+    """A permutation of the examples with distinct texts; one seed gives one permutation on every machine."""
+    distinct = list({example[:2]: example for example in examples}.values())
     random.Random(seed).shuffle(distinct)
     return distinct
 
@@ -190,7 +192,7 @@ def query_pool(train: Sequence[Example], support: Sequence[Example], size: int, 
     Raises:
         StudyError: fewer rows than that are left.
     """
-    taken = {example[:2] for example in support}  # by text: a row may be there twice, with different labels
+    taken = {example[:2] for example in support}
     left = [example for example in reversed(_shuffled(train, seed)) if example[:2] not in taken]
     if size > len(left):
         raise StudyError(

@@ -117,7 +117,7 @@ def teacher_targets(request: Targets) -> TeacherTargets:
     with meter.phase() as cost:
         asked = [
             (reader.encode(demonstrations, [*queries, *CONTENT_FREE]), len(queries))
-            for demonstrations, queries in _teacher_contexts(request)
+            for demonstrations, queries in teacher_contexts(request)
         ]
         answers = [next_token_log_probs(model, prompts, columns, request.batch_size) for prompts, _ in asked]
         cost.tokens = sum(prompts.tokens for prompts, _ in asked)
@@ -173,7 +173,7 @@ def evaluation_items(task: Task, dataset: str) -> list[Example]:
     return evaluation_sample(examples(task.source, dataset, "evaluation"), task.eval_limit, task.eval_seed)
 
 
-def _teacher_contexts(request: Targets) -> list[tuple[list[Example], list[Example]]]:
+def teacher_contexts(request: Targets) -> list[tuple[list[Example], list[Example]]]:
     """(demonstrations, queries) pairs: one for a pool apart; leave-one-out where the support set is the pool."""
     support = support_of(request)
     if request.pool == "support":

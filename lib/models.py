@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from datasets.utils import disable_progress_bars
@@ -68,7 +68,12 @@ def load_model(reference: str, dtype: str, device: str) -> PreTrainedModel:
     if reference in smoke.WIDTHS:
         model = smoke.model(reference).to(DTYPES[dtype])
     else:
-        model = _from_pretrained(AutoModelForCausalLM, reference, dtype=DTYPES[dtype])
+        model, loading = _from_pretrained(
+            AutoModelForCausalLM, reference, dtype=DTYPES[dtype], output_loading_info=True
+        )
+        if loading["missing_keys"]:  # transformers would leave them random
+            some = ", ".join(sorted(loading["missing_keys"])[:3])
+            raise StudyError(f"model: {reference!r} lacks weights that its configuration asks for: {some}.")
     return model.to(device).eval().requires_grad_(False)
 
 
@@ -78,7 +83,7 @@ def check_device(device: str) -> None:
         raise StudyError("device: 'cuda' asked for, but torch sees no CUDA device here. Allowed here: cpu.")
 
 
-def _from_pretrained(loader: type, reference: str, **options: object) -> object:
+def _from_pretrained(loader: type, reference: str, **options: object) -> Any:  # noqa: ANN401 - what the loader loads
     folder = _folder(reference)
     try:
         return loader.from_pretrained(str(folder or reference), **options)

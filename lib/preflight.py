@@ -6,7 +6,7 @@ from functools import cache
 from lib.cells import Cell, Targets
 from lib.data import Example
 from lib.errors import RefusedMethod, StudyError
-from lib.methods import METHODS, Reader, evaluation_items, pool_of, support_of
+from lib.methods import METHODS, Reader, evaluation_items, pool_of, support_of, teacher_contexts
 from lib.models import check_device, check_tuning, load_tokenizer, same_vocabulary
 
 # Tokens grow with characters, nearly: the longest few texts hold the longest prompt.
@@ -50,7 +50,8 @@ def _check_prompts(cell: Cell, reader: Reader) -> None:
 
 
 def _check_targets(cell: Cell, request: Targets, reader: Reader) -> None:
-    reader.encode(support_of(request), _longest(pool_of(request)))
+    for demonstrations, queries in teacher_contexts(request):
+        reader.encode(demonstrations, _longest(queries))
     tokenizers = (load_tokenizer(cell.model), load_tokenizer(request.teacher))
     if request.kl_over == "vocabulary" and not same_vocabulary(*tokenizers):
         raise StudyError(

@@ -90,7 +90,10 @@ def label_token_ids(tokenizer: PreTrainedTokenizerBase, pattern: Pattern, words:
     for word in words:
         after: list[int] = tokenizer(f"{query} {word}")["input_ids"]
         if after[: len(before)] != before or len(after) == len(before):
-            raise StudyError(f"label_words: {word!r} merges with the text before it under this tokenizer.")
+            raise StudyError(
+                f"label_words: {word!r} merges with the text before it under this tokenizer, "
+                "or the tokenizer ends every text with a token of its own; a causal model's does neither."
+            )
         answers.append(after[len(before) :])
     if len({answer[0] for answer in answers}) < len(words):
         spelled = "; ".join(

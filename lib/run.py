@@ -68,6 +68,9 @@ def run(options: argparse.Namespace) -> int:
     folder = profile.folder / "report"
     pages = []
     for notebook, methods in wanted.items():
+        if not set(methods) & set(sweep.results.get("method", [])):
+            failed[notebook.stem] = "none of its methods has a result"
+            continue
         try:
             pages.append(report.render(report.execute(notebook, profile, methods, folder)))
             print(f"Drew {notebook.stem}.", flush=True)

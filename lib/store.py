@@ -55,8 +55,12 @@ class Store:
 
     def load(self, cell: Cell) -> Record | None:
         """The record of a cell, or None; a file that was cut short or altered counts as absent, with a warning."""
-        record = _read_json(self._file("cells", cell))
-        return record if record is not None and record.get("key") == key(cell) else None
+        file = self._file("cells", cell)
+        record = _read_json(file)
+        if record is not None and record.get("key") != key(cell):
+            _warn_cut_short(file)
+            return None
+        return record
 
     def save_targets(self, request: Targets, targets: TeacherTargets) -> None:
         """Keep a teacher's targets with their cost."""
@@ -100,10 +104,13 @@ def _read_json(file: Path) -> Record | None:
     if not file.is_file():
         return None
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        record = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError):
+        record = None
+    if not isinstance(record, dict):
         _warn_cut_short(file)
         return None
+    return record
 
 
 def _warn_cut_short(file: Path) -> None:

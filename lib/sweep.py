@@ -15,8 +15,9 @@ import tqdm.auto
 from lib import methods, preflight
 from lib.cells import Cell, Targets
 from lib.environment import describe
-from lib.errors import StudyError
+from lib.errors import StudyError, require_one_of
 from lib.frames import results_frame
+from lib.methods import METHODS
 from lib.models import quiet
 from lib.profiles import Profile
 from lib.store import Record, Store
@@ -61,9 +62,11 @@ def fill(profile: Profile, methods: Sequence[str] | None = None, retry: bool = F
         retry: try again what failed before.
 
     Raises:
-        StudyError: a setting cannot work; nothing was computed.
+        StudyError: a setting cannot work and nothing was computed, or every method is refused.
     """
     quiet()
+    for name in methods or ():
+        require_one_of("methods", name, METHODS)
     store = Store(profile.folder)
     cells = profile.cells(tuple(methods) if methods else None)
     if not cells:
@@ -72,8 +75,6 @@ def fill(profile: Profile, methods: Sequence[str] | None = None, retry: bool = F
         store.forget_failures()
     missing = [cell for cell in cells if store.load(cell) is None and store.failure(cell) is None]
     refused = preflight.check(missing) if missing else {}
-    if refused and len(refused) == len(cells):
-        raise StudyError("\n".join(dict.fromkeys(refused.values())))
     for cell, reason in refused.items():
         store.refuse(cell, reason)
     jobs = list(_jobs([cell for cell in missing if cell not in refused], store))
@@ -147,4 +148,6 @@ def _collect(profile: Profile, cells: Sequence[Cell], store: Store) -> Sweep:
     done = [record for record in records.values() if record and not record["refused"]]
     refused = {cell.method: record["refused"] for cell, record in records.items() if record and record["refused"]}
     failed = {name_of(cell): reason for cell in cells if (reason := store.failure(cell))}
+    if refused and not done and not failed:
+        raise StudyError("\n".join(dict.fromkeys(refused.values())))
     return Sweep(profile, results_frame(done), done, refused, failed)

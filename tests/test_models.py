@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 
 import gguf
 import pytest
 import torch
 from peft import LoraConfig
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -142,6 +144,16 @@ def test_a_save_pretrained_folder_loads_whole(llama_folder, bpe):
     assert not loaded.training
     assert trainable_parameters(loaded) == 0
     torch.testing.assert_close(loaded(ids).logits, expected(ids).logits)
+
+
+def test_a_folder_that_lacks_a_weight_is_refused_and_not_filled_at_random(llama_folder, tmp_path):
+    folder = tmp_path / "partial"
+    shutil.copytree(llama_folder, folder)
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.0.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(StudyError, match=r"lacks weights .* model\.layers\.0\.mlp\.up_proj\.weight"):
+        load_model(str(folder), "float32", "cpu")
 
 
 def test_full_tuning_trains_every_parameter():

@@ -168,12 +168,13 @@ def test_targets_that_are_cut_short_are_computed_again_with_a_warning(filled, ca
     assert numbers(store.load(cell)) == numbers(result)
 
 
-def test_a_result_under_another_cells_name_counts_as_absent(store, baseline):
+def test_a_result_under_another_cells_name_counts_as_absent_with_a_warning(store, baseline, capsys):
     cell, outcome = baseline
     other = replace(cell, seed=1)
     store.save(cell, outcome, {})
     os.replace(store.folder / "cells" / f"{key(cell)}.json", store.folder / "cells" / f"{key(other)}.json")
     assert store.load(other) is None
+    assert "altered; it is computed again" in capsys.readouterr().err
     assert store.load(cell) is None
 
 

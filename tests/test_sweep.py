@@ -191,7 +191,7 @@ def test_a_sweep_of_refused_methods_alone_is_an_error(figures_folder, without_bi
 
 
 def test_methods_that_the_profile_does_not_have_are_an_error(smoke_profile):
-    with pytest.raises(StudyError, match="methods: none of pbtf is in profile smoke"):
+    with pytest.raises(StudyError, match=r"methods: 'pbtf' is not known\. Did you mean 'pbft'"):
         fill(smoke_profile, ["pbtf"])
 
 

@@ -20,6 +20,10 @@ Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine"]
 LearningRate = Annotated[float, Field(gt=0)]
 
 
+TRAINED = tuple(name for name, method in METHODS.items() if method.tuning)
+BY_METHOD = ("learning_rate", "epochs")
+
+
 class Profile(BaseModel):
     """One validated profile. A setting `by method` is one value for all methods or a mapping from method names."""
 
@@ -75,10 +79,11 @@ class Profile(BaseModel):
 
     @model_validator(mode="after")
     def _settings_for_all_trained_methods(self) -> Self:
-        trained = [name for name in self.methods if METHODS[name].tuning]
-        for setting in ("learning_rate", "epochs"):
+        for setting in BY_METHOD:
             value = getattr(self, setting)
-            lacking = [name for name in trained if isinstance(value, dict) and name not in value]
+            lacking = [
+                name for name in self.methods if name in TRAINED and isinstance(value, dict) and name not in value
+            ]
             if lacking:
                 raise ValueError(f"{setting}: no value for {', '.join(lacking)}; give each trained method one.")
         return self
@@ -172,7 +177,7 @@ def read_profile(profile: str | dict[str, Any], changes: dict[str, Any] | None =
     Args:
         profile: the name of a file in notebooks/profiles, the path of another such file, or its content
             (papermill hands notebooks the content).
-        changes: settings that replace the profile's; `learning_rate.cd` reaches into a mapping.
+        changes: settings that replace the profile's; `learning_rate.cd` replaces that of one method.
 
     Raises:
         StudyError: naming each unknown key or bad value, and what is allowed.
@@ -203,10 +208,10 @@ def _read_yaml(profile: str) -> dict[str, Any]:
 
 def _change(settings: dict[str, Any], name: str, value: object) -> None:
     outer, _, inner = name.partition(".")
-    if inner and isinstance(settings.get(outer), dict):
-        settings[outer] = {**settings[outer], inner: value}
-    elif inner:
-        raise StudyError(f"{name}: {outer} is one value in this profile, not a mapping.")
+    if inner:
+        require_one_of(f"{name}: a setting by method", outer, BY_METHOD)
+        old = settings.get(outer)
+        settings[outer] = {**(old if isinstance(old, dict) else dict.fromkeys(TRAINED, old)), inner: value}
     else:
         settings[name] = value
 

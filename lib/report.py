@@ -84,8 +84,10 @@ def render(executed: Path) -> Path:
     return target
 
 
-def write_index(profile: Profile, pages: list[Path], failed: dict[str, str]) -> Path:
+def write_index(profile: Profile, failed: dict[str, str]) -> Path:
     """A page that links all rendered notebooks of a profile, with its figures and what failed."""
+    index = profile.folder / "report" / "index.html"
+    pages = [page for page in sorted(index.parent.glob("*.html")) if page != index]
     items = "\n".join(_item(profile, page) for page in pages)
     problems = "".join(f"<li>{html.escape(f'{name}: {reason}')}</li>" for name, reason in failed.items())
     text = _INDEX.format(
@@ -94,14 +96,13 @@ def write_index(profile: Profile, pages: list[Path], failed: dict[str, str]) -> 
         items=items,
         problems=f"<h2>Not computed</h2><ul>{problems}</ul>" if problems else "",
     )
-    index = profile.folder / "report" / "index.html"
     index.parent.mkdir(parents=True, exist_ok=True)
     index.write_text(text, encoding="utf-8")
     return index
 
 
 def _item(profile: Profile, page: Path) -> str:
-    figure = f"fig{int(page.stem[:2])}"
+    figure = f"fig{page.stem[:2].lstrip('0')}"
     drawn = (profile.folder / f"{figure}.png").is_file()
     picture = f'<a href="{page.name}"><img src="../{figure}.png" alt="{figure}"></a>' if drawn else ""
     data = f'<p><a href="../{figure}.csv">CSV</a> · <a href="../{figure}.svg">SVG</a></p>' if drawn else ""
@@ -110,7 +111,7 @@ def _item(profile: Profile, page: Path) -> str:
 
 def _title(page: Path) -> str:
     """The heading that a notebook opens with."""
-    first = nbformat.read(NOTEBOOKS / f"{page.stem}.ipynb", as_version=4).cells[0].source
+    first = nbformat.read(page.with_suffix(".ipynb"), as_version=4).cells[0].source
     return first.splitlines()[0].lstrip("# ")
 
 

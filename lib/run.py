@@ -28,7 +28,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
         type=_change,
         action="append",
         default=[],
-        help="replace a setting of the profile; learning_rate.cd=1e-4 reaches into a mapping; repeatable",
+        help="replace a setting of the profile; learning_rate.cd=1e-4 replaces that of one method; repeatable",
     )
     parser.epilog = "run_all.sh test makes the same environment and runs the tests; further words go to pytest."
     return parser.parse_args(words)
@@ -66,17 +66,16 @@ def run(options: argparse.Namespace) -> int:
         print(f"Refused: {method}: {reason}", flush=True)
     failed = dict(sweep.failed)
     folder = profile.folder / "report"
-    pages = []
     for notebook, methods in wanted.items():
         if not set(methods) & set(sweep.results.get("method", [])):
             failed[notebook.stem] = "none of its methods has a result"
             continue
         try:
-            pages.append(report.render(report.execute(notebook, profile, methods, folder)))
+            report.render(report.execute(notebook, profile, methods, folder))
             print(f"Drew {notebook.stem}.", flush=True)
         except StudyError as error:
             failed[notebook.stem] = str(error)
-    index = report.write_index(profile, sorted(folder.glob("[0-9][0-9]_*.html")), failed)
+    index = report.write_index(profile, failed)
     print(f"Figures: {_shown(profile.folder)}\nReport:  {_shown(index)}")
     for name, reason in failed.items():
         print(f"FAILED {name}: {reason}", file=sys.stderr)

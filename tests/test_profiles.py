@@ -47,7 +47,8 @@ def renamed(changes, profile=CONTENT):
         ({"seeds": [-1]}, r"seeds\.0: -1 is not allowed.*greater than or equal to 0"),
         ({"device": "mps"}, r"device: 'mps' is not allowed.*'cpu' or 'cuda'"),
         ({"name": "../elsewhere"}, r"name: '\.\./elsewhere' is not allowed.*pattern"),
-        ({"learning_rate.cd": 1.0}, r"learning_rate\.cd: learning_rate is one value in this profile, not a mapping"),
+        ({"pool_size.cd": 3}, r"pool_size\.cd: a setting by method: 'pool_size' is not known.*learning_rate, epochs"),
+        ({"learning_rate.cdd": 1.0}, r"learning_rate.*'cdd' is not allowed.*'cd'"),
         ({"learning_rate": {"cd": 1e-3}}, r"learning_rate: no value for pbft, pbft_lora, .*each trained method"),
         ({"epochs": {**RATES, "baseline_": 1}}, r"epochs.*'baseline_' is not allowed.*'baseline', 'icl'"),
     ],
@@ -157,6 +158,12 @@ DISTILLED = {"cd", "cd_lora", "cd_bitfit"}
 )
 def test_a_setting_renames_the_cells_that_it_bears_on_and_no_others(changes, expected):
     assert renamed(changes) == expected
+
+
+def test_a_change_for_one_method_leaves_the_one_value_of_the_others():
+    profile = read_profile("smoke", {"learning_rate.cd": 0.5})
+    rates = {cell.method: cell.training.learning_rate for cell in profile.cells() if cell.training}
+    assert rates == {**dict.fromkeys(TRAINED, read_profile("smoke").learning_rate), "cd": 0.5}
 
 
 @pytest.mark.parametrize("setting", ["learning_rate", "epochs"])

@@ -82,6 +82,15 @@ def test_no_page_shows_an_error_or_an_empty_widget(smoke):
                 assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
 
 
+def test_the_search_notebook_runs_on_the_smoke_profile(clone):
+    words = ["-p", "profile", "smoke", "-y", "unreported: {seeds: [100], support_sizes: [4]}", "--cwd", "notebooks"]
+    environment = {**os.environ, "PYTHONPATH": str(clone), "FEW_SHOT_BATCH": "1"}
+    papermill = [sys.executable, "-m", "papermill", "notebooks/settings_search.ipynb", "search.ipynb", *words]
+    subprocess.run(papermill, cwd=clone, env=environment, capture_output=True, check=True)
+    found = pd.read_csv(clone / "figures" / "smoke" / "settings_search.csv")
+    assert found.groupby("method").size().to_dict() == {"pbft": 2, "pbft_lora": 2, "cd": 2, "cd_lora": 2}
+
+
 def test_the_index_links_every_page(smoke):
     links = re.findall(r'<h2><a href="([^"]+)"', (smoke / "report" / "index.html").read_text())
     assert links == sorted(path.name for path in (smoke / "report").glob("[0-9]*.html"))
@@ -96,17 +105,8 @@ def test_a_second_run_computes_nothing(clone, smoke):
 
 
 def test_a_failed_cell_is_listed_and_the_rest_is_drawn(clone, smoke):
-    ran = run_all(
-        clone,
-        "--smoke",
-        "--only",
-        "03",
-        "--set",
-        "learning_rate={pbft: 1.0e+30, pbft_lora: 0.001, "
-        "pbft_bitfit: 0.001, cd: 0.001, cd_lora: 0.001, cd_bitfit: 0.001}",
-        "--set",
-        "seeds=[7]",
-    )
+    changes = ["--set", "learning_rate.pbft=1.0e+30", "--set", "seeds=[7]"]
+    ran = run_all(clone, "--smoke", "--only", "03", *changes)
     assert ran.returncode == 1
     assert re.search(r"FAILED pbft n=4 seed=7: loss is (nan|inf)", ran.stderr)
     assert "Traceback" not in ran.stderr

@@ -124,13 +124,19 @@ def table(sweep: Sweep, quantity: str) -> pd.DataFrame:
 
 
 def phase_table(sweep: Sweep) -> pd.DataFrame:
-    """Methods and support sizes by phase: mean seconds, tokens and peak in GB, and the trainable parameters."""
+    """Methods and support sizes by phase: mean seconds, tokens and peak in GB, and the trainable parameters.
+
+    On CUDA the peak is shown twice: allocated to tensors, and reserved by the caching allocator.
+    """
     results = sweep.results.assign(method=[METHODS[name].label for name in sweep.results.method])
-    measured = results.peak_measured.iloc[0]
+    peaks = {"cuda_allocated": "GB", "cuda_reserved": "GB reserved", "rss": "GB"}
     columns = {"trainable_parameters": "trained parameters"}
     for phase in (phase for phase in PHASES if f"{phase}_seconds" in results):
-        results[f"{phase}_gb"] = results[f"{phase}_{measured}"] / 1e9
-        columns |= {f"{phase}_{name}": f"{phase} {name.replace('gb', 'GB')}" for name in ("seconds", "tokens", "gb")}
+        columns |= {f"{phase}_{name}": f"{phase} {name}" for name in ("seconds", "tokens")}
+        for name, label in peaks.items():
+            if results[f"{phase}_{name}"].notna().any():
+                results[f"{phase}_{name}"] = results[f"{phase}_{name}"].astype(float) / 1e9
+                columns[f"{phase}_{name}"] = f"{phase} {label}"
     means = results.groupby(["method", "support_size"], sort=False)[list(columns)].mean().rename(columns=columns)
     whole = [name for name in means if name.endswith(("tokens", "parameters"))]
     text = {name: (lambda x: "" if pd.isna(x) else f"{x:,.0f}") if name in whole else _two_digits for name in means}

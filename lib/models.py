@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from datasets.utils import disable_progress_bars
+from huggingface_hub.utils import logging as hub_logging
 from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoConfig,
@@ -39,6 +40,7 @@ def quiet() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     disable_progress_bars()
+    hub_logging.set_verbosity_error()  # each retry of each file would be a line
 
 
 def load_tokenizer(reference: str) -> PreTrainedTokenizerBase:

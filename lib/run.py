@@ -4,10 +4,13 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lib.errors import StudyError
 from lib.paths import ROOT
+
+if TYPE_CHECKING:
+    from lib.sweep import Sweep
 
 DEFAULT_PROFILE = "smoke"
 
@@ -64,22 +67,29 @@ def run(options: argparse.Namespace) -> int:
     print(f"{len(sweep.results)} results in {_shown(profile.folder / 'cells')}.", flush=True)
     for method, reason in sweep.refused.items():
         print(f"Refused: {method}: {reason}", flush=True)
-    failed = dict(sweep.failed)
-    folder = profile.folder / "report"
-    for notebook, methods in wanted.items():
-        if not set(methods) & set(sweep.results.get("method", [])):
-            failed[notebook.stem] = "none of its methods has a result"
-            continue
-        try:
-            report.render(report.execute(notebook, profile, methods, folder))
-            print(f"Drew {notebook.stem}.", flush=True)
-        except StudyError as error:
-            failed[notebook.stem] = str(error)
+    failed = sweep.failed | _draw(sweep, wanted)
     index = report.write_index(profile, failed)
     print(f"Figures: {_shown(profile.folder)}\nReport:  {_shown(index)}")
     for name, reason in failed.items():
         print(f"FAILED {name}: {reason}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _draw(sweep: "Sweep", wanted: dict[Path, list[str]]) -> dict[str, str]:
+    """Execute and render notebooks, each with its methods; returns those that failed, with reasons."""
+    from lib import report
+
+    failed = {}
+    for notebook, methods in wanted.items():
+        if not set(methods) & set(sweep.results.get("method", [])):
+            failed[notebook.stem] = "none of its methods has a result"
+            continue
+        try:
+            report.render(report.execute(notebook, sweep.profile, methods, sweep.profile.folder / "report"))
+            print(f"Drew {notebook.stem}.", flush=True)
+        except StudyError as error:
+            failed[notebook.stem] = str(error)
+    return failed
 
 
 def _shown(path: Path) -> str:

@@ -109,12 +109,7 @@ def train(
     for step, rows in enumerate(batches(pool, support, settings.batch_size, settings.epochs, seed)):
         with torch.autocast(model.device.type, DTYPES[settings.dtype], enabled=settings.dtype != "float32"):
             loss = step_loss(model, rows, objective)
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise NonFiniteLossError(
-                f"loss is {losses[-1]} at step {step + 1} of {steps} (learning_rate {settings.learning_rate:g}, "
-                f"dtype {settings.dtype}); a smaller learning rate or float32 may help."
-            )
+        losses.append(_finite(loss.item(), f"step {step + 1} of {steps}", settings))
         loss.backward()
         optimizer.step()
         schedule.step()
@@ -122,3 +117,12 @@ def train(
         tokens += sum(len(row.ids) for row in rows)
     model.eval()
     return TrainingLog(losses, tokens)
+
+
+def _finite(loss: float, when: str, settings: Training) -> float:
+    if math.isfinite(loss):
+        return loss
+    raise NonFiniteLossError(
+        f"loss is {loss} at {when} (learning_rate {settings.learning_rate:g}, dtype {settings.dtype}); "
+        "a smaller learning rate or float32 may help."
+    )

@@ -21,7 +21,8 @@ def row(method, size, seed, accuracy):
     shared |= {f"{domain}_share_entailment": 0.5 for domain in ("in_domain", "out_of_domain")}
     shared |= {f"{domain}_gold_entailment": 0.4 for domain in ("in_domain", "out_of_domain")}
     costs = {"peak_gb": 2.0 + size, "peak_measured": "rss", "method_seconds": 10.0 * size, "device": "a device"}
-    phases = {"training_seconds": 1.5, "training_tokens": 1234, "training_rss": 2e9, "trainable_parameters": 99}
+    phases = {"training_seconds": 1.5, "training_tokens": 1234, "trainable_parameters": 99}
+    phases |= {"training_rss": 2e9, "training_cuda_allocated": None, "training_cuda_reserved": None}
     return {"method": method, "support_size": size, "seed": seed, **shared, **costs, **phases}
 
 
@@ -98,6 +99,13 @@ def test_phase_table_converts_bytes_and_keeps_counts_whole(sweep):
     table = figures.phase_table(sweep)
     assert table.loc[("CD", 4), "training GB"] == "2"
     assert table.loc[("CD", 4), "training tokens"] == "1,234"
+
+
+def test_phase_table_shows_both_peaks_of_a_gpu(sweep):
+    sweep.results["training_rss"] = None
+    sweep.results[["training_cuda_allocated", "training_cuda_reserved"]] = [3e9, 4e9]
+    table = figures.phase_table(sweep)
+    assert table.loc[("CD", 4), ["training GB", "training GB reserved"]].tolist() == ["3", "4"]
 
 
 def test_every_method_has_a_colour_of_its_own():

@@ -20,7 +20,8 @@ def kl_divergence(teacher: Tensor, student: Tensor, mask: Tensor, temperature: f
         temperature: T > 0.
 
     Returns:
-        A float32 scalar; 0 with zero gradient where teacher and student agree or no row is selected.
+        A float32 scalar; exactly 0 where teacher and student agree (the gradient then is 0 up to rounding) or where no
+        row is selected.
     """
     target = F.log_softmax(teacher.detach()[mask].float() / temperature, dim=-1)
     prediction = F.log_softmax(student[mask].float() / temperature, dim=-1)

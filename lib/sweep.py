@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -118,7 +119,9 @@ def _run_job(job: Cell | Targets, profile: Profile) -> None:
     if not profile.isolate:
         execute(job, profile.folder)
         return
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
+    spawn = multiprocessing.get_context("spawn")
+    quietly = (signal.SIGINT, signal.SIG_DFL)  # an interrupt ends the child without a traceback of its own
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=signal.signal, initargs=quietly) as fresh:
         try:
             fresh.submit(execute, job, profile.folder).result()
         except BrokenProcessPool:

@@ -152,6 +152,30 @@ def test_an_active_environment_that_lacks_a_package_is_named(clone, tmp_path):
     assert "torch: 2.13.0 is pinned, not there" in ran.stderr
 
 
+def test_conda_makes_the_environment_from_the_same_list_and_only_once(tmp_path):
+    clone = copy_of_the_study(tmp_path)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    conda = tools / "conda"  # stands in for the real one: notes how it was called, and borrows this interpreter
+    conda.write_text(
+        f"""#!/bin/sh
+echo "$@" >>{tmp_path}/calls
+mkdir -p .conda/bin .conda/conda-meta
+printf '#!/bin/sh\\nexec {sys.executable} "$@"\\n' >.conda/bin/python
+chmod +x .conda/bin/python
+"""
+    )
+    conda.chmod(0o755)
+    environment = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    environment["PATH"] = f"{tools}:{environment['PATH']}"
+    words = ["./run_all.sh", "--set", "pool_sise=3"]
+    for _ in range(2):
+        ran = subprocess.run(words, cwd=clone, env=environment, text=True, capture_output=True, check=False)
+        assert (ran.returncode, "pool_sise" in ran.stderr) == (2, True), ran.stderr
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls == [f"env create --quiet --prefix {clone}/.conda --file environment.yml"]
+
+
 def test_committed_notebooks_carry_no_outputs():
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         for cell in nbformat.read(path, as_version=4).cells:

@@ -110,9 +110,11 @@ def _item(profile: Profile, page: Path) -> str:
 
 
 def _title(page: Path) -> str:
-    """The heading that a notebook opens with."""
-    first = nbformat.read(page.with_suffix(".ipynb"), as_version=4).cells[0].source
-    return first.splitlines()[0].lstrip("# ")
+    """The heading that the page's notebook opens with."""
+    source = NOTEBOOKS / f"{page.stem}.ipynb"
+    if not source.is_file():
+        return page.stem
+    return nbformat.read(source, as_version=4).cells[0].source.splitlines()[0].lstrip("# ")
 
 
 _INDEX = """<!doctype html>

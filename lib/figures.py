@@ -29,6 +29,7 @@ COLOURS = {
     "cd_bitfit": _PALETTE[9],
 }
 _MARKERS = dict(zip(METHODS, ["", "o", "*", "s", "^", "v", "D", "P", "X"], strict=True))
+REFERENCE_LINE = {"color": "black", "linewidth": 1, "linestyle": (0, (1, 2))}
 _PAPER_ALPHA = 0.35
 _DODGE = 0.32
 
@@ -78,13 +79,13 @@ def accuracy_figure(sweep: Sweep, paper_figure: str) -> Figure:
         dataset = getattr(sweep.profile, domain)
         top.set_title(f"{title.capitalize()}: {dataset}")
         _curves(top, sweep, f"{domain}_accuracy", paper_points(paper_figure, f"{domain}_accuracy"))
-        top.axhline(_majority(sweep, domain), color="black", linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+        top.axhline(_majority(sweep, domain), zorder=1, **REFERENCE_LINE)
         _curves(bottom, sweep, f"{domain}_share_entailment", errorbar=None)
-        bottom.axhline(0.5, color="black", linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+        bottom.axhline(0.5, zorder=1, **REFERENCE_LINE)
         bottom.set(ylim=(-0.05, 1.05), xlabel="support examples n")
     axes[0, 0].set(ylabel="accuracy", ylim=_accuracy_limits(sweep))
     axes[1, 0].set_ylabel("share of answers\n“entailment”")
-    majority = Line2D([], [], color="black", linewidth=1, linestyle=(0, (1, 2)), label="majority class, balanced share")
+    majority = Line2D([], [], label="majority class, balanced share", **REFERENCE_LINE)
     _legend(figure, sweep, [majority], not paper_points(paper_figure, "in_domain_accuracy").empty)
     return figure
 
@@ -115,8 +116,8 @@ def table(sweep: Sweep, quantity: str) -> pd.DataFrame:
     """Methods by support sizes: mean and half-width of the 95% interval over seeds, as text."""
     summary = summarise(sweep.results, [quantity])
     text = [
-        f"{row.mean_:.2f}" if pd.isna(row.low) else f"{row.mean_:.2f} ± {row.high - row.mean_:.2f}"
-        for row in summary.rename(columns={"mean": "mean_"}).itertuples()
+        f"{mean:.2f}" if pd.isna(high) else f"{mean:.2f} ± {high - mean:.2f}"
+        for mean, high in zip(summary["mean"], summary["high"], strict=True)
     ]
     cells = summary.assign(text=text).pivot(index="method", columns="support_size", values="text")
     order = [method for method in METHODS if method in cells.index]
@@ -190,14 +191,8 @@ def _curves(
     if paper is not None:
         known = paper[paper.method.isin(shown)]
         sns.pointplot(known, y="value", errorbar=None, linestyle="none", alpha=_PAPER_ALPHA, markeredgewidth=2, **style)
-        _paper_level(axis, paper, shown)
-
-
-def _paper_level(axis: Axes, paper: pd.DataFrame, shown: Sequence[str]) -> None:
-    for method in set(paper.method) - set(shown):
-        if method == "baseline":
-            value = paper[paper.method == method].value.iloc[0]
-            axis.axhline(value, color=COLOURS[method], alpha=_PAPER_ALPHA, linewidth=3, linestyle=":", zorder=1)
+        for value in paper[paper.method == "baseline"].value.unique():
+            axis.axhline(value, color=COLOURS["baseline"], alpha=_PAPER_ALPHA, linewidth=3, linestyle=":", zorder=1)
 
 
 def _majority(sweep: Sweep, domain: str) -> float:

@@ -7,7 +7,7 @@ from lib.cells import Cell, Targets
 from lib.data import Example
 from lib.errors import RefusedMethod, StudyError
 from lib.methods import METHODS, Reader, evaluation_items, pool_of, support_of, teacher_contexts
-from lib.models import check_device, check_tuning, load_tokenizer, same_vocabulary
+from lib.models import Tuning, check_device, check_tuning, same_vocabulary
 
 # Tokens grow with characters, nearly: the longest few texts hold the longest prompt.
 LONGEST = 8
@@ -23,21 +23,27 @@ def check(cells: Iterable[Cell]) -> dict[Cell, str]:
         StudyError: the first setting that cannot work, with key, value and what is allowed.
     """
     refused: dict[Cell, str] = {}
-    reader_of = cache(Reader)  # many cells, few models
+    reader_of, refusal_of = cache(Reader), cache(_refusal)  # many cells, few models
     for cell in cells:
         check_device(cell.device)
-        try:
-            if cell.training:
-                check_tuning(cell.model, cell.training.tuning)
-        except RefusedMethod as refusal:
-            refused[cell] = str(refusal)
+        if cell.training and (reason := refusal_of(cell.model, cell.training.tuning)):
+            refused[cell] = reason
             continue
-        _check_prompts(cell, reader_of(cell.model, cell.task))
+        student = reader_of(cell.model, cell.task)
+        _check_prompts(cell, student)
         if cell.distillation:
             request = cell.distillation.targets
-            _check_targets(cell, request, reader_of(request.teacher, request.task))
-            reader_of(cell.model, cell.task).encode([], _longest(pool_of(request)))
+            _check_targets(cell, request, student, reader_of(request.teacher, request.task))
     return refused
+
+
+def _refusal(model: str, tuning: Tuning) -> str | None:
+    """Why a way of tuning does not apply to a model, or None where it does."""
+    try:
+        check_tuning(model, tuning)
+    except RefusedMethod as refusal:
+        return str(refusal)
+    return None
 
 
 def _check_prompts(cell: Cell, reader: Reader) -> None:
@@ -49,11 +55,11 @@ def _check_prompts(cell: Cell, reader: Reader) -> None:
         reader.encode(demonstrations, _longest(evaluation_items(cell.task, dataset)))
 
 
-def _check_targets(cell: Cell, request: Targets, reader: Reader) -> None:
+def _check_targets(cell: Cell, request: Targets, student: Reader, teacher: Reader) -> None:
     for demonstrations, queries in teacher_contexts(request):
-        reader.encode(demonstrations, _longest(queries))
-    tokenizers = (load_tokenizer(cell.model), load_tokenizer(request.teacher))
-    if request.kl_over == "vocabulary" and not same_vocabulary(*tokenizers):
+        teacher.encode(demonstrations, _longest(queries))
+    student.encode([], _longest(pool_of(request)))
+    if request.kl_over == "vocabulary" and not same_vocabulary(student.tokenizer, teacher.tokenizer):
         raise StudyError(
             f"kl_over: 'vocabulary' compares token by token, but {request.teacher} and {cell.model} have different "
             "vocabularies. Allowed for this pair: labels."

@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from lib.data import Example
-from lib.figures import COLOURS, house_style
+from lib.figures import COLOURS, REFERENCE_LINE, house_style
 from lib.losses import cross_entropy, kl_divergence
 from lib.methods import METHODS, evaluation_items
 from lib.profiles import Profile
@@ -60,7 +60,7 @@ def answers_figure(answered: pd.DataFrame, gold: int) -> Figure:
     figure, axis = plt.subplots(figsize=(8, 0.45 * len(answered) + 1.2))
     colours = [COLOURS[name] for name, method in METHODS.items() if method.label in answered.index]
     axis.barh(answered.index, answered["P(entailment)"], color=colours)
-    axis.axvline(0.5, color="black", linewidth=1, linestyle=(0, (1, 2)))
+    axis.axvline(0.5, **REFERENCE_LINE)
     axis.set(
         xlim=(0, 1), xlabel=f"P(entailment) among the two label words; gold is {'entailment' if gold == 0 else 'not'}"
     )

@@ -48,12 +48,11 @@ def step_loss(model: torch.nn.Module, rows: Sequence[TrainingRow], objective: Ob
     labels = torch.tensor([-1 if row.label is None else row.label for row in rows], device=logits.device)
     ce = cross_entropy(over_labels, labels, labels >= 0)
     targets = [row.target for row in rows if row.target is not None]
-    if not targets:
-        return context_distillation_loss(logits.new_zeros(()), ce, objective.kl_weight)
     student = logits if objective.kl_over_vocabulary else over_labels
     has_target = torch.tensor([row.target is not None for row in rows], device=logits.device)
     teacher = torch.zeros_like(student, dtype=torch.float32)
-    teacher[has_target] = torch.stack(targets).to(logits.device)
+    if targets:
+        teacher[has_target] = torch.stack(targets).to(logits.device)
     kl = kl_divergence(teacher, student, has_target, objective.temperature)
     return context_distillation_loss(kl, ce, objective.kl_weight)
 

@@ -1,7 +1,8 @@
 """Natural language inference as one table of (premise, hypothesis, label), and the samples drawn from it.
 
-A source is `hub`, `embedded` (the dozen pairs of `lib.smoke`) or a folder of JSON lines, one file a dataset. Neutral
-rows are dropped: what is left is entailment against the rest, as in Mosbach et al. 2023 (arXiv 2305.16938).
+A source is `hub`, `world` (the controlled English of `lib.world`), `embedded` (the dozen pairs of `lib.smoke`) or a
+folder of JSON lines, one file a dataset. Neutral rows are dropped: what is left is entailment against the rest, as in
+Mosbach et al. 2023 (arXiv 2305.16938).
 """
 
 import json
@@ -64,13 +65,17 @@ def load_examples(source: str, dataset: str, split: Split) -> list[Example]:
     """All rows of one split, in the order of the source.
 
     Args:
-        source: `hub`, `embedded`, or a folder that holds `<dataset>.jsonl`.
+        source: `hub`, `world`, `embedded`, or a folder that holds `<dataset>.jsonl`.
         dataset: `mnli`, `hans`, or in a folder the name of any file there.
         split: `train` for support sets and pools, `evaluation` for scores.
 
     Raises:
         StudyError: unknown source or dataset, no network, a broken line (file and line number), or no rows.
     """
+    if source == "world":
+        from lib import world
+
+        return world.examples(dataset, split)
     if source == "embedded":
         from lib.smoke import PAIRS
 
@@ -104,7 +109,9 @@ def from_folder(folder: Path, dataset: str, split: Split) -> list[Example]:
     """Rows of `<folder>/<dataset>.jsonl`; a file without a `split` field serves both splits."""
     file = folder / f"{dataset}.jsonl"
     if not folder.is_dir():
-        raise StudyError(f"data: {str(folder)!r} is not a folder. Allowed: hub, embedded, or a folder of JSON lines.")
+        raise StudyError(
+            f"data: {str(folder)!r} is not a folder. Allowed: hub, world, embedded, or a folder of JSON lines."
+        )
     if not file.is_file():
         present = sorted(path.stem for path in folder.glob("*.jsonl"))
         raise StudyError(

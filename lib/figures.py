@@ -1,6 +1,7 @@
 """From a frame of results to the study's figures, in one house style. Nothing here runs a model."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -44,6 +45,7 @@ COST = ["peak_gb", "method_seconds"]
 MEMORY_NAMES = {
     "cuda_allocated": "peak GPU memory, GB\n(allocated, measured)",
     "rss": "peak resident memory, GB\n(CPU, over the start, measured)",
+    "tensors": "peak of all tensors, MB\n(CPU, counted)",
 }
 
 
@@ -94,7 +96,8 @@ def cost_figure(sweep: Sweep, paper_figure: str) -> Figure:
     """Peak memory and time against support size.
 
     Memory is the highest peak of the teacher's and the training's phases for methods that train, the evaluation's for
-    the others. Time is that of the teacher's targets and the training, zero where there is neither.
+    the others. Time is that of the teacher's targets and the training, zero where there is neither. The paper's points
+    are left out where tensors were counted: that is done for models a thousand times smaller than the paper's.
 
     Args:
         sweep: results of the methods to draw.
@@ -102,13 +105,18 @@ def cost_figure(sweep: Sweep, paper_figure: str) -> Figure:
     """
     house_style()
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4))
-    _curves(left, sweep, "peak_gb", paper_points(paper_figure, "peak_memory"))
-    _curves(right, sweep, "method_seconds", paper_points(paper_figure, "training_time"))
-    left.set(title="Memory", ylabel=MEMORY_NAMES[sweep.results.peak_measured.iloc[0]], xlabel="support examples n")
+    measure = sweep.results.peak_measured.iloc[0]
+    comparable = measure != "tensors"  # models so small that tensors are counted are no size to draw the paper's at
+    if not comparable:
+        sweep = replace(sweep, results=sweep.results.assign(peak_mb=sweep.results.peak_gb * 1000))
+    paper = [paper_points(paper_figure, name) if comparable else None for name in ("peak_memory", "training_time")]
+    _curves(left, sweep, "peak_gb" if comparable else "peak_mb", paper[0])
+    _curves(right, sweep, "method_seconds", paper[1])
+    left.set(title="Memory", ylabel=MEMORY_NAMES[measure], xlabel="support examples n")
     right.set(title="Time", ylabel="teacher targets + training, s", xlabel="support examples n")
     for axis in (left, right):
         axis.set_ylim(bottom=0)
-    _legend(figure, sweep, [], not paper_points(paper_figure, "peak_memory").empty)
+    _legend(figure, sweep, [], paper[0] is not None and not paper[0].empty)
     return figure
 
 
@@ -130,12 +138,12 @@ def phase_table(sweep: Sweep) -> pd.DataFrame:
     On CUDA the peak is shown twice: allocated to tensors, and reserved by the caching allocator.
     """
     results = sweep.results.assign(method=[METHODS[name].label for name in sweep.results.method])
-    peaks = {"cuda_allocated": "GB", "cuda_reserved": "GB reserved", "rss": "GB"}
+    peaks = {"cuda_allocated": "GB", "cuda_reserved": "GB reserved", "rss": "GB", "tensors": "GB"}
     columns = {"trainable_parameters": "trained parameters"}
     for phase in (phase for phase in PHASES if f"{phase}_seconds" in results):
         columns |= {f"{phase}_{name}": f"{phase} {name}" for name in ("seconds", "tokens")}
         for name, label in peaks.items():
-            if results[f"{phase}_{name}"].notna().any():
+            if f"{phase}_{name}" in results and results[f"{phase}_{name}"].notna().any():
                 results[f"{phase}_{name}"] = results[f"{phase}_{name}"].astype(float) / 1e9
                 columns[f"{phase}_{name}"] = f"{phase} {label}"
     means = results.groupby(["method", "support_size"], sort=False)[list(columns)].mean().rename(columns=columns)
@@ -169,10 +177,10 @@ def _curves(
 ) -> None:
     """One line a method over the support sizes; methods without a support set are level lines."""
     sizes = list(sweep.profile.support_sizes)
-    level = sweep.results[sweep.results.support_size == 0]
-    for row in level.itertuples():
-        axis.axhline(getattr(row, quantity), color=COLOURS[row.method], linewidth=1.8, linestyle="--", zorder=1)
-    curves = sweep.results[sweep.results.support_size > 0]
+    reads_support = sweep.results.method.map(lambda name: METHODS[name].reads_support)
+    for name, height in sweep.results[~reads_support].groupby("method")[quantity].mean().items():
+        axis.axhline(height, color=COLOURS[name], linewidth=1.8, linestyle="--", zorder=1)
+    curves = sweep.results[reads_support]
     shown = [method for method in METHODS if method in set(curves.method)]
     style = {
         "x": "support_size",
@@ -236,7 +244,7 @@ def _legend(figure: Figure, sweep: Sweep, further: Sequence[Line2D], with_paper:
 
 
 def _notes(sweep: Sweep, with_paper: bool) -> list[str]:
-    seeds = sweep.results[sweep.results.support_size > 0].seed.nunique()
+    seeds = sweep.results.seed.nunique()
     notes = [f"Profile {sweep.profile.name}; {seeds} seeds, mean and 95% interval; {sweep.results.device.iloc[0]}."]
     notes += [f"{METHODS[method].label}: refused, the model has no bias terms." for method in sweep.refused]
     notes += [f"{name}: failed, not drawn." for name in sweep.failed]

@@ -9,6 +9,8 @@ from lib.data import CLASSES
 from lib.methods import METHODS
 
 DOMAINS = {"in_domain": "in domain", "out_of_domain": "out of domain"}
+# How a peak may have been measured; a result has one of these.
+MEASURES = ("cuda_allocated", "rss", "tensors")
 PHASES = ("teacher", "training", "evaluation")
 
 
@@ -48,7 +50,7 @@ def _flat_scores(prefix: str, scores: dict[str, Any]) -> dict[str, float]:
 def _headline_costs(method: str, costs: dict[str, dict[str, Any]]) -> dict[str, Any]:
     making = [costs[phase] for phase in ("teacher", "training") if phase in costs]
     shown = making if METHODS[method].tuning else [costs["evaluation"]]
-    measured = "cuda_allocated" if shown[0]["cuda_allocated"] is not None else "rss"
+    measured = next(name for name in MEASURES if shown[0].get(name) is not None)
     return {
         "peak_gb": max(cost[measured] for cost in shown) / 1e9,
         "peak_measured": measured,

@@ -1,18 +1,22 @@
 """What a phase of a cell costs: seconds, peak memory over its start, tokens.
 
-On CUDA the peak is the caching allocator's own record. On a CPU it is the process's resident set, sampled by a
-thread; it includes what libraries keep for themselves, so it is coarser and never comparable to CUDA numbers.
+On CUDA the peak is the caching allocator's own record. On a CPU it is the resident set of a process of the cell's
+own, sampled by a thread; it includes what libraries keep for themselves, so it is coarser and never comparable to CUDA
+numbers. In a process that many cells share the resident set says nothing of one cell: there, tensors are counted.
 """
 
 import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import psutil
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 SAMPLE_SECONDS = 0.002
 
@@ -26,6 +30,7 @@ class Cost:
     cuda_allocated: int | None = None
     cuda_reserved: int | None = None
     rss: int | None = None
+    tensors: int | None = None
 
 
 class ResidentPeak:
@@ -52,6 +57,44 @@ class ResidentPeak:
             self.highest = max(self.highest, self._process.memory_info().rss)
 
 
+class TensorPeak(TorchDispatchMode):
+    """The highest sum of the sizes of all tensors alive, in bytes: what operations return while the mode is on.
+
+    Storages are counted once however many tensors share them. What a kernel needs inside itself is not seen.
+    """
+
+    def __init__(self, model: torch.nn.Module | None = None) -> None:
+        """Start from the weights of `model`, or from nothing."""
+        super().__init__()
+        self._alive: dict[int, weakref.ref] = {}
+        self._now = 0
+        self.highest = 0
+        for tensor in [*model.parameters(), *model.buffers()] if model else []:
+            self._count(tensor)
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):  # noqa: ANN001, ANN204 - torch's signature
+        """Run the operation and count what it returns."""
+        result = operation(*args, **(kwargs or {}))
+        for leaf in [result] if isinstance(result, torch.Tensor) else tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                self._count(leaf)
+        return result
+
+    def _count(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        name, size = id(storage), storage.nbytes()
+        if name in self._alive:
+            return
+
+        def forget(_: weakref.ref) -> None:
+            self._now -= size
+            del self._alive[name]
+
+        self._alive[name] = weakref.ref(storage, forget)
+        self._now += size
+        self.highest = max(self.highest, self._now)
+
+
 def warm_up(device: str) -> None:
     """Let libraries take their one-time memory (thread pools, cuBLAS workspaces) before anything is measured."""
     square = torch.ones(64, 64, device=device, requires_grad=True)
@@ -65,9 +108,11 @@ class PhaseMeter:
     method's: the peak is watched only inside `phase`, as are the seconds.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, isolated: bool = True) -> None:
+        """Begin; `isolated` says that this process is the cell's alone, so that its resident set means something."""
         gc.collect()
         self._cuda = device == "cuda"
+        self._isolated = isolated
         self._rss = psutil.Process().memory_info().rss
         if self._cuda:
             torch.cuda.empty_cache()
@@ -75,27 +120,50 @@ class PhaseMeter:
             self._reserved = torch.cuda.memory_reserved()
 
     @contextmanager
-    def phase(self) -> Iterator[Cost]:
-        """One phase; yields its cost, filled in at the end but for the tokens, which the caller counts."""
-        gc.collect()
-        if self._cuda:
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+    def phase(self, model: torch.nn.Module | None = None) -> Iterator[Cost]:
+        """One phase; yields its cost, filled in at the end but for the tokens, which the caller counts.
+
+        Args:
+            model: whose weights the phase needs, where tensors are counted.
+        """
         cost = Cost()
+        with ExitStack() as stack:
+            if self._cuda:
+                stack.enter_context(self._cuda_peak(cost))
+            elif self._isolated:
+                stack.enter_context(self._resident_peak(cost))
+            else:
+                stack.enter_context(_tensor_peak(cost, model))
+            began = time.perf_counter()
+            try:
+                yield cost
+                if self._cuda:
+                    torch.cuda.synchronize()
+            finally:
+                cost.seconds = time.perf_counter() - began
+
+    @contextmanager
+    def _cuda_peak(self, cost: Cost) -> Iterator[None]:
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        yield
+        cost.cuda_allocated = torch.cuda.max_memory_allocated() - self._allocated
+        cost.cuda_reserved = torch.cuda.max_memory_reserved() - self._reserved
+
+    @contextmanager
+    def _resident_peak(self, cost: Cost) -> Iterator[None]:
+        gc.collect()
         peak = ResidentPeak()
         peak.start()
-        began = time.perf_counter()
         try:
-            yield cost
-            if self._cuda:
-                torch.cuda.synchronize()
+            yield
         finally:
-            cost.seconds = time.perf_counter() - began
-            self._read(cost, peak.stop())
+            cost.rss = max(0, peak.stop() - self._rss)
 
-    def _read(self, cost: Cost, highest_rss: int) -> None:
-        if self._cuda:
-            cost.cuda_allocated = torch.cuda.max_memory_allocated() - self._allocated
-            cost.cuda_reserved = torch.cuda.max_memory_reserved() - self._reserved
-        else:
-            cost.rss = max(0, highest_rss - self._rss)
+
+@contextmanager
+def _tensor_peak(cost: Cost, model: torch.nn.Module | None) -> Iterator[None]:
+    with TensorPeak(model) as peak:
+        yield
+    cost.tensors = peak.highest

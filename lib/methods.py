@@ -37,6 +37,11 @@ class Method:
     tuning: Tuning | None = None
     distils: bool = False
 
+    @property
+    def reads_support(self) -> bool:
+        """Its result depends on the support set."""
+        return self.demonstrations or self.tuning is not None
+
 
 METHODS = {
     "baseline": Method("Baseline"),
@@ -75,46 +80,47 @@ class Outcome:
     losses: list[float]
 
 
-def run(cell: Cell, targets: TeacherTargets | None) -> Outcome:
+def run(cell: Cell, targets: TeacherTargets | None, isolated: bool = True) -> Outcome:
     """Run one cell: train the student if the method trains, then evaluate in and out of domain.
 
     Args:
         cell: what to run.
         targets: the teacher's soft labels for methods that distil, None for the others.
+        isolated: this process runs nothing else, so that its resident memory is the cell's.
 
     Raises:
         StudyError: a setting does not fit the data or the model, or a loss or score is not finite.
     """
     warm_up(cell.device)
-    meter = PhaseMeter(cell.device)
+    meter = PhaseMeter(cell.device, isolated)
     costs = {"teacher": targets.cost} if targets else {}
     weights = "float32" if cell.training else cell.dtype  # trained weights stay float32 until they are scored
     model = load_model(cell.model, weights, cell.device)
     reader = Reader(cell.model, cell.task)
     trainable, losses = 0, []
     if cell.training:
-        with meter.phase() as costs["training"]:
+        with meter.phase(model) as costs["training"]:
             model, losses = _train(cell, cell.training, model, reader, targets, costs["training"])
         trainable = trainable_parameters(model)
         model = _merged(model).to(DTYPES[cell.dtype])
-    with meter.phase() as costs["evaluation"]:
+    with meter.phase(model) as costs["evaluation"]:
         in_domain = _evaluate(cell, model, reader, cell.task.in_domain, costs["evaluation"])
         out_of_domain = _evaluate(cell, model, reader, cell.task.out_of_domain, costs["evaluation"])
     return Outcome(in_domain, out_of_domain, costs, trainable, losses)
 
 
-def teacher_targets(request: Targets) -> TeacherTargets:
-    """Ask the teacher, which reads the demonstrations, about every query of the pool.
+def teacher_targets(request: Targets, isolated: bool = True) -> TeacherTargets:
+    """Ask the teacher, which reads the demonstrations, about every query of the pool; `isolated` as for `run`.
 
     Raises:
         StudyError: a setting does not fit the data or the model, or a score is not finite.
     """
     warm_up(request.device)
-    meter = PhaseMeter(request.device)
+    meter = PhaseMeter(request.device, isolated)
     model = load_model(request.teacher, request.dtype, request.device)
     reader = Reader(request.teacher, request.task)
     columns = None if request.kl_over == "vocabulary" else reader.label_columns
-    with meter.phase() as cost:
+    with meter.phase(model) as cost:
         asked = [
             (reader.encode(demonstrations, [*queries, *CONTENT_FREE]), len(queries))
             for demonstrations, queries in teacher_contexts(request)

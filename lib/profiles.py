@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from lib import world
 from lib.cells import Cell, Device, Distillation, Targets, Task, Training
 from lib.errors import StudyError, require_one_of
 from lib.methods import METHODS, Method
@@ -25,7 +26,11 @@ BY_METHOD = ("learning_rate", "epochs")
 
 
 class Profile(BaseModel):
-    """One validated profile. A setting `by method` is one value for all methods or a mapping from method names."""
+    """One validated profile. A setting `by method` is one value for all methods or a mapping from method names.
+
+    With `isolate` each cell has a process of its own and its resident memory is measured; without, cells share
+    processes (`workers` of them, of one thread each, or this one) and tensors are counted.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -38,18 +43,19 @@ class Profile(BaseModel):
     teacher_dtype: Dtype = "float32"
     device: Device
     isolate: bool = True
+    workers: Positive = 1
 
     data: str
     in_domain: str
     out_of_domain: str
     pattern: Literal[tuple(PATTERNS)] = "gpt-3"
-    label_words: tuple[str, ...] | None = None
+    label_words: tuple[str, ...] | Literal["drawn"] | None = None
     eval_limit: Annotated[int, Field(gt=1, multiple_of=2)] | None = None
     eval_seed: Annotated[int, Field(ge=0)] = 0
     eval_batch_size: Positive = 16
 
     methods: tuple[MethodName, ...] = tuple(METHODS)
-    support_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    support_sizes: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
     pool: Literal["train", "support"] = "train"
@@ -88,19 +94,25 @@ class Profile(BaseModel):
                 raise ValueError(f"{setting}: no value for {', '.join(lacking)}; give each trained method one.")
         return self
 
+    @model_validator(mode="after")
+    def _workers_share_a_process(self) -> Self:
+        if self.isolate and self.workers > 1:
+            raise ValueError(f"workers: {self.workers} at a time would disturb each other's costs; set isolate: false.")
+        return self
+
     @property
     def folder(self) -> Path:
         """Where figures, results and the report of this profile lie."""
         return FIGURES / self.name
 
-    def task(self) -> Task:
-        """The task that all cells of this profile share."""
+    def task(self, seed: int) -> Task:
+        """The task of a seed's cells; all seeds share it, but for the label words where those are drawn."""
         return Task(
             source=self.data,
             in_domain=self.in_domain,
             out_of_domain=self.out_of_domain,
             pattern=self.pattern,
-            label_words=self.label_words,
+            label_words=world.draw_label_words(seed) if self.label_words == "drawn" else self.label_words,
             eval_limit=self.eval_limit,
             eval_seed=self.eval_seed,
         )
@@ -108,22 +120,30 @@ class Profile(BaseModel):
     def cells(self, methods: tuple[str, ...] | None = None) -> list[Cell]:
         """Cells of the given methods (None: all of the profile's), seed by seed, so that what is there is a whole.
 
-        Methods that read no support set have one cell, of support size and seed 0.
+        Methods that read no support set have one cell, of support size and seed 0; one a seed where the label words
+        are drawn. Support size 0 is for the methods to which it means something new: the student with no
+        demonstrations is the baseline, and nothing can be trained on no examples.
         """
         wanted = [name for name in self.methods if methods is None or name in methods]
-        cells = [self._cell(name, size, seed) for seed in self.seeds for size in self.support_sizes for name in wanted]
+        cells = [
+            self._cell(name, size, seed)
+            for seed in self.seeds
+            for size in self.support_sizes
+            for name in wanted
+            if size > 0 or _works_without_support(METHODS[name])
+        ]
         return list(dict.fromkeys(cells))
 
     def _cell(self, name: str, size: int, seed: int) -> Cell:
         method = METHODS[name]
-        uses_support = method.demonstrations or method.tuning is not None
+        own_seed = seed if method.reads_support or self.label_words == "drawn" else 0
         return Cell(
             method=name,
-            support_size=size if uses_support else 0,
-            seed=seed if uses_support else 0,
+            support_size=size if method.reads_support else 0,
+            seed=own_seed,
             model=self.teacher if method.teacher_answers else self.student,
             dtype=self.teacher_dtype if method.teacher_answers else self.student_dtype,
-            task=self.task(),
+            task=self.task(own_seed),
             eval_batch_size=self.eval_batch_size,
             device=self.device,
             training=self._training(name, method) if method.tuning else None,
@@ -150,7 +170,7 @@ class Profile(BaseModel):
         targets = Targets(
             teacher=self.teacher,
             dtype=self.teacher_dtype,
-            task=self.task(),
+            task=self.task(seed),
             support_size=size,
             seed=seed,
             pool=self.pool,
@@ -160,6 +180,10 @@ class Profile(BaseModel):
             device=self.device,
         )
         return Distillation(targets, self.kl_weight, self.temperature, self.ce_on)
+
+
+def _works_without_support(method: Method) -> bool:
+    return method.teacher_answers or method.distils or not method.reads_support
 
 
 def _by_method(value: Any, name: str) -> Any:  # noqa: ANN401 - a number, or a mapping to numbers

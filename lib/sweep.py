@@ -3,14 +3,16 @@
 import multiprocessing
 import os
 import signal
+import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+import torch
 import tqdm.auto
 
 from lib import methods, preflight
@@ -25,6 +27,7 @@ from lib.store import Record, Store
 
 # Set by run_all.sh: progress as plain lines, since a bar that redraws itself makes no sense in a log or a page.
 BATCH = "FEW_SHOT_BATCH"
+SECONDS_BETWEEN_LINES = 5
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,7 @@ def fill(profile: Profile, methods: Sequence[str] | None = None, retry: bool = F
     for cell, reason in refused.items():
         store.refuse(cell, reason)
     jobs = list(_jobs([cell for cell in missing if cell not in refused], store))
-    for job in _with_progress(jobs):
-        _run_job(job, profile)
+    _show_progress(_finished(jobs, profile), len(jobs))
     return _collect(profile, cells, store)
 
 
@@ -95,55 +97,105 @@ def _jobs(missing: Sequence[Cell], store: Store) -> Iterator[Cell | Targets]:
         yield cell
 
 
-def execute(job: Cell | Targets, folder: Path) -> None:
-    """Run one job and store its result, or store why it failed. Any executor can map this over jobs."""
+def execute(job: Cell | Targets, folder: Path, isolated: bool) -> None:
+    """Run one job and store its result, or store why it failed. Any executor can map this over jobs.
+
+    `isolated` says that this process runs nothing else, so that its resident memory is the job's.
+    """
     quiet()
     store = Store(folder)
     try:
         if isinstance(job, Targets):
-            store.save_targets(job, methods.teacher_targets(job))
+            store.save_targets(job, methods.teacher_targets(job, isolated))
             return
         request = job.distillation.targets if job.distillation else None
         targets = store.load_targets(request) if request else None
         if request and targets is None:
             raise StudyError(f"its teacher targets are missing: {store.failure(request)}")
-        store.save(job, methods.run(job, targets), describe(job.device))
+        store.save(job, methods.run(job, targets, isolated), describe(job.device))
     except StudyError as error:
         store.fail(job, str(error))
     except Exception as error:  # one cell's fault must not end the others
         store.fail(job, f"{type(error).__name__}: {error}")
 
 
-def _run_job(job: Cell | Targets, profile: Profile) -> None:
-    """In this process, or in a fresh one, whose memory peak is the job's alone and whose death costs no other job."""
-    if not profile.isolate:
-        execute(job, profile.folder)
+def _finished(jobs: Sequence[Cell | Targets], profile: Profile) -> Iterator[Cell | Targets]:
+    """Run the jobs and yield each when it is done, whether it came to a result or not."""
+    if not profile.isolate and profile.workers > 1:
+        yield from _shared_out(jobs, profile)
         return
-    spawn = multiprocessing.get_context("spawn")
-    quietly = (signal.SIGINT, signal.SIG_DFL)  # an interrupt ends the child without a traceback of its own
-    with ProcessPoolExecutor(1, mp_context=spawn, initializer=signal.signal, initargs=quietly) as fresh:
+    for job in jobs:
+        if profile.isolate:
+            _run_alone(job, profile, isolated=True)
+        else:
+            execute(job, profile.folder, isolated=False)
+        yield job
+
+
+def _run_alone(job: Cell | Targets, profile: Profile, isolated: bool) -> None:
+    """In a fresh process, whose memory peak is the job's alone and whose death costs no other job."""
+    with _processes(1, _die_quietly) as fresh:
         try:
-            fresh.submit(execute, job, profile.folder).result()
+            fresh.submit(execute, job, profile.folder, isolated).result()
         except BrokenProcessPool:
             Store(profile.folder).fail(job, "its process died; was it killed for using too much memory?")
 
 
-def _with_progress(jobs: Sequence[Cell | Targets]) -> Iterator[Cell | Targets]:
-    if not jobs:
-        return
-    if BATCH not in os.environ:
-        bar = tqdm.auto.tqdm(jobs, unit="cell")
-        for job in bar:
-            bar.set_description(name_of(job))
+def _shared_out(jobs: Sequence[Cell | Targets], profile: Profile) -> Iterator[Cell | Targets]:
+    """Over worker processes of one thread each: first the teachers' targets, then the cells that need them.
+
+    Where a worker dies, nobody can tell which job killed it: what is not done then runs one process a job.
+    """
+    left = dict.fromkeys(jobs)
+    try:
+        for kind in (Targets, Cell):
+            with _processes(profile.workers, _one_thread) as pool:
+                running = {
+                    pool.submit(execute, job, profile.folder, False): job for job in jobs if isinstance(job, kind)
+                }
+                for future in as_completed(running):
+                    future.result()
+                    del left[running[future]]
+                    yield running[future]
+    except BrokenProcessPool:
+        for job in list(left):
+            _run_alone(job, profile, isolated=False)
             yield job
+
+
+def _processes(count: int, initializer: Callable[[], None]) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=initializer)
+
+
+def _die_quietly() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt ends the child without a traceback of its own
+
+
+def _one_thread() -> None:
+    _die_quietly()
+    torch.set_num_threads(1)
+
+
+def _show_progress(finished: Iterator[Cell | Targets], total: int) -> None:
+    """A bar that names what was done last; plain lines, and not too many, where nobody watches a terminal."""
+    if not total:
         return
-    began = time.perf_counter()
-    for done, job in enumerate(jobs, start=1):
-        started = time.perf_counter()
-        yield job
+    if BATCH not in os.environ or sys.stderr.isatty():
+        with tqdm.auto.tqdm(finished, total=total, unit="cell") as bar:
+            for job in bar:
+                bar.set_description(name_of(job))
+        return
+    began = said = time.perf_counter()
+    for done, job in enumerate(finished, start=1):
         now = time.perf_counter()
-        left = (now - began) / done * (len(jobs) - done) / 60
-        print(f"[{done}/{len(jobs)}] {name_of(job)}: {now - started:.0f} s, about {left:.0f} min left", flush=True)
+        if now - said >= SECONDS_BETWEEN_LINES or done in (1, total):
+            said = now
+            left = (now - began) / done * (total - done)
+            print(f"[{done}/{total}] {name_of(job)}: {now - began:.0f} s so far, about {_rough(left)} left", flush=True)
+
+
+def _rough(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds > 100 else f"{seconds:.0f} s"
 
 
 def _collect(profile: Profile, cells: Sequence[Cell], store: Store) -> Sweep:

@@ -15,9 +15,11 @@ from torch import Tensor
 from transformers import GPTNeoXForCausalLM
 
 from lib.curriculum import Batch, Stage, draw_batch
+from lib.errors import StudyError
 from lib.world_models import VERDICTS, config, tokenizer
 
 WARMUP_STEPS = 200
+STEPS_BETWEEN_SAVES = 200
 SMOOTHING = 0.97  # of the accuracies that decide when a stage ends
 SETTLED = 4  # pairs before an answer counts as one that demonstrations could have told
 
@@ -59,6 +61,9 @@ def pretrain(recipe: Recipe, folder: Path) -> pd.DataFrame:
 
     Returns:
         The learning curve: step, stage, loss, smoothed accuracy in and out of domain, seconds.
+
+    Raises:
+        StudyError: the folder holds a checkpoint of another recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
@@ -72,8 +77,8 @@ def pretrain(recipe: Recipe, folder: Path) -> pd.DataFrame:
         _step(model, optimizer, recipe, progress)
         progress.seconds += time.perf_counter() - began
         _advance(recipe, progress)
-        if progress.step % 200 == 0 or progress.stage == len(recipe.stages):
-            _save(checkpoint, model, optimizer, progress)
+        if progress.step % STEPS_BETWEEN_SAVES == 0 or progress.stage == len(recipe.stages):
+            _save(checkpoint, recipe, model, optimizer, progress)
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     curve = pd.DataFrame(progress.curve)
@@ -183,6 +188,8 @@ def _advance(recipe: Recipe, progress: Progress) -> None:
 def _resume(recipe: Recipe, checkpoint: Path) -> tuple[GPTNeoXForCausalLM, torch.optim.Optimizer, Progress]:
     torch.manual_seed(recipe.seed)
     kept = torch.load(checkpoint, weights_only=False) if checkpoint.is_file() else None
+    if kept and kept["recipe"] != recipe:
+        raise StudyError(f"{checkpoint} is of another recipe; remove its folder, or give this one another.")
     layers = kept["layers"] if kept else recipe.stages[0].layers
     model = GPTNeoXForCausalLM(config(recipe.width, layers, recipe.heads))
     optimizer = _optimizer(model, recipe)
@@ -197,9 +204,12 @@ def _optimizer(model: GPTNeoXForCausalLM, recipe: Recipe) -> torch.optim.Optimiz
     return torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
 
 
-def _save(file: Path, model: GPTNeoXForCausalLM, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+def _save(
+    file: Path, recipe: Recipe, model: GPTNeoXForCausalLM, optimizer: torch.optim.Optimizer, progress: Progress
+) -> None:
     """Whole or not at all."""
     content = {
+        "recipe": recipe,
         "layers": model.config.num_hidden_layers,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),

@@ -260,7 +260,9 @@ def test_a_missing_file_is_refused_naming_those_present(tmp_path):
 
 
 def test_a_missing_folder_is_refused_naming_it_and_what_is_allowed(tmp_path):
-    with pytest.raises(StudyError, match=r"data: '.*absent' is not a folder\. Allowed: hub, embedded, or a folder"):
+    with pytest.raises(
+        StudyError, match=r"data: '.*absent' is not a folder\. Allowed: hub, world, embedded, or a folder"
+    ):
         from_folder(tmp_path / "absent", "mnli", "train")
 
 

@@ -5,8 +5,10 @@ import time
 import numpy as np
 import psutil
 import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
 
-from lib.memory import PhaseMeter, ResidentPeak
+from lib.memory import PhaseMeter, ResidentPeak, TensorPeak
 
 MIB = 2**20
 
@@ -78,3 +80,53 @@ def test_a_phase_that_raises_is_measured_and_raises_on():
     with pytest.raises(KeyError, match="inside"), PhaseMeter("cpu").phase() as cost:
         raise KeyError("inside")
     assert cost.seconds > 0
+
+
+def layers():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.GELU(), torch.nn.Linear(256, 64))
+
+
+def steps(model, count=3):
+    """Training steps from nothing, so that gradients and optimizer state come into being."""
+    optimizer = torch.optim.AdamW(model.parameters())
+    for _ in range(count):
+        model(torch.ones(128, 64)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def allocator_peak(work):
+    """The highest sum of the CPU allocator's own records, bytes over the start."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        work()
+    records = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
+    sizes = [event.nbytes() for event in sorted(records, key=lambda event: event.start_ns())]
+    return int(np.cumsum(sizes).max())
+
+
+def test_counted_tensors_are_what_the_allocator_records():
+    model = layers()
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    with TensorPeak(model) as peak:
+        steps(model)
+    assert peak.highest == pytest.approx(weights + allocator_peak(lambda: steps(layers())) - weights, rel=0.01)
+
+
+def test_a_counted_storage_counts_once_and_until_it_is_freed():
+    with TensorPeak() as peak:
+        block = torch.zeros(MIB, dtype=torch.uint8)
+        views = [block.view(2, -1), block[10:]]
+        assert peak.highest == MIB
+        del block, views
+        torch.zeros(MIB // 2, dtype=torch.uint8)
+    assert peak.highest == MIB
+
+
+def test_a_phase_in_a_shared_process_counts_tensors_from_the_weights_on():
+    model = layers()
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    with PhaseMeter("cpu", isolated=False).phase(model) as cost:
+        torch.zeros(MIB, dtype=torch.uint8)
+    assert cost.tensors == weights + MIB
+    assert cost.rss is None is cost.cuda_allocated

@@ -8,6 +8,7 @@ from lib.errors import StudyError
 from lib.methods import METHODS
 from lib.paths import PROFILES
 from lib.profiles import profile_names, read_profile
+from lib.world import draw_label_words
 
 CONTENT = yaml.safe_load((PROFILES / "smoke.yaml").read_text())["profile"]
 TRAINED = [name for name, method in METHODS.items() if method.tuning]
@@ -45,6 +46,10 @@ def renamed(changes, profile=CONTENT):
         ({"epochs": 0}, r"epochs.*0 is not allowed.*greater than 0"),
         ({"support_sizes": []}, r"support_sizes: \[\] is not allowed.*at least 1"),
         ({"seeds": [-1]}, r"seeds\.0: -1 is not allowed.*greater than or equal to 0"),
+        ({"workers": 2, "isolate": True}, r"workers: 2 at a time would disturb each other's costs; set isolate: false"),
+        ({"workers": 0}, r"workers: 0 is not allowed.*greater than 0"),
+        ({"support_sizes": [-1]}, r"support_sizes\.0: -1 is not allowed.*greater than or equal to 0"),
+        ({"label_words": "dawn"}, r"label_words.*'dawn' is not allowed"),
         ({"device": "mps"}, r"device: 'mps' is not allowed.*'cpu' or 'cuda'"),
         ({"name": "../elsewhere"}, r"name: '\.\./elsewhere' is not allowed.*pattern"),
         ({"pool_size.cd": 3}, r"pool_size\.cd: a setting by method: 'pool_size' is not known.*learning_rate, epochs"),
@@ -175,3 +180,22 @@ def test_a_setting_of_one_method_renames_that_method_alone(setting):
 def test_the_pool_size_does_not_count_where_the_support_set_is_the_pool():
     profile = {**CONTENT, "pool": "support"}
     assert renamed({"pool_size": 1}, profile) == set()
+
+
+def test_support_size_0_is_for_the_methods_to_which_it_is_something_new():
+    cells = read_profile("smoke", {"support_sizes": [0]}).cells()
+    assert {cell.method for cell in cells} == {"baseline", "teacher_icl", "cd", "cd_lora", "cd_bitfit"}
+
+
+def test_drawn_label_words_are_a_seeds_own_for_every_method_and_its_teacher():
+    cells = read_profile("smoke", {"label_words": "drawn", "seeds": [0, 1]}).cells()
+    for seed in (0, 1):
+        of_seed = [cell for cell in cells if cell.seed == seed]
+        assert {cell.method for cell in of_seed} == set(METHODS)
+        words = {cell.task.label_words for cell in of_seed}
+        words |= {cell.distillation.targets.task.label_words for cell in of_seed if cell.distillation}
+        assert words == {draw_label_words(seed)}
+
+
+def test_workers_and_isolation_rename_no_cell():
+    assert renamed({"workers": 3}) == renamed({"isolate": True}) == set()

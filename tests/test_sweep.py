@@ -52,9 +52,9 @@ def executed(monkeypatch):
     """The jobs that a sweep runs."""
     jobs = []
 
-    def spy(job, folder):
+    def spy(job, folder, isolated):
         jobs.append(job)
-        execute(job, folder)
+        execute(job, folder, isolated)
 
     monkeypatch.setattr(lib.sweep, "execute", spy)
     return jobs
@@ -64,13 +64,13 @@ def scores(frame):
     return frame[[name for name in frame if name.startswith(SCORES)]].to_dict("records")
 
 
-def execute_but_die_at_icl(job, folder):
+def execute_but_die_at_icl(job, folder, isolated):
     """Note the process, and leave it at icl without a word, as the kernel ends one that takes too much memory."""
     (folder / "processes").mkdir(parents=True, exist_ok=True)
     (folder / "processes" / str(os.getpid())).touch()
-    if job.method == "icl" and multiprocessing.parent_process():
+    if isinstance(job, Cell) and job.method == "icl" and multiprocessing.parent_process():
         os._exit(9)
-    execute(job, folder)
+    execute(job, folder, isolated)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +128,36 @@ def test_a_process_that_dies_fails_its_cell_and_no_other(isolated):
     assert sweep.results.method.tolist() == ["pbft_lora"]
 
 
+@pytest.fixture(scope="module")
+def shared_out(tmp_path_factory):
+    """Two workers, one of which dies at icl; what was left is then done one process a job."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lib.profiles, "FIGURES", tmp_path_factory.mktemp("shared"))
+        patch.setattr(lib.sweep, "execute", execute_but_die_at_icl)
+        profile = read_profile("smoke", {**ONE_CELL, "workers": 2})
+        return profile, fill(profile, ["baseline", "icl", "pbft", "cd", "cd_lora"])
+
+
+def test_workers_give_the_scores_of_one_process(shared_out, profile):
+    _, shared = shared_out
+    methods = ["baseline", "pbft", "cd", "cd_lora"]
+    assert shared.results.method.tolist() == methods
+    assert scores(shared.results) == scores(fill(profile, methods).results)
+
+
+def test_a_worker_that_dies_fails_its_cell_and_no_other(shared_out):
+    _, shared = shared_out
+    assert list(shared.failed) == ["icl n=4 seed=0"]
+    assert "its process died" in shared.failed["icl n=4 seed=0"]
+
+
+def test_in_shared_processes_tensors_are_counted_and_resident_memory_is_not(shared_out):
+    _, shared = shared_out
+    assert set(shared.results.peak_measured) == {"tensors"}
+    assert shared.results.evaluation_rss.isna().all()
+    assert (shared.results.peak_gb > 0).all()
+
+
 @pytest.fixture
 def diverged(smoke_profile):
     """A sweep one of whose cells has a learning rate that no model survives."""
@@ -159,14 +189,14 @@ def test_a_failed_cell_is_tried_again_only_when_asked(diverged, executed):
 
 def test_a_cell_that_succeeds_at_last_is_no_longer_failed(profile, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(lib.sweep.methods, "run", lambda *_: 1 / 0)
+        patch.setattr(lib.sweep.methods, "run", lambda *_, **__: 1 / 0)
         assert fill(profile, ["icl"]).failed == {"icl n=4 seed=0": "ZeroDivisionError: division by zero"}
     sweep = fill(profile, ["icl"], retry=True)
     assert (sweep.failed, len(sweep.results)) == ({}, 1)
 
 
 def test_a_teacher_that_fails_fails_the_cells_that_need_it_and_no_other(profile, monkeypatch):
-    monkeypatch.setattr(lib.sweep.methods, "teacher_targets", lambda *_: 1 / 0)
+    monkeypatch.setattr(lib.sweep.methods, "teacher_targets", lambda *_, **__: 1 / 0)
     sweep = fill(profile, ["icl", "cd"])
     assert list(sweep.failed) == ["cd n=4 seed=0"]
     assert "teacher targets are missing: ZeroDivisionError" in sweep.failed["cd n=4 seed=0"]
@@ -195,14 +225,16 @@ def test_methods_that_the_profile_does_not_have_are_an_error(smoke_profile):
         fill(smoke_profile, ["pbtf"])
 
 
-def test_in_batch_mode_progress_is_one_plain_line_a_job(profile, monkeypatch, capsys):
+@pytest.mark.parametrize(("seconds", "told"), [(0, [1, 2, 3]), (1000, [1, 3])])
+def test_in_batch_mode_progress_is_plain_lines_and_not_too_many(profile, monkeypatch, capsys, seconds, told):
     monkeypatch.setenv("FEW_SHOT_BATCH", "1")
+    monkeypatch.setattr(lib.sweep, "SECONDS_BETWEEN_LINES", seconds)
     fill(profile, ["baseline", "cd"])
-    lines = capsys.readouterr().out.splitlines()
     names = ["baseline n=0 seed=0", "teacher targets n=4 seed=0", "cd n=4 seed=0"]
-    assert len(lines) == 3
-    for i, (line, name) in enumerate(zip(lines, names, strict=True), start=1):
-        assert re.fullmatch(rf"\[{i}/3\] {name}: \d+ s, about \d+ min left", line)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(told)
+    for i, line in zip(told, lines, strict=True):
+        assert re.fullmatch(rf"\[{i}/3\] {names[i - 1]}: \d+ s so far, about \d+ s left", line)
 
 
 def test_without_batch_mode_nothing_is_printed_to_the_output(profile, monkeypatch, capsys):

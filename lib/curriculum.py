@@ -82,13 +82,16 @@ def growing_world(layers: int) -> list[Stage]:
     """Single pairs, from a dozen people and bare sentences to the whole world."""
     scopes = [world.Scope(12, decoration, 3) for decoration in (0.0, 0.3, 0.65, 1.0)]
     scopes += [world.Scope(12, 1.0, contrasts) for contrasts in (4, 5, 6)]
-    scopes += [world.Scope(people, 1.0, 6) for people in (20, 40, world.WHOLE.people)]
-    stages = [
-        Stage(f"{scope.people} people, {scope.decoration:.0%} decorated, {scope.contrasts} contrasts", layers, scope)
-        for scope in scopes
-    ]
-    settling = [replace(stages[-1], rate=rate, least_steps=2500, until=0.95) for rate in (0.5, 0.25)]
-    return [*stages, *settling]
+    stages = [Stage(_told(scope), layers, scope) for scope in scopes]
+    for people, most_steps in ((20, 3500), (40, 1500), (world.WHOLE.people, 1500)):
+        scope = world.Scope(people, 1.0, 6)
+        stages.append(Stage(_told(scope), layers, scope, most_steps=most_steps))
+    settling = replace(stages[-1], until=0.95, least_steps=1000, most_steps=2500)
+    return [*stages, *(replace(settling, name=f"rate {rate:g}", rate=rate) for rate in (0.5, 0.25))]
+
+
+def _told(scope: world.Scope) -> str:
+    return f"{scope.people} people, {scope.decoration:.0%} decorated, {scope.contrasts} contrasts"
 
 
 def lowering_walls(layers: int) -> list[Stage]:

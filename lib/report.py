@@ -89,10 +89,13 @@ def write_index(profile: Profile, failed: dict[str, str]) -> Path:
     index = profile.folder / "report" / "index.html"
     pages = [page for page in sorted(index.parent.glob("*.html")) if page != index]
     items = "\n".join(_item(profile, page) for page in pages)
+    others = [other for other in sorted(profile.folder.parent.glob("*/report/index.html")) if other != index]
+    links = ", ".join(f'<a href="../../{page.parts[-3]}/report/{page.name}">{page.parts[-3]}</a>' for page in others)
     problems = "".join(f"<li>{html.escape(f'{name}: {reason}')}</li>" for name, reason in failed.items())
     text = _INDEX.format(
         name=html.escape(profile.name),
         about=html.escape(profile.about),
+        others=f"<p>Other profiles: {links}.</p>" if links else "",
         items=items,
         problems=f"<h2>Not computed</h2><ul>{problems}</ul>" if problems else "",
     )
@@ -130,6 +133,7 @@ _INDEX = """<!doctype html>
 </style>
 <h1>Few-shot distillation: profile {name}</h1>
 <p>{about}</p>
+{others}
 <main>
 {items}
 </main>

@@ -12,7 +12,7 @@ from lib.paths import ROOT
 if TYPE_CHECKING:
     from lib.sweep import Sweep
 
-DEFAULT_PROFILE = "smoke"
+DEFAULT_PROFILE = "tiny"
 
 
 def arguments(words: list[str]) -> argparse.Namespace:

@@ -15,7 +15,7 @@ from lib.sweep import Sweep
 
 def tour_example(profile: Profile, position: int) -> Example:
     """The in-domain evaluation item at `position`; every method was scored on it."""
-    return evaluation_items(profile.task(), profile.in_domain)[position]
+    return evaluation_items(profile.task(profile.seeds[0]), profile.in_domain)[position]
 
 
 def answers(sweep: Sweep, position: int, support_size: int, seed: int) -> pd.DataFrame:
@@ -46,9 +46,10 @@ def answers(sweep: Sweep, position: int, support_size: int, seed: int) -> pd.Dat
 def _label_log_probs(
     sweep: Sweep, method: str, position: int, support_size: int, seed: int
 ) -> tuple[torch.Tensor, int] | None:
+    wanted = {(support_size, seed)} if METHODS[method].reads_support else {(0, seed), (0, 0)}
     for record in sweep.records:
         cell = record["cell"]
-        if cell["method"] == method and (cell["support_size"], cell["seed"]) in {(support_size, seed), (0, 0)}:
+        if cell["method"] == method and (cell["support_size"], cell["seed"]) in wanted:
             item = record["outcome"]["in_domain"]
             return torch.tensor([item["label_log_probs"][position]]), int(item["gold"][position])
     return None

@@ -40,7 +40,7 @@ class Stage:
         wall: what is taken off the attention scores between tokens of different pairs, label words excepted.
         tokens: a step's size, about.
         rate: what the learning rate is multiplied by.
-        until: accuracy out of domain (a moving average over steps) at which the next stage begins.
+        until: accuracy (a moving average over steps, the lower of the two domains') at which the next stage begins.
         least_steps: steps before the next stage may begin.
         most_steps: steps after which it begins anyhow.
     """
@@ -80,18 +80,18 @@ class Batch:
 
 def growing_world(layers: int) -> list[Stage]:
     """Single pairs, from a dozen people and bare sentences to the whole world."""
-    scopes = [world.Scope(12, decoration, 3) for decoration in (0.0, 0.3, 0.65, 1.0)]
-    scopes += [world.Scope(12, 1.0, contrasts) for contrasts in (4, 5, 6)]
-    stages = [Stage(_told(scope), layers, scope) for scope in scopes]
-    for people, most_steps in ((20, 3500), (40, 1500), (world.WHOLE.people, 1500)):
-        scope = world.Scope(people, 1.0, 6)
-        stages.append(Stage(_told(scope), layers, scope, most_steps=most_steps))
-    settling = replace(stages[-1], until=0.95, least_steps=1000, most_steps=2500)
-    return [*stages, *(replace(settling, name=f"rate {rate:g}", rate=rate) for rate in (0.5, 0.25))]
-
-
-def _told(scope: world.Scope) -> str:
-    return f"{scope.people} people, {scope.decoration:.0%} decorated, {scope.contrasts} contrasts"
+    everyone = world.WHOLE.people
+    first = Stage("12 people, bare sentences, 3 contrasts", layers, world.Scope(12, 0.0, 3), until=0.95)
+    richer = replace(first, until=0.92, most_steps=2000)
+    stages = [
+        first,
+        *(replace(richer, name=f"{count} contrasts", scope=world.Scope(12, 0.0, count)) for count in (4, 5, 6)),
+        *(replace(richer, name=f"{people} people", scope=world.Scope(people, 0.0, 6)) for people in (20, 40, everyone)),
+    ]
+    for share in (0.15, 0.3, 0.5, 0.75, 1.0):
+        scope = world.Scope(everyone, share, 6)
+        stages.append(replace(richer, name=f"{share:.0%} decorated", scope=scope, until=0.9, rate=0.7))
+    return [*stages, replace(stages[-1], name="settling", until=0.96, rate=0.35, most_steps=3000)]
 
 
 def lowering_walls(layers: int) -> list[Stage]:

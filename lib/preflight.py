@@ -48,7 +48,7 @@ def _refusal(model: str, tuning: Tuning) -> str | None:
 
 def _check_prompts(cell: Cell, reader: Reader) -> None:
     support = support_of(cell)
-    if cell.training:
+    if cell.training and support:
         reader.encode([], _longest(support))
     demonstrations = support if METHODS[cell.method].demonstrations else []
     for dataset in (cell.task.in_domain, cell.task.out_of_domain):

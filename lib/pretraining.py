@@ -173,7 +173,7 @@ def _rate(recipe: Recipe, progress: Progress) -> float:
 
 def _advance(recipe: Recipe, progress: Progress) -> None:
     stage = recipe.stages[progress.stage]
-    mastered = progress.accuracy[1] > stage.until and progress.step_of_stage >= stage.least_steps
+    mastered = min(progress.accuracy) > stage.until and progress.step_of_stage >= stage.least_steps
     if not mastered and progress.step_of_stage < stage.most_steps:
         return
     in_domain, out_of_domain = progress.accuracy

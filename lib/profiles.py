@@ -130,9 +130,12 @@ class Profile(BaseModel):
             for seed in self.seeds
             for size in self.support_sizes
             for name in wanted
-            if size > 0 or _works_without_support(METHODS[name])
+            if size > 0 or self._works_without_support(METHODS[name])
         ]
         return list(dict.fromkeys(cells))
+
+    def _works_without_support(self, method: Method) -> bool:
+        return method.teacher_answers or (method.distils and self.pool == "train") or not method.reads_support
 
     def _cell(self, name: str, size: int, seed: int) -> Cell:
         method = METHODS[name]
@@ -180,10 +183,6 @@ class Profile(BaseModel):
             device=self.device,
         )
         return Distillation(targets, self.kl_weight, self.temperature, self.ce_on)
-
-
-def _works_without_support(method: Method) -> bool:
-    return method.teacher_answers or method.distils or not method.reads_support
 
 
 def _by_method(value: Any, name: str) -> Any:  # noqa: ANN401 - a number, or a mapping to numbers

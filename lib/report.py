@@ -3,6 +3,8 @@
 import ast
 import html
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -50,6 +52,7 @@ def execute(notebook: Path, profile: Profile, methods: list[str], folder: Path) 
     """
     folder.mkdir(parents=True, exist_ok=True)
     running = folder / f".running-{notebook.name}"
+    sockets = tempfile.mkdtemp(prefix="kernel-")  # each kernel's own, so that two may run at a time
     try:
         papermill.execute_notebook(
             str(notebook),
@@ -58,7 +61,7 @@ def execute(notebook: Path, profile: Profile, methods: list[str], folder: Path) 
             cwd=str(NOTEBOOKS),
             kernel_name="python3",
             progress_bar=False,
-            config=Config({"KernelManager": {"transport": "ipc"}}),  # over TCP each kernel warns of eavesdroppers
+            config=_kernel_config(sockets),
         )
     except PapermillExecutionError as error:
         raise StudyError(f"{notebook.name}: {error.ename}: {error.evalue}") from None
@@ -68,7 +71,18 @@ def execute(notebook: Path, profile: Profile, methods: list[str], folder: Path) 
         os.replace(running, folder / notebook.name)
     finally:
         running.unlink(missing_ok=True)
+        shutil.rmtree(sockets, ignore_errors=True)
     return folder / notebook.name
+
+
+def _kernel_config(sockets: str) -> Config:
+    """Sockets in a folder, since over TCP each kernel warns of eavesdroppers; no word of the interrupt that ends it."""
+    return Config(
+        {
+            "KernelManager": {"transport": "ipc", "ip": f"{sockets}/socket"},
+            "NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=50"]},
+        }
+    )
 
 
 def render(executed: Path) -> Path:

@@ -1,8 +1,10 @@
 """The command behind run_all.sh: fill a profile's cells, execute and render the notebooks, say where it all lies."""
 
 import argparse
+import multiprocessing
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +12,10 @@ from lib.errors import StudyError
 from lib.paths import ROOT
 
 if TYPE_CHECKING:
+    from lib.profiles import Profile
     from lib.sweep import Sweep
 
+NOTEBOOKS_AT_A_TIME = 2  # most of a notebook's time is one core's, importing libraries
 DEFAULT_PROFILE = "tiny"
 
 
@@ -77,19 +81,31 @@ def run(options: argparse.Namespace) -> int:
 
 def _draw(sweep: "Sweep", wanted: dict[Path, list[str]]) -> dict[str, str]:
     """Execute and render notebooks, each with its methods; returns those that failed, with reasons."""
+    there = set(sweep.results.get("method", []))
+    failed = {path.stem: "none of its methods has a result" for path, names in wanted.items() if not there & set(names)}
+    with ProcessPoolExecutor(NOTEBOOKS_AT_A_TIME, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running = {
+            pool.submit(_draw_one, sweep.profile, path, names): path.stem
+            for path, names in wanted.items()
+            if path.stem not in failed
+        }
+        for future in as_completed(running):
+            if reason := future.result():
+                failed[running[future]] = reason
+            else:
+                print(f"Drew {running[future]}.", flush=True)
+    return failed
+
+
+def _draw_one(profile: "Profile", notebook: Path, methods: list[str]) -> str | None:
+    """Why a notebook could not be drawn, or None where it was."""
     from lib import report
 
-    failed = {}
-    for notebook, methods in wanted.items():
-        if not set(methods) & set(sweep.results.get("method", [])):
-            failed[notebook.stem] = "none of its methods has a result"
-            continue
-        try:
-            report.render(report.execute(notebook, sweep.profile, methods, sweep.profile.folder / "report"))
-            print(f"Drew {notebook.stem}.", flush=True)
-        except StudyError as error:
-            failed[notebook.stem] = str(error)
-    return failed
+    try:
+        report.render(report.execute(notebook, profile, methods, profile.folder / "report"))
+    except StudyError as error:
+        return str(error)
+    return None
 
 
 def _shown(path: Path) -> str:

@@ -185,6 +185,8 @@ def test_the_pool_size_does_not_count_where_the_support_set_is_the_pool():
 def test_support_size_0_is_for_the_methods_to_which_it_is_something_new():
     cells = read_profile("smoke", {"support_sizes": [0]}).cells()
     assert {cell.method for cell in cells} == {"baseline", "teacher_icl", "cd", "cd_lora", "cd_bitfit"}
+    cells = read_profile("smoke", {"support_sizes": [0], "pool": "support"}).cells()
+    assert {cell.method for cell in cells} == {"baseline", "teacher_icl"}
 
 
 def test_drawn_label_words_are_a_seeds_own_for_every_method_and_its_teacher():

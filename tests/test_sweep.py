@@ -243,6 +243,12 @@ def test_without_batch_mode_nothing_is_printed_to_the_output(profile, monkeypatc
     assert capsys.readouterr().out == ""
 
 
+def test_with_no_support_examples_the_teacher_answers_and_teaches_without_demonstrations(figures_folder):
+    sweep = fill(read_profile("smoke", {"support_sizes": [0], "seeds": [0]}))
+    assert sweep.failed == {}
+    assert sweep.results.method.tolist() == ["baseline", "teacher_icl", "cd", "cd_lora", "cd_bitfit"]
+
+
 def test_a_stored_result_says_what_it_was_computed_on(profile):
     fill(profile, ["baseline"])
     (cell,) = profile.cells(("baseline",))

@@ -24,6 +24,7 @@ from lib.world_models import VERDICTS, tokenizer
 PATTERN = PATTERNS["minimal"]
 CONTENT_FREE_SHARE = 0.02
 PAIR_TOKENS = 20  # of a usual pair with its answer
+VERDICT_TOKENS = 4  # of one that is told
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Stage:
         pairs: pairs in a context; one of these sizes is drawn at each step.
         drawn_words: the share of steps whose contexts draw their label words; in the others `VERDICTS` answer.
         told: the share of pairs whose text is replaced by their verdict, in half of the contexts.
+        told_only: the share of steps in which all pairs are.
         wall: what is taken off the attention scores between tokens of different pairs, label words excepted.
         tokens: a step's size, about.
         rate: what the learning rate is multiplied by.
@@ -51,6 +53,7 @@ class Stage:
     pairs: tuple[int, ...] = (1,)
     drawn_words: float = 0.0
     told: float = 0.0
+    told_only: float = 0.0
     wall: float = 0.0
     tokens: int = 1000
     rate: float = 1.0
@@ -96,11 +99,13 @@ def growing_world(layers: int) -> list[Stage]:
 
 def lowering_walls(layers: int) -> list[Stage]:
     """Contexts of a few pairs, first behind walls, then without."""
-    contexts = Stage("label words drawn", layers, pairs=(6,), drawn_words=1.0, told=0.5, tokens=1600, rate=0.5)
-    behind = replace(contexts, wall=20.0, least_steps=800, most_steps=3000)
+    contexts = Stage("label words drawn", layers, pairs=(6,), drawn_words=1.0, tokens=1600, rate=0.5)
+    met = replace(contexts, told=0.5, wall=20.0, least_steps=900, most_steps=900)
+    told = replace(met, name="verdicts told", told_only=2 / 3, rate=0.7, until=0.95, least_steps=300, most_steps=1500)
+    behind = replace(met, name="verdicts to be found", told_only=1 / 6, until=0.9, least_steps=300, most_steps=1500)
     lowered = replace(contexts, told=0.2, most_steps=400)
     heights = (14.0, 10.0, 7.0, 5.0, 3.5, 2.5, 1.7, 1.2, 0.8, 0.4, 0.0)
-    return [behind, *(replace(lowered, name=f"wall {height:g}", wall=height) for height in heights)]
+    return [met, told, behind, *(replace(lowered, name=f"wall {height:g}", wall=height) for height in heights)]
 
 
 def lengthening(layers: int, last_steps: int) -> list[Stage]:
@@ -129,8 +134,9 @@ def draw_batch(draw: random.Random, stage: Stage, split: world.Split, hard: floa
         hard: the share of pairs out of domain; None draws it for each context.
     """
     pairs, drawn = draw.choice(stage.pairs), draw.random() < stage.drawn_words
-    count = max(1, round(stage.tokens / (pairs * PAIR_TOKENS)))
-    contexts = [_draw_context(draw, stage, pairs, drawn, split, hard) for _ in range(count)]
+    told_only = stage.told_only > 0.0 and draw.random() < stage.told_only
+    count = max(1, round(stage.tokens / (pairs * (VERDICT_TOKENS if told_only else PAIR_TOKENS))))
+    contexts = [_draw_context(draw, stage, pairs, drawn, told_only, split, hard) for _ in range(count)]
     encoded = tokenizer()([text for context in contexts for text in context.texts])["input_ids"]
     rows = [_lay_out(context, encoded[i * pairs : (i + 1) * pairs]) for i, context in enumerate(contexts)]
     return _collate(contexts, rows, stage.wall, drawn)
@@ -145,10 +151,11 @@ class _Context:
 
 
 def _draw_context(
-    draw: random.Random, stage: Stage, pairs: int, drawn: bool, split: world.Split, hard: float | None
+    draw: random.Random, stage: Stage, pairs: int, drawn: bool, told_only: bool, split: world.Split, hard: float | None
 ) -> _Context:
     share = draw.choice((0.0, 0.5, 0.5, 1.0)) if hard is None else hard
     told = stage.told if draw.random() < 0.5 else 0.0
+    told = 1.0 if told_only else told
     words = draw.sample(world.LABEL_WORDS, 2) if drawn else VERDICTS
     labels = [draw.randrange(2) for _ in range(pairs)]
     is_hard = [draw.random() < share for _ in range(pairs)]

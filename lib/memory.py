@@ -110,9 +110,10 @@ class PhaseMeter:
 
     def __init__(self, device: str, isolated: bool = True) -> None:
         """Begin; `isolated` says that this process is the cell's alone, so that its resident set means something."""
-        gc.collect()
         self._cuda = device == "cuda"
         self._isolated = isolated
+        if self._cuda or isolated:
+            gc.collect()  # what is garbage now must not be taken for the cell's
         self._rss = psutil.Process().memory_info().rss
         if self._cuda:
             torch.cuda.empty_cache()

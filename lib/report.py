@@ -109,7 +109,7 @@ def write_index(profile: Profile, failed: dict[str, str]) -> Path:
     text = _INDEX.format(
         name=html.escape(profile.name),
         about=html.escape(profile.about),
-        others=f"<p>Other profiles: {links}.</p>" if links else "",
+        others=f"<p>Other results: {links}.</p>" if links else "",
         items=items,
         problems=f"<h2>Not computed</h2><ul>{problems}</ul>" if problems else "",
     )

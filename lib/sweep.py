@@ -148,11 +148,10 @@ def _shared_out(jobs: Sequence[Cell | Targets], profile: Profile) -> Iterator[Ce
     """
     left = dict.fromkeys(jobs)
     try:
-        for kind in (Targets, Cell):
-            with _processes(profile.workers, _one_thread) as pool:
-                running = {
-                    pool.submit(execute, job, profile.folder, False): job for job in jobs if isinstance(job, kind)
-                }
+        with _processes(profile.workers, _one_thread) as pool:
+            for kind in (Targets, Cell):
+                of_kind = [job for job in jobs if isinstance(job, kind)]
+                running = {pool.submit(execute, job, profile.folder, False): job for job in of_kind}
                 for future in as_completed(running):
                     future.result()
                     del left[running[future]]

@@ -6,7 +6,8 @@ has mastered the ones before.
 
 1. Single pairs, answered by fixed words, in a world of few people and bare sentences that then grows.
 2. Several pairs in a context, with label words drawn for each context, on top of further layers. Each pair sees
-   itself and the label words of the others, nothing else of them; some pairs are replaced by their verdict.
+   itself and the label words of the others, nothing else of them. For a while most steps replace all pairs by their
+   verdicts, so that looking up a label word is learnt apart from reading.
 3. The wall between pairs is lowered step by step until the attention is the plain causal one.
 4. Contexts become as long as the study's.
 """

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import torch
-from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel
 
 from lib.cells import Cell, Distillation, Targets, Task, Training
@@ -17,6 +17,9 @@ from lib.models import DTYPES, Tuning, adapt, load_config, load_model, load_toke
 from lib.prompts import CONTENT_FREE, PATTERNS, EncodedPrompts, encode, label_token_ids, label_words, prompt
 from lib.scoring import next_token_log_probs
 from lib.training import Objective, TrainingRow, train
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 
 @dataclass(frozen=True)
@@ -220,9 +223,11 @@ def _pool_rows(distillation: Distillation, reader: Reader, targets: TeacherTarge
     ]
 
 
-def _lora(training: Training) -> LoraConfig | None:
+def _lora(training: Training) -> "LoraConfig | None":
     if training.tuning != "lora":
         return None
+    from peft import LoraConfig  # here, so that redrawing does not wait for it
+
     return LoraConfig(
         r=training.lora_rank,
         lora_alpha=training.lora_alpha,
@@ -232,7 +237,7 @@ def _lora(training: Training) -> LoraConfig | None:
 
 
 def _merged(model: torch.nn.Module) -> PreTrainedModel:
-    return model.merge_and_unload() if isinstance(model, PeftModel) else model
+    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
 
 
 def _evaluate(cell: Cell, model: PreTrainedModel, reader: Reader, dataset: str, cost: Cost) -> Evaluation:

@@ -8,12 +8,11 @@ import shutil
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from datasets.utils import disable_progress_bars
 from huggingface_hub.utils import logging as hub_logging
-from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -28,6 +27,9 @@ from transformers.utils import logging
 from lib import smoke
 from lib.errors import RefusedMethod, StudyError
 from lib.paths import locate
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 Tuning = Literal["full", "lora", "bitfit"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -154,7 +156,7 @@ def check_tuning(reference: str, tuning: Tuning) -> None:
         )
 
 
-def adapt(model: PreTrainedModel, tuning: Tuning, lora: LoraConfig | None) -> torch.nn.Module:
+def adapt(model: PreTrainedModel, tuning: Tuning, lora: "LoraConfig | None") -> torch.nn.Module:
     """Make trainable what `tuning` trains: everything, a LoRA adapter (peft), or the bias terms and nothing else.
 
     Args:
@@ -163,6 +165,8 @@ def adapt(model: PreTrainedModel, tuning: Tuning, lora: LoraConfig | None) -> to
         lora: the adapter's settings, for `lora` only.
     """
     if tuning == "lora":
+        from peft import get_peft_model  # here, so that redrawing does not wait for it
+
         return get_peft_model(model, lora)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(tuning == "full" or name.endswith("bias"))

@@ -1,10 +1,9 @@
 """The command behind run_all.sh: fill a profile's cells, execute and render the notebooks, say where it all lies."""
 
 import argparse
-import multiprocessing
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +82,7 @@ def _draw(sweep: "Sweep", wanted: dict[Path, list[str]]) -> dict[str, str]:
     """Execute and render notebooks, each with its methods; returns those that failed, with reasons."""
     there = set(sweep.results.get("method", []))
     failed = {path.stem: "none of its methods has a result" for path, names in wanted.items() if not there & set(names)}
-    with ProcessPoolExecutor(NOTEBOOKS_AT_A_TIME, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ThreadPoolExecutor(NOTEBOOKS_AT_A_TIME) as pool:
         running = {
             pool.submit(_draw_one, sweep.profile, path, names): path.stem
             for path, names in wanted.items()

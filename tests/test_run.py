@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from lib import run
-from lib.errors import StudyError
 
 BAD = {
     "misspelt key": (["--set", "pool_sise=3"], "pool_sise.*Did you mean 'pool_size'"),
@@ -70,29 +69,3 @@ def test_an_interrupt_says_that_nothing_is_lost(command, monkeypatch, capsys):
     monkeypatch.setattr(run, "run", interrupted)
     assert command() == 130
     assert "goes on from there" in capsys.readouterr().err
-
-
-def test_a_notebook_without_the_two_parameters_is_refused(tmp_path):
-    import nbformat
-
-    from lib import report
-
-    cell = nbformat.v4.new_code_cell("profiel = 'smoke'", metadata={"tags": ["parameters"]})
-    bare = nbformat.v4.new_notebook(cells=[cell])
-    bare.metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
-    nbformat.write(bare, tmp_path / "08_bare.ipynb")
-    with pytest.raises(StudyError, match=r"08_bare.ipynb: its parameters cell must set profile, methods"):
-        report.methods_of(tmp_path / "08_bare.ipynb")
-
-
-def test_a_notebook_that_raises_is_named_and_leaves_no_copy(tmp_path, smoke_profile):
-    import nbformat
-
-    from lib import report
-
-    broken = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("raise ValueError('on purpose')")])
-    broken.metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
-    nbformat.write(broken, tmp_path / "09_broken.ipynb")
-    with pytest.raises(StudyError, match=r"09_broken.ipynb: ValueError: on purpose"):
-        report.execute(tmp_path / "09_broken.ipynb", smoke_profile, [], tmp_path / "report")
-    assert not list((tmp_path / "report").iterdir())

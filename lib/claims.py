@@ -17,6 +17,7 @@ from lib.methods import METHODS
 from lib.sweep import Sweep
 
 SIGNIFICANT = 0.05
+LEAST_DISTANCE = 0.1
 FEWEST_SEEDS = 3  # two that agree by chance to the last item would pass any test
 
 
@@ -132,23 +133,23 @@ def verdict_table(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shown(row: tuple) -> str:
-    unit = {"peak_gb": (1000, " MB"), "method_seconds": (1, " s")}.get(row.quantity, (1, ""))
-    factor, name = unit
-    return f"{row.difference * factor:+.2g} [{row.low * factor:+.2g}, {row.high * factor:+.2g}]{name}"
+    factor, digits, unit = {"peak_gb": (1000, 0, " MB"), "method_seconds": (1, 2, " s")}.get(row.quantity, (1, 2, ""))
+    middle, low, high = (f"{value * factor:+.{digits}f}" for value in (row.difference, row.low, row.high))
+    return f"{middle} [{low}, {high}]{unit}"
 
 
 def recovered(sweep: Sweep) -> pd.DataFrame:
     """Share of the distance from baseline to teacher that CD covers, of means over seeds: domains by support sizes.
 
-    Sizes at which the teacher is not above the baseline have no share; the teacher's and the student's means stand
-    beside it.
+    The teacher's and the student's means stand beside it. Where the teacher is less than .1 above the baseline there
+    is no distance to speak of, and no share.
     """
     rows = {}
     for domain, name in DOMAINS.items():
         means = sweep.results.pivot_table(f"{domain}_accuracy", "method", "support_size")
         teacher, student, untuned = means.reindex(["teacher_icl", "cd", "baseline"]).to_numpy()
         start = np.nanmean(untuned) if np.isfinite(untuned).any() else np.nan
-        gap = np.where(teacher > start, teacher - start, np.nan)
+        gap = np.where(teacher > start + LEAST_DISTANCE, teacher - start, np.nan)
         rows |= {(name, "teacher"): teacher, (name, "CD"): student, (name, "share"): (student - start) / gap}
     table = pd.DataFrame(list(rows.values()), pd.MultiIndex.from_tuples(rows), means.columns.rename("n ="))
     return table.map(lambda value: "" if pd.isna(value) else f"{value:.2f}")

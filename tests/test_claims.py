@@ -88,7 +88,7 @@ def test_the_table_says_the_verdict_and_where_it_holds():
     judged = judge(sweep(rows("cd", NOISE + GAIN), rows("icl", NOISE), more), (BETTER,))
     table = verdict_table(judged)
     assert table.loc["CD beats ICL", "here"] == "supported (n = 4); cannot be told (n = 8)"
-    assert table.loc["CD beats ICL", "n = 4"].startswith("+0.1 [+0.0")
+    assert table.loc["CD beats ICL", "n = 4"].startswith("+0.10 [+0.0")
     assert len(differences_figure(judged).axes) == 1
 
 

@@ -184,13 +184,17 @@ def _show_progress(finished: Iterator[Cell | Targets], total: int) -> None:
             for job in bar:
                 bar.set_description(name_of(job))
         return
-    began = said = time.perf_counter()
+    began = first = said = time.perf_counter()
     for done, job in enumerate(finished, start=1):
         now = time.perf_counter()
-        if now - said >= SECONDS_BETWEEN_LINES or done in (1, total):
+        line = f"[{done}/{total}] {name_of(job)}: {now - began:.0f} s so far"
+        if done == 1:  # starting the workers is in its time: no ground for an estimate
+            first = said = now
+            print(line, flush=True)
+        elif now - said >= SECONDS_BETWEEN_LINES or done == total:
             said = now
-            left = (now - began) / done * (total - done)
-            print(f"[{done}/{total}] {name_of(job)}: {now - began:.0f} s so far, about {_rough(left)} left", flush=True)
+            left = (now - first) / (done - 1) * (total - done)
+            print(f"{line}, about {_rough(left)} left", flush=True)
 
 
 def _rough(seconds: float) -> str:

@@ -168,7 +168,7 @@ def test_an_absent_cuda_device_is_refused(refusal, monkeypatch):
 
 def test_a_missing_data_folder_is_refused(refusal, tmp_path):
     message = refusal({"data": str(tmp_path / "nowhere")})
-    assert f"data: '{tmp_path / 'nowhere'}' is not a folder. Allowed: hub, embedded, or a folder" in message
+    assert f"data: '{tmp_path / 'nowhere'}' is not a folder. Allowed: hub, world, embedded, or a folder" in message
 
 
 def test_an_unknown_embedded_dataset_is_refused(refusal):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 from lib.models import Tuning
@@ -28,7 +28,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Training:
-    """How a student is trained; `lora_*` are None unless `tuning` is lora."""
+    """How a student is trained; `lora_*` are None unless `tuning` is lora.
+
+    `checkpointing` computes activations again in the backward pass instead of keeping them. `logits` is to what the
+    vocabulary head is applied: `last`, the last position alone; `labels`, that and the label words' rows of the head
+    alone; `all`, every position, of which the last is kept.
+    """
 
     tuning: Tuning
     learning_rate: float
@@ -41,6 +46,9 @@ class Training:
     lora_rank: int | None = None
     lora_alpha: int | None = None
     lora_dropout: float | None = None
+    optimizer: str = "adamw"
+    checkpointing: bool = False
+    logits: str = "last"
 
 
 @dataclass(frozen=True)
@@ -89,15 +97,18 @@ class Cell:
 
 
 def key(record: Cell | Targets) -> str:
-    """Sixteen hex digits that name a record's result; settings that are None do not count.
+    """Sixteen hex digits that name a record's result; settings that are None or as by default do not count.
 
-    Leaving None out lets a later option be added, None by default, without renaming the results that exist.
+    Leaving them out lets a later option be added, with what was done before as its default, without renaming the
+    results that exist.
     """
-    content = json.dumps([REVISION, _without_none(asdict(record))], sort_keys=True)
+    content = json.dumps([REVISION, _said(record)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _without_none(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    if isinstance(value, dict):
-        return {name: _without_none(inner) for name, inner in value.items() if inner is not None}
-    return value
+def _said(value: Any) -> Any:  # noqa: ANN401 - a record, or what a field holds
+    if not is_dataclass(value):
+        return value
+    held = {field.name: getattr(value, field.name) for field in fields(value)}
+    unsaid = {field.name: field.default for field in fields(value)}
+    return {name: _said(inner) for name, inner in held.items() if inner is not None and inner != unsaid[name]}

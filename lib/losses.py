@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def kl_divergence(teacher: Tensor, student: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
+def kl_divergence(teacher: Tensor, student: Tensor, rows: Tensor, temperature: float = 1.0) -> Tensor:
     """T² · mean over selected rows of KL(softmax(teacher / T) ‖ softmax(student / T)), in nats.
 
     The soft-target term of Hinton et al. 2015 (arXiv 1503.02531); T² keeps its gradient's size independent of T.
@@ -16,32 +16,32 @@ def kl_divergence(teacher: Tensor, student: Tensor, mask: Tensor, temperature: f
     Args:
         teacher: [rows, classes] logits, or log-probabilities up to a constant per row; no gradient reaches it.
         student: [rows, classes] logits over the same columns.
-        mask: [rows] bool, the rows that have a teacher target.
+        rows: the rows that have a teacher target, as [rows] bool or as their int64 indices.
         temperature: T > 0.
 
     Returns:
         A float32 scalar; exactly 0 where teacher and student agree (the gradient then is 0 up to rounding) or where no
         row is selected.
     """
-    target = F.log_softmax(teacher.detach()[mask].float() / temperature, dim=-1)
-    prediction = F.log_softmax(student[mask].float() / temperature, dim=-1)
-    rows = F.kl_div(prediction, target, log_target=True, reduction="none").sum(-1)
-    return temperature**2 * rows.sum() / mask.sum().clamp_min(1)
+    target = F.log_softmax(teacher.detach()[rows].float() / temperature, dim=-1)
+    prediction = F.log_softmax(student[rows].float() / temperature, dim=-1)
+    losses = F.kl_div(prediction, target, log_target=True, reduction="none").sum(-1)
+    return temperature**2 * losses.sum() / max(len(losses), 1)
 
 
-def cross_entropy(student: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+def cross_entropy(student: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
     """Mean over selected rows of −log softmax(student)[label], in nats.
 
     Args:
         student: [rows, classes] logits.
         labels: [rows] int64 class indices; masked rows may hold anything.
-        mask: [rows] bool, the rows that have a gold label.
+        rows: the rows that have a gold label, as [rows] bool or as their int64 indices.
 
     Returns:
         A float32 scalar; 0 with zero gradient where no row is selected.
     """
-    rows = F.cross_entropy(student[mask].float(), labels[mask], reduction="none")
-    return rows.sum() / mask.sum().clamp_min(1)
+    losses = F.cross_entropy(student[rows].float(), labels[rows], reduction="none")
+    return losses.sum() / max(len(losses), 1)
 
 
 def context_distillation_loss(kl: Tensor, ce: Tensor, kl_weight: float) -> Tensor:

@@ -1,170 +1,231 @@
-"""What a phase of a cell costs: seconds, peak memory over its start, tokens.
+"""The peak memory of a cell, from the architecture alone: no weights, no GPU, seconds.
 
-On CUDA the peak is the caching allocator's own record. On a CPU it is the resident set of a process of the cell's
-own, sampled by a thread; it includes what libraries keep for themselves, so it is coarser and never comparable to CUDA
-numbers. In a process that many cells share the resident set says nothing of one cell: there, tensors are counted.
+Every phase is walked with fake tensors, which have shapes and no values, by the functions that score and train when the
+study runs: `lib.scoring.next_token_log_probs`, `lib.models.adapt`, `lib.training.training_step`. What these allocate is
+counted, so a change in how the study trains changes the prediction. Of the many batches of a phase the first and the
+largest are walked.
+
+Limits: fake tensors take the paths of a CPU, so what a GPU's kernels keep beside their outputs is not seen, but for
+dropout's mask and the fused optimizer, which are walked as on a GPU. What a kernel needs inside itself is not seen on
+either. The context of CUDA and the workspaces of its libraries come on top. Predicted is what tensors need, not what a
+caching allocator reserves.
 """
 
-import gc
-import threading
-import time
-import weakref
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
+from unittest.mock import patch
 
-import psutil
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
-SAMPLE_SECONDS = 0.002
+from lib.allocations import CUDA_BLOCK, Allocations
+from lib.architectures import architecture
+from lib.cells import Cell, Targets, Training
+from lib.methods import lora_config, objective, trains_on_support
+from lib.models import DTYPES, adapt
+from lib.prompt_lengths import Prefixed, PromptLengths, largest_batch
+from lib.prompts import EncodedPrompts
+from lib.scoring import next_token_log_probs
+from lib.training import TrainingRow, batches, make_optimizer, training_mode, training_step
 
-
-@dataclass
-class Cost:
-    """One phase's cost. Peaks are bytes over the phase's start and None where that device was not measured."""
-
-    seconds: float = 0.0
-    tokens: int = 0
-    cuda_allocated: int | None = None
-    cuda_reserved: int | None = None
-    rss: int | None = None
-    tensors: int | None = None
-
-
-class ResidentPeak:
-    """The highest resident set of this process, from `start` to `stop`, in bytes."""
-
-    def __init__(self) -> None:
-        self._process = psutil.Process()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self.highest = 0
-
-    def start(self) -> None:
-        """Begin sampling."""
-        self._thread.start()
-
-    def stop(self) -> int:
-        """End sampling and return the peak."""
-        self._done.set()
-        self._thread.join()
-        return max(self.highest, self._process.memory_info().rss)
-
-    def _watch(self) -> None:
-        while not self._done.wait(SAMPLE_SECONDS):
-            self.highest = max(self.highest, self._process.memory_info().rss)
+# What a peak is made of, from what stays longest to what goes soonest.
+PARTS = (
+    "parameters",
+    "teacher's parameters",
+    "gradients",
+    "optimizer state",
+    "activations",
+    "logits",
+    "temporaries",
+)
+# Which two tokens stand for the label words does not matter to memory.
+LABEL_COLUMNS = [0, 1]
 
 
-class TensorPeak(TorchDispatchMode):
-    """The highest sum of the sizes of all tensors alive, in bytes: what operations return while the mode is on.
+@dataclass(frozen=True)
+class Peak:
+    """A phase's highest sum of all tensors, in bytes; what it is made of, by `PARTS`; the module where it stands."""
 
-    Storages are counted once however many tensors share them. What a kernel needs inside itself is not seen.
+    total: int
+    parts: dict[str, int]
+    place: str
+
+
+# The peak of each phase that a cell has: teacher, training, evaluation.
+Prediction = dict[str, Peak]
+
+
+def predict(cell: Cell, lengths: PromptLengths, teacher_resident: bool = False) -> Prediction:
+    """The peak of each phase of a cell on its device.
+
+    Args:
+        cell: its data are not read; `lengths` stands for them.
+        lengths: of all prompts.
+        teacher_resident: instead of labelling the pool first, the teacher stays beside the student and labels each
+            batch as it comes. The study does not do that; this is what it saves.
+
+    Raises:
+        StudyError: a model's configuration cannot be found.
     """
-
-    def __init__(self, model: torch.nn.Module | None = None) -> None:
-        """Start from the weights of `model`, or from nothing."""
-        super().__init__()
-        self._alive: dict[int, weakref.ref] = {}
-        self._now = 0
-        self.highest = 0
-        for tensor in [*model.parameters(), *model.buffers()] if model else []:
-            self._count(tensor)
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):  # noqa: ANN001, ANN204 - torch's signature
-        """Run the operation and count what it returns."""
-        result = operation(*args, **(kwargs or {}))
-        for leaf in [result] if isinstance(result, torch.Tensor) else tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
-                self._count(leaf)
-        return result
-
-    def _count(self, tensor: torch.Tensor) -> None:
-        storage = tensor.untyped_storage()
-        name, size = id(storage), storage.nbytes()
-        if name in self._alive:
-            return
-
-        def forget(_: weakref.ref) -> None:
-            self._now -= size
-            del self._alive[name]
-
-        self._alive[name] = weakref.ref(storage, forget)
-        self._now += size
-        self.highest = max(self.highest, self._now)
+    phases: Prediction = {}
+    request = cell.distillation.targets if cell.distillation else None
+    steps = _steps(cell, lengths) if cell.training else []
+    with FakeTensorMode(allow_non_fake_inputs=True), _kernels_of(cell.device):
+        if request and not teacher_resident:
+            phases["teacher"] = _teacher_phase(request, lengths)
+        if cell.training:
+            resident = (request, lengths) if request and teacher_resident else None
+            phases["training"] = _training_phase(cell, cell.training, steps, resident)
+        phases["evaluation"] = _evaluation_phase(cell, lengths)
+    return phases
 
 
-def warm_up(device: str) -> None:
-    """Let libraries take their one-time memory (thread pools, cuBLAS workspaces) before anything is measured."""
-    square = torch.ones(64, 64, device=device, requires_grad=True)
-    (square @ square).sum().backward()
+def making_phases(phases: Sequence[str], trained: bool) -> list[str]:
+    """The phases that a method needs to come into being: teacher and training; evaluation where nothing is trained."""
+    return [phase for phase in phases if (phase == "evaluation") != trained]
 
 
-class PhaseMeter:
-    """Measures phases against the memory in use when it was made, before any model is loaded.
+def highest(prediction: Prediction) -> tuple[str, Peak]:
+    """The phase with the highest peak of those that the method needs to come into being, and that peak."""
+    phases = making_phases(list(prediction), "training" in prediction)
+    return max(((phase, prediction[phase]) for phase in phases), key=lambda named: named[1].total)
 
-    So a phase's peak includes the weights that it needs. A loader's own temporaries (unpacking, casting) are not the
-    method's: the peak is watched only inside `phase`, as are the seconds.
-    """
 
-    def __init__(self, device: str, isolated: bool = True) -> None:
-        """Begin; `isolated` says that this process is the cell's alone, so that its resident set means something."""
-        self._cuda = device == "cuda"
-        self._isolated = isolated
-        if self._cuda or isolated:
-            gc.collect()  # what is garbage now must not be taken for the cell's
-        self._rss = psutil.Process().memory_info().rss
-        if self._cuda:
-            torch.cuda.empty_cache()
-            self._allocated = torch.cuda.memory_allocated()
-            self._reserved = torch.cuda.memory_reserved()
+def _teacher_phase(request: Targets, lengths: PromptLengths) -> Peak:
+    asked = max(lengths.teacher, key=lambda asked: asked.prefix + max(asked.suffixes))
+    columns = None if request.kl_over == "vocabulary" else LABEL_COLUMNS
+    # the answers wait for each other where they are computed, or on the CPU where that is another device
+    stay = request.device == "cpu" and columns is None
+    shown = asked if stay else largest_batch(asked, request.batch_size)
+    model = fake_model(request.teacher, request.dtype)
+    with _counted(model, request.device) as allocations:
+        next_token_log_probs(model, _prompts(shown), columns, request.batch_size)
+    return _peak(allocations)
 
-    @contextmanager
-    def phase(self, model: torch.nn.Module | None = None) -> Iterator[Cost]:
-        """One phase; yields its cost, filled in at the end but for the tokens, which the caller counts.
 
-        Args:
-            model: whose weights the phase needs, where tensors are counted.
-        """
-        cost = Cost()
-        with ExitStack() as stack:
-            if self._cuda:
-                stack.enter_context(self._cuda_peak(cost))
-            elif self._isolated:
-                stack.enter_context(self._resident_peak(cost))
-            else:
-                stack.enter_context(_tensor_peak(cost, model))
-            began = time.perf_counter()
-            try:
-                yield cost
-                if self._cuda:
-                    torch.cuda.synchronize()
-            finally:
-                cost.seconds = time.perf_counter() - began
+def _evaluation_phase(cell: Cell, lengths: PromptLengths) -> Peak:
+    model = fake_model(cell.model, cell.dtype)
+    with _counted(model, cell.device) as allocations:
+        for asked in lengths.evaluation:
+            shown = _prompts(largest_batch(asked, cell.eval_batch_size))
+            next_token_log_probs(model, shown, LABEL_COLUMNS, cell.eval_batch_size)
+    return _peak(allocations)
 
-    @contextmanager
-    def _cuda_peak(self, cost: Cost) -> Iterator[None]:
-        gc.collect()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        yield
-        cost.cuda_allocated = torch.cuda.max_memory_allocated() - self._allocated
-        cost.cuda_reserved = torch.cuda.max_memory_reserved() - self._reserved
 
-    @contextmanager
-    def _resident_peak(self, cost: Cost) -> Iterator[None]:
-        gc.collect()
-        peak = ResidentPeak()
-        peak.start()
-        try:
-            yield
-        finally:
-            cost.rss = max(0, peak.stop() - self._rss)
+def _training_phase(
+    cell: Cell,
+    training: Training,
+    steps: Sequence[Sequence[TrainingRow]],
+    resident: tuple[Targets, PromptLengths] | None,
+) -> Peak:
+    model = fake_model(cell.model, "float32", training)
+    aim = objective(cell, training, LABEL_COLUMNS)
+    with _counted(model, cell.device) as allocations:
+        label_a_batch = _resident_teacher(*resident, allocations) if resident else lambda: None
+        optimizer = make_optimizer(model, training, cell.device)
+        with _claimed(model, optimizer, allocations), training_mode(model, training):
+            for rows in steps:
+                label_a_batch()
+                training_step(model, rows, aim, training, optimizer)
+    return _peak(allocations)
+
+
+def _steps(cell: Cell, lengths: PromptLengths) -> list[list[TrainingRow]]:
+    """The first step, before there is an optimizer state, and the largest of the others."""
+    training, distillation = cell.training, cell.distillation
+    over_vocabulary = objective(cell, training, LABEL_COLUMNS).kl_over_vocabulary
+    width = architecture(cell.model).vocab_size if over_vocabulary else len(LABEL_COLUMNS)
+    gold = 0 if distillation and distillation.ce_on == "pool" else None
+    pool = [TrainingRow([0] * length, torch.zeros(width), gold) for length in lengths.pool]
+    with_support = distillation is None or trains_on_support(distillation)
+    support = [TrainingRow([0] * length, None, 0) for length in lengths.support] if with_support else []
+    steps = batches(pool, support, training.batch_size, training.epochs, cell.seed)
+    first = list(islice(steps, 1))
+    rest = max(steps, key=lambda rows: len(rows) * max(len(row.ids) for row in rows), default=None)
+    return first + ([rest] if rest else [])
+
+
+def _resident_teacher(request: Targets, lengths: PromptLengths, allocations: Allocations) -> Callable[[], None]:
+    """A teacher that stays, and the function that has it label the largest batch."""
+    teacher = fake_model(request.teacher, request.dtype)
+    allocations.claim("teacher's parameters", [*teacher.parameters(), *teacher.buffers()])
+    asked = _prompts(largest_batch(lengths.teacher[0], request.batch_size))
+    columns = None if request.kl_over == "vocabulary" else LABEL_COLUMNS
+
+    def label_a_batch() -> None:
+        next_token_log_probs(teacher, asked, columns, request.batch_size)
+
+    return label_a_batch
+
+
+def fake_model(reference: str, dtype: str, tuning: Training | None = None) -> torch.nn.Module:
+    """A frozen model of shapes alone, as `lib.models.load_model` gives it, or made trainable by `lib.models.adapt`."""
+    with unset_fake_temporarily(), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(architecture(reference), dtype=DTYPES[dtype])
+        model = model.eval().requires_grad_(False)
+        if tuning:
+            model = adapt(model, tuning.tuning, lora_config(tuning))
+    return _faked(model)
+
+
+def _faked(model: torch.nn.Module) -> torch.nn.Module:
+    """The same model with fake tensors for those on `meta`; what was tied stays so. (`to_empty` cannot make fakes.)"""
+    known: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None and id(parameter) not in known:
+                fake = torch.empty_like(parameter, device="cpu")
+                known[id(parameter)] = torch.nn.Parameter(fake, requires_grad=parameter.requires_grad)
+            module._parameters[name] = known.get(id(parameter))
+        for name, buffer in module._buffers.items():
+            module._buffers[name] = None if buffer is None else torch.empty_like(buffer, device="cpu")
+    return model
+
+
+def _prompts(asked: Prefixed) -> EncodedPrompts:
+    return EncodedPrompts([0] * asked.prefix, [[0] * length for length in asked.suffixes])
+
+
+def _counted(model: PreTrainedModel, device: str) -> Allocations:
+    block = CUDA_BLOCK if device == "cuda" else 1
+    return Allocations(model, model.config.vocab_size, block, watch_modules=True)
 
 
 @contextmanager
-def _tensor_peak(cost: Cost, model: torch.nn.Module | None) -> Iterator[None]:
-    with TensorPeak(model) as peak:
+def _claimed(model: torch.nn.Module, optimizer: torch.optim.Optimizer, allocations: Allocations) -> Iterator[None]:
+    """Gradients and optimizer state are counted as such from when they come into being."""
+
+    def before(*_: object) -> None:
+        allocations.stage = "optimizer step"
+
+    def after(*_: object) -> None:
+        allocations.stage = ""
+        states = (value for state in optimizer.state.values() for value in state.values())
+        allocations.claim("optimizer state", (value for value in states if isinstance(value, torch.Tensor)))
+
+    with ExitStack() as hooks:
+        for parameter in filter(lambda parameter: parameter.requires_grad, model.parameters()):
+            hook = parameter.register_post_accumulate_grad_hook(lambda of: allocations.claim("gradients", [of.grad]))
+            hooks.callback(hook.remove)
+        hooks.callback(optimizer.register_step_pre_hook(before).remove)
+        hooks.callback(optimizer.register_step_post_hook(after).remove)
         yield
-    cost.tensors = peak.highest
+
+
+def _peak(allocations: Allocations) -> Peak:
+    parts = {part: allocations.peak_parts.get(part, 0) for part in PARTS}
+    return Peak(allocations.peak, parts, allocations.peak_place)
+
+
+def _dropout_of_cuda(
+    inputs: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> torch.Tensor:
+    """Dropout as CUDA does it: it keeps a mask of booleans for the backward pass, where the CPU keeps numbers."""
+    return torch.native_dropout(inputs, p, training)[0] if training and p > 0 else inputs
+
+
+def _kernels_of(device: str) -> AbstractContextManager:
+    return patch("torch.nn.functional.dropout", _dropout_of_cuda) if device == "cuda" else nullcontext()

@@ -1,20 +1,18 @@
 """The nine methods, each a short recipe over the same parts: who answers, with what in its prompt, trained on what."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
 from transformers import PreTrainedModel
 
-from lib.cells import Cell, Distillation, Targets, Task, Training
-from lib.data import Example, Split, evaluation_sample, load_examples, query_pool, support_set
+from lib.cells import Cell, Distillation, Targets, Training
+from lib.costs import Cost, PhaseMeter, warm_up
 from lib.errors import StudyError
 from lib.evaluation import Evaluation, evaluate
-from lib.memory import Cost, PhaseMeter, warm_up
-from lib.models import DTYPES, Tuning, adapt, load_config, load_model, load_tokenizer, trainable_parameters
-from lib.prompts import CONTENT_FREE, PATTERNS, EncodedPrompts, encode, label_token_ids, label_words, prompt
+from lib.models import DTYPES, Tuning, adapt, load_model, trainable_parameters
+from lib.prompts import CONTENT_FREE
+from lib.reading import Reader, evaluation_items, evaluation_prompts, pool_of, support_of, teacher_prompts
 from lib.scoring import next_token_log_probs
 from lib.training import Objective, TrainingRow, train
 
@@ -124,93 +122,46 @@ def teacher_targets(request: Targets, isolated: bool = True) -> TeacherTargets:
     reader = Reader(request.teacher, request.task)
     columns = None if request.kl_over == "vocabulary" else reader.label_columns
     with meter.phase(model) as cost:
-        asked = [
-            (reader.encode(demonstrations, [*queries, *CONTENT_FREE]), len(queries))
-            for demonstrations, queries in teacher_contexts(request)
-        ]
-        answers = [next_token_log_probs(model, prompts, columns, request.batch_size) for prompts, _ in asked]
-        cost.tokens = sum(prompts.tokens for prompts, _ in asked)
-    log_probs = torch.cat([answer[:count] for answer, (_, count) in zip(answers, asked, strict=True)])
-    content_free = torch.stack([answer[count:] for answer, (_, count) in zip(answers, asked, strict=True)]).mean(0)
+        asked = teacher_prompts(request, reader)
+        answers = [next_token_log_probs(model, prompts, columns, request.batch_size) for prompts in asked]
+        cost.tokens = sum(prompts.tokens for prompts in asked)
+    last = len(CONTENT_FREE)
+    log_probs = torch.cat([answer[:-last] for answer in answers])
+    content_free = torch.stack([answer[-last:] for answer in answers]).mean(0)
     _require_finite(log_probs, request.teacher)
     return TeacherTargets(log_probs, content_free, cost)
-
-
-class Reader:
-    """How one model reads the task: its tokenizer, the pattern, and the columns of its label words."""
-
-    def __init__(self, reference: str, task: Task) -> None:
-        self.pattern = PATTERNS[task.pattern]
-        self.words = label_words(self.pattern, task.label_words)
-        self.tokenizer = load_tokenizer(reference)
-        self.label_columns = label_token_ids(self.tokenizer, self.pattern, self.words)
-        self._max_positions: int = load_config(reference).max_position_embeddings
-
-    def encode(self, demonstrations: Sequence[Example], queries: Sequence[Example]) -> EncodedPrompts:
-        """Prompts of all queries after the same demonstrations; errors as `lib.prompts.encode`."""
-        texts = [prompt(self.pattern, self.words, demonstrations, query) for query in queries]
-        return encode(self.tokenizer, texts, self._max_positions)
-
-    def ids(self, query: Example) -> list[int]:
-        """The query alone, as a student reads it."""
-        return self.tokenizer(prompt(self.pattern, self.words, [], query))["input_ids"]
-
-
-@cache
-def examples(source: str, dataset: str, split: Split) -> list[Example]:
-    """`load_examples`, read once a process."""
-    return load_examples(source, dataset, split)
-
-
-def support_of(record: Cell | Targets) -> list[Example]:
-    """The support set of a cell, or of a teacher's targets: the same for equal task, size and seed."""
-    train_split = examples(record.task.source, record.task.in_domain, "train")
-    return support_set(train_split, record.support_size, record.seed)
-
-
-def pool_of(request: Targets) -> list[Example]:
-    """The queries that the teacher labels: unlabelled training rows, or the support set itself."""
-    support = support_of(request)
-    if request.pool == "support":
-        return support
-    train_split = examples(request.task.source, request.task.in_domain, "train")
-    return query_pool(train_split, support, request.pool_size, request.seed)
-
-
-def evaluation_items(task: Task, dataset: str) -> list[Example]:
-    """The items that every method and seed is scored on, in or out of domain."""
-    return evaluation_sample(examples(task.source, dataset, "evaluation"), task.eval_limit, task.eval_seed)
-
-
-def teacher_contexts(request: Targets) -> list[tuple[list[Example], list[Example]]]:
-    """(demonstrations, queries) pairs: one for a pool apart; leave-one-out where the support set is the pool."""
-    support = support_of(request)
-    if request.pool == "support":
-        return [(support[:i] + support[i + 1 :], [query]) for i, query in enumerate(support)]
-    return [(support, pool_of(request))]
 
 
 def _train(
     cell: Cell, training: Training, model: PreTrainedModel, reader: Reader, targets: TeacherTargets | None, cost: Cost
 ) -> tuple[torch.nn.Module, list[float]]:
     support = [TrainingRow(reader.ids(row), None, row.label) for row in support_of(cell)]
-    distillation = cell.distillation
-    if distillation is None:
-        pool, objective = [], Objective(0.0, 1.0, reader.label_columns, False)
-    else:
-        pool = _pool_rows(distillation, reader, targets)
-        support = support if distillation.ce_on == "support" and distillation.kl_weight < 1 else []
-        objective = Objective(
-            distillation.kl_weight,
-            distillation.temperature,
-            reader.label_columns,
-            distillation.targets.kl_over == "vocabulary",
-        )
+    pool: list[TrainingRow] = []
+    if cell.distillation:
+        pool = _pool_rows(cell.distillation, reader, targets)
+        support = support if trains_on_support(cell.distillation) else []
     torch.manual_seed(cell.seed)  # a LoRA adapter starts from random weights
-    adapted = adapt(model, training.tuning, _lora(training))
-    log = train(adapted, pool, support, objective, training, cell.seed)
+    adapted = adapt(model, training.tuning, lora_config(training))
+    log = train(adapted, pool, support, objective(cell, training, reader.label_columns), training, cell.seed)
     cost.tokens = log.tokens
     return adapted, log.losses
+
+
+def trains_on_support(distillation: Distillation) -> bool:
+    """Whether the gold labels of the support set have a part in the loss."""
+    return distillation.ce_on == "support" and distillation.kl_weight < 1
+
+
+def objective(cell: Cell, training: Training, label_columns: list[int]) -> Objective:
+    """What a cell's student minimises; without a teacher, cross-entropy alone."""
+    distillation = cell.distillation
+    return Objective(
+        kl_weight=distillation.kl_weight if distillation else 0.0,
+        temperature=distillation.temperature if distillation else 1.0,
+        label_columns=label_columns,
+        kl_over_vocabulary=distillation is not None and distillation.targets.kl_over == "vocabulary",
+        logits=training.logits,
+    )
 
 
 def _pool_rows(distillation: Distillation, reader: Reader, targets: TeacherTargets) -> list[TrainingRow]:
@@ -223,7 +174,8 @@ def _pool_rows(distillation: Distillation, reader: Reader, targets: TeacherTarge
     ]
 
 
-def _lora(training: Training) -> "LoraConfig | None":
+def lora_config(training: Training) -> "LoraConfig | None":
+    """The adapter's settings, for LoRA only."""
     if training.tuning != "lora":
         return None
     from peft import LoraConfig  # here, so that redrawing does not wait for it
@@ -242,8 +194,7 @@ def _merged(model: torch.nn.Module) -> PreTrainedModel:
 
 def _evaluate(cell: Cell, model: PreTrainedModel, reader: Reader, dataset: str, cost: Cost) -> Evaluation:
     items = evaluation_items(cell.task, dataset)
-    demonstrations = support_of(cell) if METHODS[cell.method].demonstrations else []
-    prompts = reader.encode(demonstrations, [*items, *CONTENT_FREE])
+    prompts = evaluation_prompts(cell, reader, dataset, METHODS[cell.method].demonstrations)
     answers = next_token_log_probs(model, prompts, reader.label_columns, cell.eval_batch_size)
     cost.tokens += prompts.tokens
     _require_finite(answers, cell.model)

@@ -6,8 +6,9 @@ from functools import cache
 from lib.cells import Cell, Targets
 from lib.data import Example
 from lib.errors import RefusedMethod, StudyError
-from lib.methods import METHODS, Reader, evaluation_items, pool_of, support_of, teacher_contexts
+from lib.methods import METHODS
 from lib.models import Tuning, check_device, check_tuning, same_vocabulary
+from lib.reading import Reader, evaluation_items, pool_of, support_of, teacher_contexts
 
 # Tokens grow with characters, nearly: the longest few texts hold the longest prompt.
 LONGEST = 8

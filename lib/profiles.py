@@ -13,6 +13,7 @@ from lib.methods import METHODS, Method
 from lib.models import DTYPES
 from lib.paths import FIGURES, PROFILES
 from lib.prompts import PATTERNS
+from lib.training import OPTIMIZERS
 
 Positive = Annotated[int, Field(gt=0)]
 Dtype = Literal[tuple(DTYPES)]
@@ -72,6 +73,9 @@ class Profile(BaseModel):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     training_dtype: Literal["float32", "bfloat16"] = "float32"
+    optimizer: Literal[tuple(OPTIMIZERS)] = "adamw"
+    checkpointing: bool = False
+    logits: Literal["all", "last", "labels"] = "last"
     lora_rank: Positive = 8
     lora_alpha: Positive = 16
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -98,6 +102,12 @@ class Profile(BaseModel):
     def _workers_share_a_process(self) -> Self:
         if self.isolate and self.workers > 1:
             raise ValueError(f"workers: {self.workers} at a time would disturb each other's costs; set isolate: false.")
+        return self
+
+    @model_validator(mode="after")
+    def _logits_that_the_loss_needs(self) -> Self:
+        if self.logits == "labels" and self.kl_over == "vocabulary":
+            raise ValueError("logits: 'labels' leaves nothing to compare with kl_over: 'vocabulary'; use last or all.")
         return self
 
     @property
@@ -167,6 +177,9 @@ class Profile(BaseModel):
             lora_rank=self.lora_rank if lora else None,
             lora_alpha=self.lora_alpha if lora else None,
             lora_dropout=self.lora_dropout if lora else None,
+            optimizer=self.optimizer,
+            checkpointing=self.checkpointing,
+            logits=self.logits,
         )
 
     def _distillation(self, size: int, seed: int) -> Distillation:

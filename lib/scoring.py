@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 from transformers import DynamicCache, PreTrainedModel
 
 from lib.prompts import EncodedPrompts
@@ -22,20 +23,44 @@ def pad_right(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple
 
 
 def last_logits(
-    model: PreTrainedModel, sequences: Sequence[Sequence[int]], prefix: DynamicCache | None = None
+    model: PreTrainedModel,
+    sequences: Sequence[Sequence[int]],
+    prefix: DynamicCache | None = None,
+    every_position: bool = False,
 ) -> Tensor:
     """Logits [batch, vocabulary] after the last token of each sequence; the head is applied to no other position.
 
-    Differentiable; `prefix` must hold one copy of the shared context for each sequence, and is extended.
+    Differentiable.
+
+    Args:
+        model: a causal language model.
+        sequences: token ids, of any lengths.
+        prefix: one copy of the shared context for each sequence; it is extended.
+        every_position: apply the head to all positions and keep the last, as plain training code does: for measuring
+            what that costs.
     """
     ids, mask = pad_right(sequences, model.device)
     last = mask.sum(1, keepdim=True) - 1
     seen = prefix.get_seq_length() if prefix is not None else 0
     attention = torch.cat([mask.new_ones(len(sequences), seen), mask], dim=1)
-    output = model(
-        ids, attention_mask=attention, past_key_values=prefix, use_cache=prefix is not None, logits_to_keep=last
-    )
-    return output.logits[:, 0]
+    kept = {} if every_position else {"logits_to_keep": last}
+    output = model(ids, attention_mask=attention, past_key_values=prefix, use_cache=prefix is not None, **kept)
+    return output.logits[torch.arange(len(sequences)), last[:, 0]] if every_position else output.logits[:, 0]
+
+
+def label_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]], columns: Sequence[int]) -> Tensor:
+    """The `columns` of `last_logits`, [batch, columns], from a head that has these rows of its weight alone."""
+    ids, mask = pad_right(sequences, model.device)
+    last = mask.sum(1, keepdim=True) - 1
+    inputs = {"attention_mask": mask, "use_cache": False, "logits_to_keep": last}
+    return functional_call(model, _narrow_head(model, columns), ids, inputs, tie_weights=False).logits[:, 0]
+
+
+def _narrow_head(model: PreTrainedModel, columns: Sequence[int]) -> dict[str, Tensor]:
+    head = model.get_output_embeddings()
+    place = next(name for name, module in model.named_modules() if module is head)
+    rows = torch.tensor(columns, device=head.weight.device)
+    return {f"{place}.{name}": part.index_select(0, rows) for name, part in head.named_parameters(recurse=False)}
 
 
 @torch.no_grad()
@@ -52,14 +77,22 @@ def next_token_log_probs(
     cache = _read_prefix(model, prompts.prefix)
     rows: list[Tensor] = [torch.empty(0)] * len(prompts.suffixes)
     for batch in _similar_lengths(prompts.suffixes, batch_size):
-        shared = copy.deepcopy(cache)
-        if shared is not None:
-            shared.batch_repeat_interleave(len(batch))
-        logits = last_logits(model, [prompts.suffixes[i] for i in batch], shared)
-        log_probs = torch.log_softmax(logits.float(), dim=-1).cpu()
+        log_probs = _batch_log_probs(model, cache, [prompts.suffixes[i] for i in batch], columns)
         for i, row in zip(batch, log_probs, strict=True):
-            rows[i] = row if columns is None else row[list(columns)]
+            rows[i] = row
     return torch.stack(rows)
+
+
+def _batch_log_probs(
+    model: PreTrainedModel,
+    prefix: DynamicCache | None,
+    suffixes: Sequence[Sequence[int]],
+    columns: Sequence[int] | None,
+) -> Tensor:
+    """One batch, in a function of its own so that nothing of it is in memory beside the next one's."""
+    shared = _one_each(prefix, len(suffixes)) if prefix is not None else None
+    log_probs = torch.log_softmax(last_logits(model, suffixes, shared).float(), dim=-1).cpu()
+    return log_probs if columns is None else log_probs[:, list(columns)]
 
 
 def _read_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> DynamicCache | None:
@@ -68,6 +101,14 @@ def _read_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> DynamicCache 
     cache = DynamicCache(config=model.config)
     last_logits(model, [prefix], cache)
     return cache
+
+
+def _one_each(cache: DynamicCache, count: int) -> DynamicCache:
+    """A cache of `count` copies of the prefix; the one copy that is kept is not itself copied first."""
+    shared = copy.copy(cache)
+    shared.layers = [copy.copy(layer) for layer in cache.layers]
+    shared.batch_repeat_interleave(count)  # makes new tensors in these layers
+    return shared
 
 
 def _similar_lengths(suffixes: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:

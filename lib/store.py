@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from lib.cells import Cell, Targets, key
-from lib.memory import Cost
+from lib.costs import Cost
 from lib.methods import Outcome, TeacherTargets
 
 Record = dict[str, Any]

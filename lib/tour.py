@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from lib.data import Example
 from lib.figures import COLOURS, REFERENCE_LINE, house_style
 from lib.losses import cross_entropy, kl_divergence
-from lib.methods import METHODS, evaluation_items
+from lib.methods import METHODS
 from lib.profiles import Profile
+from lib.reading import evaluation_items
 from lib.sweep import Sweep
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,9 @@ from lib.cells import Training
 from lib.errors import NonFiniteLossError
 from lib.losses import context_distillation_loss, cross_entropy, kl_divergence
 from lib.models import DTYPES
-from lib.scoring import last_logits
+from lib.scoring import label_logits, last_logits
+
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
 @dataclass(frozen=True)
@@ -32,29 +35,47 @@ class Objective:
     """λ, T, and the columns of the student's logits that the two terms look at.
 
     `label_columns` are the label words' tokens, in the order of the classes. The KL term compares those
-    columns, or the whole vocabulary where `kl_over_vocabulary` is set; CE is always over the label words.
+    columns, or the whole vocabulary where `kl_over_vocabulary` is set; CE is always over the label words. `logits` is
+    that of `lib.cells.Training`.
     """
 
     kl_weight: float
     temperature: float
     label_columns: list[int]
     kl_over_vocabulary: bool
+    logits: str = "last"
 
 
 def step_loss(model: torch.nn.Module, rows: Sequence[TrainingRow], objective: Objective) -> Tensor:
     """The loss of one step, λ·T²·KL + (1 − λ)·CE, from a single forward pass over all rows."""
-    logits = last_logits(model, [row.ids for row in rows])
-    over_labels = logits[:, objective.label_columns]
-    labels = torch.tensor([-1 if row.label is None else row.label for row in rows], device=logits.device)
-    ce = cross_entropy(over_labels, labels, labels >= 0)
-    targets = [row.target for row in rows if row.target is not None]
-    student = logits if objective.kl_over_vocabulary else over_labels
-    has_target = torch.tensor([row.target is not None for row in rows], device=logits.device)
+    student, over_labels = _student_logits(model, [row.ids for row in rows], objective)
+    labels = torch.tensor([-1 if row.label is None else row.label for row in rows], device=student.device)
+    has_label = _indices([row.label is not None for row in rows], student.device)
+    ce = cross_entropy(over_labels, labels, has_label)
+    has_target = _indices([row.target is not None for row in rows], student.device)
     teacher = torch.zeros_like(student, dtype=torch.float32)
-    if targets:
-        teacher[has_target] = torch.stack(targets).to(logits.device)
+    if len(has_target):
+        targets = [row.target for row in rows if row.target is not None]
+        teacher[has_target] = torch.stack(targets).to(student.device)
     kl = kl_divergence(teacher, student, has_target, objective.temperature)
     return context_distillation_loss(kl, ce, objective.kl_weight)
+
+
+def _student_logits(
+    model: torch.nn.Module, sequences: Sequence[Sequence[int]], objective: Objective
+) -> tuple[Tensor, Tensor]:
+    """The student's logits that KL compares, and those over the label words."""
+    if objective.logits == "labels":
+        over_labels = label_logits(model, sequences, objective.label_columns)
+        return over_labels, over_labels
+    logits = last_logits(model, sequences, every_position=objective.logits == "all")
+    over_labels = logits[:, objective.label_columns]
+    return (logits if objective.kl_over_vocabulary else over_labels), over_labels
+
+
+def _indices(chosen: Sequence[bool], device: torch.device) -> Tensor:
+    """Where it is true, known without a look at the device: a mask there would have to be read back."""
+    return torch.tensor([i for i, yes in enumerate(chosen) if yes], dtype=torch.long, device=device)
 
 
 @dataclass(frozen=True)
@@ -84,6 +105,42 @@ def batches(
             yield [main[i] for i in order[start : start + batch_size]] + extra
 
 
+def make_optimizer(model: torch.nn.Module, settings: Training, device: str) -> torch.optim.Optimizer:
+    """The optimizer of the trainable parameters; on `cuda` in one kernel, which needs no copies of them."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    fused = {"fused": True} if device == "cuda" else {}
+    kind = OPTIMIZERS[settings.optimizer]
+    return kind(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, **fused)
+
+
+@contextmanager
+def training_mode(model: torch.nn.Module, settings: Training) -> Iterator[None]:
+    """Dropout on and, if asked for, activations recomputed in the backward pass; off again at the end."""
+    model.train()
+    if settings.checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    yield
+    if settings.checkpointing:
+        model.activation_checkpointing_disable()
+    model.eval()
+
+
+def training_step(
+    model: torch.nn.Module,
+    rows: Sequence[TrainingRow],
+    objective: Objective,
+    settings: Training,
+    optimizer: torch.optim.Optimizer,
+) -> Tensor:
+    """One step of the optimizer on the rows; returns the loss before it, without its graph."""
+    with torch.autocast(model.device.type, DTYPES[settings.dtype], enabled=settings.dtype != "float32"):
+        loss = step_loss(model, rows, objective)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.detach()
+
+
 def train(
     model: torch.nn.Module,
     pool: Sequence[TrainingRow],
@@ -92,29 +149,23 @@ def train(
     settings: Training,
     seed: int,
 ) -> TrainingLog:
-    """Train `model` in place with AdamW; weights stay float32, the forward pass runs in `settings.dtype`.
+    """Train `model` in place; weights stay float32, the forward pass runs in `settings.dtype`.
 
     Raises:
         NonFiniteLossError: a loss became nan or infinite, at the step and learning rate that it names.
     """
     torch.manual_seed(seed)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = make_optimizer(model, settings, model.device.type)
     steps = settings.epochs * math.ceil(len(pool or support) / settings.batch_size)
     schedule = get_scheduler(settings.schedule, optimizer, round(settings.warmup * steps), steps)
     losses: list[float] = []
     tokens = 0
-    model.train()
-    for step, rows in enumerate(batches(pool, support, settings.batch_size, settings.epochs, seed)):
-        with torch.autocast(model.device.type, DTYPES[settings.dtype], enabled=settings.dtype != "float32"):
-            loss = step_loss(model, rows, objective)
-        losses.append(_finite(loss.item(), f"step {step + 1} of {steps}", settings))
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        tokens += sum(len(row.ids) for row in rows)
-    model.eval()
+    with training_mode(model, settings):
+        for step, rows in enumerate(batches(pool, support, settings.batch_size, settings.epochs, seed)):
+            loss = training_step(model, rows, objective, settings, optimizer)
+            losses.append(_finite(loss.item(), f"step {step + 1} of {steps}", settings))
+            schedule.step()
+            tokens += sum(len(row.ids) for row in rows)
     return TrainingLog(losses, tokens)
 
 

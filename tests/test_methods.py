@@ -10,8 +10,9 @@ import lib.methods
 from lib import smoke
 from lib.data import query_pool, support_set
 from lib.errors import StudyError
-from lib.methods import METHODS, Reader, evaluation_items, run, support_of, teacher_targets
+from lib.methods import METHODS, run, teacher_targets
 from lib.profiles import read_profile
+from lib.reading import Reader, evaluation_items, support_of
 
 ONE_CELL = {"support_sizes": [4], "seeds": [0]}
 TRAIN = smoke.PAIRS["pairs"]["train"]

@@ -16,7 +16,7 @@ import torch
 import lib.profiles
 import lib.store
 from lib.cells import key
-from lib.memory import Cost
+from lib.costs import Cost
 from lib.methods import TeacherTargets, run
 from lib.paths import ROOT
 from lib.profiles import read_profile

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lib.methods
+import lib.reading
 import lib.scoring
 import lib.training
 from lib import world
@@ -109,18 +110,21 @@ def test_context_distillation_moves_the_student_out_of_domain():
 
 
 def no_kl(monkeypatch):
-    monkeypatch.setattr(lib.training, "kl_divergence", lambda teacher, student, mask, temperature: 0 * student.sum())
+    monkeypatch.setattr(lib.training, "kl_divergence", lambda teacher, student, rows, temperature: 0 * student.sum())
 
 
 def no_demonstrations(monkeypatch):
-    monkeypatch.setattr(lib.methods, "teacher_contexts", lambda request: [([], lib.methods.pool_of(request))])
+    monkeypatch.setattr(lib.reading, "teacher_contexts", lambda request: [([], lib.reading.pool_of(request))])
 
 
 def inverted_mask(monkeypatch):
     right = lib.training.kl_divergence
-    monkeypatch.setattr(
-        lib.training, "kl_divergence", lambda teacher, student, mask, temperature: right(teacher, student, ~mask)
-    )
+
+    def wrong(teacher, student, rows, temperature):
+        masked = torch.ones(len(student), dtype=torch.bool).index_fill(0, rows, False)
+        return right(teacher, student, masked, temperature)
+
+    monkeypatch.setattr(lib.training, "kl_divergence", wrong)
 
 
 @pytest.mark.parametrize("break_it", [no_kl, no_demonstrations, inverted_mask])

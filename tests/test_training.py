@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -104,6 +105,24 @@ def test_gradient_is_the_weighted_sum_of_both_terms_gradients(model):
     ce = gradient(0.0, [one for one in rows if one.label is not None])
     assert kl.norm() > 1e-3 < ce.norm()
     torch.testing.assert_close(gradient(0.25, rows), 0.25 * kl + 0.75 * ce, rtol=1e-4, atol=1e-4)
+
+
+def step_gradient(model, objective, rows):
+    model.zero_grad()
+    loss = step_loss(model, rows, objective)
+    loss.backward()
+    return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("logits", ["all", "labels"])
+@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: adapt(model, "lora", LORA)])
+def test_where_the_head_is_applied_changes_neither_loss_nor_gradient(model, logits, wrap):
+    rows, model = rows_of("mixed", 2), wrap(model)
+    expected = step_gradient(model, Objective(0.3, 2.0, COLUMNS, False), rows)
+    found = step_gradient(model, Objective(0.3, 2.0, COLUMNS, False, logits), rows)
+    assert found[0] == pytest.approx(expected[0], rel=1e-5)
+    assert expected[1].norm() > 1e-3
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-4)
 
 
 def numbered(first, count):
@@ -225,3 +244,25 @@ def test_a_learning_rate_schedule_ends_lower_than_a_constant_one(model):
         pairs = zip(copied.parameters(), model.parameters(), strict=True)
         moved[schedule] = sum((a - b).abs().sum().item() for a, b in pairs)
     assert 0 < moved["linear"] < 0.9 * moved["constant"]
+
+
+def test_recomputed_activations_change_no_weight(model):
+    plain, checkpointed = copy.deepcopy(model), copy.deepcopy(model)
+    for module in [*plain.modules(), *checkpointed.modules()]:
+        if isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.3  # the same mask must be drawn when a layer is run again
+    trained(plain)
+    trained(checkpointed, replace(SETTINGS, checkpointing=True))
+    for one, other in zip(plain.parameters(), checkpointed.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+    assert not checkpointed.is_activation_checkpointing
+
+
+def test_sgd_moves_against_the_gradient_by_the_learning_rate(model):
+    rows = rows_of("labels", 2)[:2]
+    _, gradient = step_gradient(model, LABELS_ONLY, rows)
+    before = torch.cat([p.detach().flatten() for p in model.parameters()])
+    model.zero_grad()
+    trained(model, Training("full", 1e-3, 1, 2, "constant", 0.0, 0.0, "float32", optimizer="sgd"), support=rows)
+    after = torch.cat([p.detach().flatten() for p in model.parameters()])
+    torch.testing.assert_close(after - before, -1e-3 * gradient, rtol=1e-3, atol=1e-6)

@@ -1,0 +1,143 @@
+"""Counting tensors: how many bytes all of them take together, of what kind they are, and where the highest sum stands.
+
+It works on real tensors and on fake ones, which have shapes and no values, so a peak can be known without the memory.
+"""
+
+import weakref
+from collections import Counter
+from collections.abc import Iterable
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.distributed._tools.mod_tracker import ModTracker
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+CUDA_BLOCK = 512  # the caching allocator hands out multiples of this many bytes
+
+# Where a dispatch mode is on, autograd sums gradients, and fills new tensors of zeros, out of place, and so holds a
+# tensor more than it does without one. Fake tensors have no values to lose, so for them it is done in place, as without
+# a mode (which leaves views alone).
+IN_PLACE = {
+    torch.ops.aten.add.Tensor: torch.ops.aten.add_.Tensor,
+    torch.ops.aten.index_add.default: torch.ops.aten.index_add_.default,
+    torch.ops.aten.index_put.default: torch.ops.aten.index_put_.default,
+    torch.ops.aten.scatter_add.default: torch.ops.aten.scatter_add_.default,
+}
+
+
+class _Storage:
+    """One storage that is alive: its weak reference, its size and its kind."""
+
+    __slots__ = ("kind", "reference", "size")
+
+    def __init__(self, reference: weakref.ref, size: int, kind: str) -> None:
+        self.reference, self.size, self.kind = reference, size, kind
+
+
+class Allocations(TorchDispatchMode):
+    """Counts what operations return while the mode is on; `peak` is the highest sum of all tensors alive, in bytes.
+
+    Storages are counted once however many tensors share them. What a kernel needs inside itself is not seen.
+
+    Attributes:
+        peak: bytes.
+        peak_parts: bytes by kind at that moment. A kind is what `claim` gave the tensor; otherwise `logits` where its
+            last dimension is the vocabulary, `temporaries` where a backward pass made it, and `activations`.
+        peak_place: the module at which it stood, where modules are watched; empty outside of any.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module | None = None,
+        vocabulary: int | None = None,
+        block: int = 1,
+        watch_modules: bool = False,
+    ) -> None:
+        """Start from the weights of `model`, or from nothing.
+
+        Args:
+            model: whose parameters and buffers are counted from the start.
+            vocabulary: the width by which logits are known; None calls nothing logits.
+            block: sizes are rounded up to multiples of it, as an allocator does.
+            watch_modules: note at which module the peak stands.
+        """
+        super().__init__()
+        self._alive: dict[int, _Storage] = {}
+        self._now: Counter[str] = Counter()
+        self._sum = 0
+        self._vocabulary, self._block = vocabulary, block
+        self._modules = ModTracker() if watch_modules else None
+        self.stage = ""
+        self.peak, self.peak_parts, self.peak_place = 0, {}, ""
+        if model is not None:
+            self.claim("parameters", [*model.parameters(), *model.buffers()])
+
+    def __enter__(self) -> "Allocations":
+        if self._modules:
+            self._modules.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        if self._modules:
+            self._modules.__exit__(*error)
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):  # noqa: ANN001, ANN204 - torch's signature
+        """Run the operation and count what it returns."""
+        if operation in IN_PLACE and _by_autograd() and isinstance(args[0], FakeTensor) and not args[0]._is_view():
+            operation = IN_PLACE[operation]
+        result = operation(*args, **(kwargs or {}))
+        for leaf in [result] if isinstance(result, torch.Tensor) else tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                self._count(leaf)
+        return result
+
+    def claim(self, kind: str, tensors: Iterable[torch.Tensor]) -> None:
+        """Say of what kind these tensors are; those not seen before are counted from now on."""
+        for tensor in tensors:
+            storage = self._count(tensor, kind)
+            self._now[storage.kind] -= storage.size
+            self._now[kind] += storage.size
+            storage.kind = kind
+
+    def _count(self, tensor: torch.Tensor, kind: str | None = None) -> _Storage:
+        storage = tensor.untyped_storage()
+        name = id(storage)
+        if name in self._alive:
+            return self._alive[name]
+
+        def forget(_: weakref.ref) -> None:
+            dead = self._alive.pop(name)
+            self._now[dead.kind] -= dead.size
+            self._sum -= dead.size
+
+        size = -(-storage.nbytes() // self._block) * self._block
+        entry = _Storage(weakref.ref(storage, forget), size, kind or self._kind(tensor))
+        self._alive[name] = entry
+        self._now[entry.kind] += size
+        self._sum += size
+        if self._sum > self.peak:
+            self.peak, self.peak_parts, self.peak_place = self._sum, dict(self._now), self._place()
+        return entry
+
+    def _kind(self, tensor: torch.Tensor) -> str:
+        if self._vocabulary and tensor.ndim and tensor.shape[-1] == self._vocabulary:
+            return "logits"
+        return "temporaries" if _in_backward() or self.stage else "activations"
+
+    def _place(self) -> str:
+        if self._modules is None:
+            return ""
+        module = max(self._modules.parents - {"Global"}, key=len, default="")
+        stage = self.stage or ("backward" if _in_backward() else "")
+        return f"{module} ({stage})" if module and stage else module or stage
+
+
+def _by_autograd() -> bool:
+    """In a backward pass, and not in a forward pass that is run again there."""
+    return _in_backward() and not torch.is_grad_enabled()
+
+
+def _in_backward() -> bool:
+    return torch._C._current_graph_task_id() != -1  # what torch's own trackers ask

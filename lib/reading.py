@@ -1,0 +1,74 @@
+"""What each model reads: which examples a cell's phases are about, and their prompts under the model's tokenizer."""
+
+from collections.abc import Sequence
+from functools import cache
+
+from lib.cells import Cell, Targets, Task
+from lib.data import Example, Split, evaluation_sample, load_examples, query_pool, support_set
+from lib.models import load_config, load_tokenizer
+from lib.prompts import CONTENT_FREE, PATTERNS, EncodedPrompts, encode, label_token_ids, label_words, prompt
+
+
+class Reader:
+    """How one model reads the task: its tokenizer, the pattern, and the columns of its label words."""
+
+    def __init__(self, reference: str, task: Task) -> None:
+        self.pattern = PATTERNS[task.pattern]
+        self.words = label_words(self.pattern, task.label_words)
+        self.tokenizer = load_tokenizer(reference)
+        self.label_columns = label_token_ids(self.tokenizer, self.pattern, self.words)
+        self._max_positions: int = load_config(reference).max_position_embeddings
+
+    def encode(self, demonstrations: Sequence[Example], queries: Sequence[Example]) -> EncodedPrompts:
+        """Prompts of all queries after the same demonstrations; errors as `lib.prompts.encode`."""
+        texts = [prompt(self.pattern, self.words, demonstrations, query) for query in queries]
+        return encode(self.tokenizer, texts, self._max_positions)
+
+    def ids(self, query: Example) -> list[int]:
+        """The query alone, as a student reads it."""
+        return self.tokenizer(prompt(self.pattern, self.words, [], query))["input_ids"]
+
+
+@cache
+def examples(source: str, dataset: str, split: Split) -> list[Example]:
+    """`load_examples`, read once a process."""
+    return load_examples(source, dataset, split)
+
+
+def support_of(record: Cell | Targets) -> list[Example]:
+    """The support set of a cell, or of a teacher's targets: the same for equal task, size and seed."""
+    train_split = examples(record.task.source, record.task.in_domain, "train")
+    return support_set(train_split, record.support_size, record.seed)
+
+
+def pool_of(request: Targets) -> list[Example]:
+    """The queries that the teacher labels: unlabelled training rows, or the support set itself."""
+    support = support_of(request)
+    if request.pool == "support":
+        return support
+    train_split = examples(request.task.source, request.task.in_domain, "train")
+    return query_pool(train_split, support, request.pool_size, request.seed)
+
+
+def evaluation_items(task: Task, dataset: str) -> list[Example]:
+    """The items that every method and seed is scored on, in or out of domain."""
+    return evaluation_sample(examples(task.source, dataset, "evaluation"), task.eval_limit, task.eval_seed)
+
+
+def teacher_contexts(request: Targets) -> list[tuple[list[Example], list[Example]]]:
+    """(demonstrations, queries) pairs: one for a pool apart; leave-one-out where the support set is the pool."""
+    support = support_of(request)
+    if request.pool == "support":
+        return [(support[:i] + support[i + 1 :], [query]) for i, query in enumerate(support)]
+    return [(support, pool_of(request))]
+
+
+def teacher_prompts(request: Targets, reader: Reader) -> list[EncodedPrompts]:
+    """What the teacher reads, by context: the pool's queries, then the content-free inputs."""
+    return [reader.encode(before, [*queries, *CONTENT_FREE]) for before, queries in teacher_contexts(request)]
+
+
+def evaluation_prompts(cell: Cell, reader: Reader, dataset: str, demonstrations: bool) -> EncodedPrompts:
+    """What the evaluated model reads: the items, after demonstrations or without, then the content-free inputs."""
+    before = support_of(cell) if demonstrations else []
+    return reader.encode(before, [*evaluation_items(cell.task, dataset), *CONTENT_FREE])

@@ -2,7 +2,8 @@
 # Regenerates every figure of the study: makes the environment, then hands over to lib/run.py.
 #   ./run_all.sh [--profile NAME | --smoke] [--only 01,05] [--set KEY=VALUE ...]
 #   ./run_all.sh test [pytest's options]
-#   ./run_all.sh --help
+#   ./run_all.sh fit --gpu GIB [--student MODEL --teacher MODEL --method NAME ...]
+#   ./run_all.sh [fit] --help
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -80,8 +81,13 @@ Deactivate it, and this script makes its own; or update it from environment.yml.
 }
 
 export PYTHONPATH="$PWD"
+module=lib.run
+if [ "${1:-}" = fit ]; then
+  module=lib.fit
+  shift
+fi
 case " $* " in
-  *" --help "* | *" -h "*) exec "$(find_python)" -m lib.run --help ;; # needs no environment
+  *" --help "* | *" -h "*) exec "$(find_python)" -m "$module" --help ;; # needs no environment
 esac
 choose_python
 if [ "${1:-}" = test ]; then
@@ -90,4 +96,4 @@ if [ "${1:-}" = test ]; then
   "$python" -m ruff format --check .
   exec "$python" -m pytest "$@"
 fi
-exec "$python" -m lib.run "$@"
+exec "$python" -m "$module" "$@"

@@ -96,17 +96,19 @@ class Cell:
     distillation: Distillation | None = None
 
 
-def key(record: Cell | Targets) -> str:
+def key(record: Cell | Targets, *further: object) -> str:
     """Sixteen hex digits that name a record's result; settings that are None or as by default do not count.
 
     Leaving them out lets a later option be added, with what was done before as its default, without renaming the
-    results that exist.
+    results that exist. `further` are records and values that the result depends on too.
     """
-    content = json.dumps([REVISION, _said(record)], sort_keys=True)
+    content = json.dumps([REVISION, _said(record), *map(_said, further)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _said(value: Any) -> Any:  # noqa: ANN401 - a record, or what a field holds
+    if isinstance(value, tuple):
+        return [_said(inner) for inner in value]
     if not is_dataclass(value):
         return value
     held = {field.name: getattr(value, field.name) for field in fields(value)}

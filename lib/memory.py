@@ -12,8 +12,9 @@ caching allocator reserves.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from unittest.mock import patch
 
@@ -24,8 +25,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from lib.allocations import CUDA_BLOCK, Allocations
 from lib.architectures import architecture
 from lib.cells import Cell, Targets, Training
+from lib.errors import StudyError
 from lib.methods import lora_config, objective, trains_on_support
-from lib.models import DTYPES, adapt
+from lib.models import DTYPES, adapt, check_tuning
 from lib.prompt_lengths import Prefixed, PromptLengths, largest_batch
 from lib.prompts import EncodedPrompts
 from lib.scoring import next_token_log_probs
@@ -68,19 +70,34 @@ def predict(cell: Cell, lengths: PromptLengths, teacher_resident: bool = False) 
             batch as it comes. The study does not do that; this is what it saves.
 
     Raises:
-        StudyError: a model's configuration cannot be found.
+        StudyError: a model's configuration cannot be found, a prompt does not fit its positions, or the method does
+            not apply to it.
     """
     phases: Prediction = {}
     request = cell.distillation.targets if cell.distillation else None
-    steps = _steps(cell, lengths) if cell.training else []
-    with FakeTensorMode(allow_non_fake_inputs=True), _kernels_of(cell.device):
-        if request and not teacher_resident:
-            phases["teacher"] = _teacher_phase(request, lengths)
-        if cell.training:
-            resident = (request, lengths) if request and teacher_resident else None
-            phases["training"] = _training_phase(cell, cell.training, steps, resident)
-        phases["evaluation"] = _evaluation_phase(cell, lengths)
+    _check(cell, request, lengths)
+    if request and not teacher_resident:
+        asked = max(lengths.teacher, key=lambda asked: asked.prefix + max(asked.suffixes))
+        phases["teacher"] = _teacher_phase(request, asked)
+    if cell.training:
+        resident = (request, lengths) if request and teacher_resident else None
+        phases["training"] = _training_phase(cell, cell.training, _steps(cell, lengths), resident)
+    phases["evaluation"] = _evaluation_phase(
+        cell.model, cell.dtype, lengths.evaluation, cell.eval_batch_size, cell.device
+    )
     return phases
+
+
+def _check(cell: Cell, request: Targets | None, lengths: PromptLengths) -> None:
+    if cell.training:
+        check_tuning(cell.model, cell.training.tuning, architecture(cell.model))
+    of_teacher = [(request.teacher, asked) for asked in lengths.teacher] if request else []
+    for model, asked in [*of_teacher, *((cell.model, asked) for asked in lengths.evaluation)]:
+        longest, positions = asked.prefix + max(asked.suffixes), architecture(model).max_position_embeddings
+        if longest > positions:
+            raise StudyError(
+                f"prompt: {longest} tokens do not fit the {positions} positions of {model}; use fewer demonstrations."
+            )
 
 
 def making_phases(phases: Sequence[str], trained: bool) -> list[str]:
@@ -94,25 +111,28 @@ def highest(prediction: Prediction) -> tuple[str, Peak]:
     return max(((phase, prediction[phase]) for phase in phases), key=lambda named: named[1].total)
 
 
-def _teacher_phase(request: Targets, lengths: PromptLengths) -> Peak:
-    asked = max(lengths.teacher, key=lambda asked: asked.prefix + max(asked.suffixes))
+@cache  # methods share it
+def _teacher_phase(request: Targets, asked: Prefixed) -> Peak:
     columns = None if request.kl_over == "vocabulary" else LABEL_COLUMNS
-    # the answers wait for each other where they are computed, or on the CPU where that is another device
+    # whole rows of the vocabulary wait for each other where they are computed, or on the CPU where that is elsewhere
     stay = request.device == "cpu" and columns is None
     shown = asked if stay else largest_batch(asked, request.batch_size)
-    model = fake_model(request.teacher, request.dtype)
-    with _counted(model, request.device) as allocations:
-        next_token_log_probs(model, _prompts(shown), columns, request.batch_size)
-    return _peak(allocations)
+    with _fake(request.device):
+        model = fake_model(request.teacher, request.dtype)
+        with _counted(model, request.device) as allocations:
+            next_token_log_probs(model, _prompts(shown), columns, request.batch_size)
+        return _peak(allocations)
 
 
-def _evaluation_phase(cell: Cell, lengths: PromptLengths) -> Peak:
-    model = fake_model(cell.model, cell.dtype)
-    with _counted(model, cell.device) as allocations:
-        for asked in lengths.evaluation:
-            shown = _prompts(largest_batch(asked, cell.eval_batch_size))
-            next_token_log_probs(model, shown, LABEL_COLUMNS, cell.eval_batch_size)
-    return _peak(allocations)
+@cache  # likewise
+def _evaluation_phase(reference: str, dtype: str, asked: tuple[Prefixed, ...], batch_size: int, device: str) -> Peak:
+    with _fake(device):
+        model = fake_model(reference, dtype)
+        with _counted(model, device) as allocations:
+            for prompts in asked:
+                shown = _prompts(largest_batch(prompts, batch_size))
+                next_token_log_probs(model, shown, LABEL_COLUMNS, batch_size)
+        return _peak(allocations)
 
 
 def _training_phase(
@@ -121,16 +141,17 @@ def _training_phase(
     steps: Sequence[Sequence[TrainingRow]],
     resident: tuple[Targets, PromptLengths] | None,
 ) -> Peak:
-    model = fake_model(cell.model, "float32", training)
     aim = objective(cell, training, LABEL_COLUMNS)
-    with _counted(model, cell.device) as allocations:
-        label_a_batch = _resident_teacher(*resident, allocations) if resident else lambda: None
-        optimizer = make_optimizer(model, training, cell.device)
-        with _claimed(model, optimizer, allocations), training_mode(model, training):
-            for rows in steps:
-                label_a_batch()
-                training_step(model, rows, aim, training, optimizer)
-    return _peak(allocations)
+    with _fake(cell.device):
+        model = fake_model(cell.model, "float32", training)
+        with _counted(model, cell.device) as allocations:
+            label_a_batch = _resident_teacher(*resident, allocations) if resident else lambda: None
+            optimizer = make_optimizer(model, training, cell.device)
+            with _claimed(model, optimizer, allocations), training_mode(model, training):
+                for rows in steps:
+                    label_a_batch()
+                    training_step(model, rows, aim, training, optimizer)
+        return _peak(allocations)
 
 
 def _steps(cell: Cell, lengths: PromptLengths) -> list[list[TrainingRow]]:
@@ -227,5 +248,9 @@ def _dropout_of_cuda(
     return torch.native_dropout(inputs, p, training)[0] if training and p > 0 else inputs
 
 
-def _kernels_of(device: str) -> AbstractContextManager:
-    return patch("torch.nn.functional.dropout", _dropout_of_cuda) if device == "cuda" else nullcontext()
+@contextmanager
+def _fake(device: str) -> Iterator[None]:
+    """Fake tensors, and what a device does that fake tensors of a CPU do not."""
+    as_there = patch("torch.nn.functional.dropout", _dropout_of_cuda) if device == "cuda" else nullcontext()
+    with FakeTensorMode(allow_non_fake_inputs=True), as_there:
+        yield

@@ -143,12 +143,12 @@ def same_vocabulary(first: PreTrainedTokenizerBase, second: PreTrainedTokenizerB
     return first.get_vocab() == second.get_vocab()
 
 
-def check_tuning(reference: str, tuning: Tuning) -> None:
-    """Raise `RefusedMethod` where a way of tuning does not apply to a model; loads no weights."""
+def check_tuning(reference: str, tuning: Tuning, config: PretrainedConfig | None = None) -> None:
+    """Raise `RefusedMethod` where a way of tuning does not apply to a model of this configuration; loads no weights."""
     if tuning != "bitfit":
         return
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(load_config(reference))
+        model = AutoModelForCausalLM.from_config(config or load_config(reference))
     if not any(name.endswith("bias") for name, _ in model.named_parameters()):
         raise RefusedMethod(
             f"bitfit: {reference} has no bias terms to train. Use full or LoRA tuning (pbft, cd, pbft_lora, "

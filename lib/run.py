@@ -27,6 +27,16 @@ def arguments(words: list[str]) -> argparse.Namespace:
         "--smoke", action="store_const", const="smoke", dest="profile", help="short for --profile smoke"
     )
     parser.add_argument("--only", metavar="01,05", type=lambda text: text.split(","), help="only these notebooks")
+    add_changes(parser)
+    parser.epilog = (
+        "run_all.sh test makes the same environment and runs the tests; further words go to pytest. "
+        "run_all.sh fit says whether a model and a method fit on a card; run_all.sh fit --help says how."
+    )
+    return parser.parse_args(words)
+
+
+def add_changes(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the option that replaces settings of the profile."""
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",
@@ -36,8 +46,6 @@ def arguments(words: list[str]) -> argparse.Namespace:
         default=[],
         help="replace a setting of the profile; learning_rate.cd=1e-4 replaces that of one method; repeatable",
     )
-    parser.epilog = "run_all.sh test makes the same environment and runs the tests; further words go to pytest."
-    return parser.parse_args(words)
 
 
 def _change(text: str) -> tuple[str, Any]:

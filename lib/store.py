@@ -32,7 +32,8 @@ def _replace(file: Path, write: Callable[[str], None]) -> None:
         Path(scratch).unlink(missing_ok=True)
 
 
-def _write_json(file: Path, record: Record) -> None:
+def write_json(file: Path, record: Record) -> None:
+    """Write a JSON file, whole or not at all."""
     text = json.dumps(record, allow_nan=False)
     _replace(file, lambda scratch: Path(scratch).write_text(text, encoding="utf-8"))
 
@@ -46,17 +47,17 @@ class Store:
     def save(self, cell: Cell, outcome: Outcome, environment: Record) -> None:
         """Keep a cell's result, and forget that it ever failed."""
         record = {"cell": asdict(cell), "outcome": asdict(outcome), "environment": environment}
-        _write_json(self._file("cells", cell), {"key": key(cell), "refused": None, **record})
+        write_json(self._file("cells", cell), {"key": key(cell), "refused": None, **record})
         self._file("failed", cell).unlink(missing_ok=True)
 
     def refuse(self, cell: Cell, reason: str) -> None:
         """Keep that a method does not apply to the cell's model."""
-        _write_json(self._file("cells", cell), {"key": key(cell), "refused": reason, "cell": asdict(cell)})
+        write_json(self._file("cells", cell), {"key": key(cell), "refused": reason, "cell": asdict(cell)})
 
     def load(self, cell: Cell) -> Record | None:
         """The record of a cell, or None; a file that was cut short or altered counts as absent, with a warning."""
         file = self._file("cells", cell)
-        record = _read_json(file)
+        record = read_json(file)
         if record is not None and record.get("key") != key(cell):
             _warn_cut_short(file)
             return None
@@ -84,11 +85,11 @@ class Store:
 
     def fail(self, job: Cell | Targets, reason: str) -> None:
         """Keep why a job failed; it is no result, and goes away when the job succeeds."""
-        _write_json(self._file("failed", job), {"key": key(job), "reason": reason, "job": asdict(job)})
+        write_json(self._file("failed", job), {"key": key(job), "reason": reason, "job": asdict(job)})
 
     def failure(self, job: Cell | Targets) -> str | None:
         """Why a job failed last time, or None."""
-        record = _read_json(self._file("failed", job))
+        record = read_json(self._file("failed", job))
         return record["reason"] if record else None
 
     def forget_failures(self) -> None:
@@ -100,7 +101,8 @@ class Store:
         return self.folder / kind / f"{key(job)}.{suffix}"
 
 
-def _read_json(file: Path) -> Record | None:
+def read_json(file: Path) -> Record | None:
+    """The object in a JSON file; None where it is absent, or cut short (with a warning)."""
     if not file.is_file():
         return None
     try:

@@ -1,0 +1,131 @@
+"""Will a model, a method and a batch fit on a card? The command behind `run_all.sh fit`; no GPU, no weights."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lib.errors import StudyError, require_one_of
+from lib.run import add_changes
+
+if TYPE_CHECKING:
+    from lib.memory import Prediction
+    from lib.profiles import Profile
+
+GIB = 2**30
+# What CUDA and the workspaces of its libraries take beside tensors: assumed, it differs by card and driver.
+CONTEXT_GIB = 0.75
+# What lowers a peak, one at a time and then all together; a method is tried by itself.
+CHEAPER: tuple[dict[str, Any], ...] = (
+    {"eval_batch_size": 8},
+    {"teacher_dtype": "bfloat16"},
+    {"training_dtype": "bfloat16"},
+    {"checkpointing": True},
+    {"batch_size": 1},
+)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether something fits: the phase that needs most of all, and what that is in GiB, CUDA's own share included."""
+
+    phase: str
+    gib: float
+    gpu: float
+
+    @property
+    def fits(self) -> bool:
+        """Within the card's memory."""
+        return self.gib <= self.gpu
+
+
+def fit(profile: "Profile", method: str, size: int, gpu: float) -> tuple["Prediction", Fit]:
+    """The prediction for a method on a card of `gpu` GiB; all its phases must fit.
+
+    Raises:
+        StudyError: the card's size is not positive; a model is not known; the method does not apply to it.
+    """
+    from lib.methods import METHODS
+    from lib.predictions import predictions, setting
+
+    require_one_of("method", method, METHODS)
+    if not gpu > 0:
+        raise StudyError(f"gpu: {gpu:g} is no size of a card; give its memory in GiB, above 0.")
+    (prediction,) = predictions([setting(profile, method, size)])
+    phase = max(prediction, key=lambda phase: prediction[phase].total)
+    return prediction, Fit(phase, prediction[phase].total / GIB + CONTEXT_GIB, gpu)
+
+
+def cheaper(profile: "Profile", method: str, size: int, gpu: float) -> list[tuple[str, Fit]]:
+    """What each change that lowers the peak comes to, then all of them together, then the methods that train less."""
+    from lib.methods import METHODS
+    from lib.profiles import read_profile
+
+    def changed(changes: dict[str, Any], name: str) -> Fit:
+        return fit(read_profile(profile.model_dump(mode="json"), changes), name, size, gpu)[1]
+
+    now = fit(profile, method, size, gpu)[1].gib
+    tried = [(_as_options(changes), changed(changes, method)) for changes in CHEAPER]
+    together = {name: value for changes in CHEAPER for name, value in changes.items()}
+    tried.append((_as_options(together), changed(together, method)))
+    kind = method.partition("_")[0]
+    lighter = [f"{kind}_lora"] if METHODS[method].tuning == "full" else []
+    tried += [(f"--method {name}", changed({}, name)) for name in lighter]
+    return [(option, result) for option, result in tried if result.gib < now - 0.005]
+
+
+def _as_options(changes: dict[str, Any]) -> str:
+    return " ".join(f"--set {name}={str(value).lower()}" for name, value in changes.items())
+
+
+def report(profile: "Profile", method: str, size: int, gpu: float) -> str:
+    """The answer in words and numbers."""
+    prediction, result = fit(profile, method, size, gpu)
+    student = f"{method}: student {profile.student}, teacher {profile.teacher}, n = {size}"
+    lines = [f"{student}. Predicted peaks, GiB:", ""]
+    for phase, peak in prediction.items():
+        parts = ", ".join(f"{name} {bytes_ / GIB:.2f}" for name, bytes_ in peak.parts.items() if bytes_ > GIB / 200)
+        lines += [f"  {phase:<10} {peak.total / GIB:7.2f}   {parts}", f"  {'':<10} {'':7}   at {peak.place}"]
+    verdict = "fits on" if result.fits else "does not fit on"
+    lines += ["", f"It {verdict} {gpu:g} GiB: the {result.phase} needs {result.gib:.2f}, "]
+    lines[-1] += f"of which {CONTEXT_GIB:g} are assumed for CUDA itself."
+    if not result.fits:
+        lines += ["", "What would lower the highest phase:", ""]
+        for option, other in cheaper(profile, method, size, gpu):
+            lines.append(f"  {other.gib:7.2f}  {'fits' if other.fits else '    '}  {option}")
+    return "\n".join(lines)
+
+
+def arguments(words: Sequence[str]) -> argparse.Namespace:
+    """Parsed options; `--help` prints them all and ends the program."""
+    parser = argparse.ArgumentParser(prog="run_all.sh fit", description="Predict whether a method fits on a card.")
+    parser.add_argument("--gpu", type=float, required=True, metavar="GIB", help="the card's memory")
+    parser.add_argument("--method", default="cd", help="one of the study's methods (default: cd)")
+    parser.add_argument("--student", help="a published OPT, a hub name, a folder or a .gguf file")
+    parser.add_argument("--teacher", help="likewise; both are the profile's where they are not given")
+    parser.add_argument("--support", type=int, default=12, metavar="N", help="support examples (default: 12)")
+    parser.add_argument("--profile", default="paper", help="where all other settings come from (default: paper)")
+    add_changes(parser)
+    return parser.parse_args(words)
+
+
+def main() -> int:
+    """Entry point; the exit status is 0 where it fits, 1 where it does not, 2 where nothing can be said."""
+    options = arguments(sys.argv[1:])
+    from lib.models import quiet
+    from lib.profiles import read_profile
+
+    quiet()
+    models = {name: value for name in ("student", "teacher") if (value := getattr(options, name))}
+    try:
+        profile = read_profile(options.profile, {"device": "cuda", **models, **dict(options.changes)})
+        print(report(profile, options.method, options.support, options.gpu))
+        return 0 if fit(profile, options.method, options.support, options.gpu)[1].fits else 1
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""Predicted peaks, kept: of a profile's methods beside its results, of any setting by all that it depends on.
+
+A prediction takes seconds, a page of the study a hundred of them.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lib.cells import Cell, key
+from lib.errors import StudyError
+from lib.memory import PARTS, Peak, Prediction, highest, predict
+from lib.models import quiet
+from lib.paths import FIGURES, ROOT
+from lib.profiles import Profile
+from lib.prompt_lengths import FULL_SIZES, PromptLengths, real_lengths, typical_lengths
+from lib.store import Store, read_json, write_json
+
+KEPT = FIGURES / "memory" / "predictions"
+# What is walked, and what walks it: where one of these changes, so may every prediction.
+WALKED = ("allocations", "architectures", "losses", "memory", "methods", "models", "scoring", "training")
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a prediction is made for; the arguments of `lib.memory.predict`."""
+
+    cell: Cell
+    lengths: PromptLengths
+    teacher_resident: bool = False
+
+
+def setting(profile: Profile, method: str, size: int, teacher_resident: bool = False) -> Setting:
+    """A method of a profile at a support size and its first seed, with typical prompts.
+
+    The lengths of other data than MNLI and HANS are read from the data.
+
+    Raises:
+        StudyError: the profile does not have the method at that size.
+    """
+    cells = profile.model_copy(update={"support_sizes": (size,), "seeds": profile.seeds[:1]}).cells((method,))
+    if not cells:
+        raise StudyError(f"method: {method} is not in profile {profile.name}, or not with {size} support examples.")
+    known = {profile.in_domain, profile.out_of_domain} <= set(FULL_SIZES)
+    return Setting(cells[0], (typical_lengths if known else real_lengths)(cells[0]), teacher_resident)
+
+
+def predictions(settings: Sequence[Setting]) -> list[Prediction]:
+    """The prediction for each setting; those not made before are made by two processes and kept."""
+    missing = [one for one in dict.fromkeys(settings) if _kept(one) is None]
+    if len(missing) > WORKERS:
+        with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn"), initializer=quiet) as pool:
+            list(pool.map(_predict, missing))
+    else:
+        for one in missing:
+            _predict(one)
+    return [_kept(one) for one in settings]
+
+
+def _predict(one: Setting) -> None:
+    found = predict(one.cell, one.lengths, one.teacher_resident)
+    write_json(_file(one), {phase: asdict(peak) for phase, peak in found.items()})
+
+
+def _kept(one: Setting) -> Prediction | None:
+    record = read_json(_file(one))
+    return {phase: Peak(**peak) for phase, peak in record.items()} if record else None
+
+
+def _file(one: Setting) -> Path:
+    return KEPT / f"{key(one.cell, one.lengths, one.teacher_resident, _walked())}.json"
+
+
+@cache
+def _walked() -> str:
+    """A digest of the code that a prediction walks and of the libraries under it."""
+    sources = b"".join((ROOT / "lib" / f"{name}.py").read_bytes() for name in WALKED)
+    libraries = " ".join(version(name) for name in ("torch", "transformers", "peft"))
+    return hashlib.sha256(sources + libraries.encode()).hexdigest()
+
+
+def frame(settings: Sequence[Setting]) -> pd.DataFrame:
+    """One row a setting and phase: method, support_size, phase, headline, peak_gb, each part in GB (10⁹ bytes), place.
+
+    `headline` marks the phase that is the highest of those that the method needs to come into being.
+    """
+    distinct = list(dict.fromkeys(settings))  # a method without demonstrations is one at all sizes
+    rows = [
+        _row(one.cell, phase, peak, phase == highest(prediction)[0])
+        for one, prediction in zip(distinct, predictions(distinct), strict=True)
+        for phase, peak in prediction.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _row(cell: Cell, phase: str, peak: Peak, headline: bool) -> dict[str, Any]:
+    parts = {part: peak.parts[part] / 1e9 for part in PARTS}
+    named = {"method": cell.method, "support_size": cell.support_size, "phase": phase, "headline": headline}
+    return {**named, "peak_gb": peak.total / 1e9, **parts, "place": peak.place}
+
+
+def of_profile(profile: Profile, methods: Sequence[str]) -> pd.DataFrame:
+    """The rows of `frame` for the first seed's cells of these methods, from `predicted.csv` in the profile's folder.
+
+    What is missing there is predicted from the profile's own data and added.
+    """
+    file = profile.folder / "predicted.csv"
+    known = pd.read_csv(file) if file.is_file() else pd.DataFrame({"cell": []})
+    cells = profile.model_copy(update={"seeds": profile.seeds[:1]}).cells(tuple(methods))
+    applies = [cell for cell in cells if not (Store(profile.folder).load(cell) or {}).get("refused")]
+    new = [
+        {"cell": key(cell), **_row(cell, phase, peak, phase == highest(prediction)[0])}
+        for cell in applies
+        if key(cell) not in set(known.cell)
+        for prediction in [predict(cell, real_lengths(cell))]
+        for phase, peak in prediction.items()
+    ]
+    if new:
+        known = pd.concat([known, pd.DataFrame(new)], ignore_index=True)
+        profile.folder.mkdir(parents=True, exist_ok=True)
+        known.to_csv(file, index=False, float_format="%.6g")
+    return known[known.cell.isin([key(cell) for cell in applies])].reset_index(drop=True)

@@ -14,6 +14,7 @@ from lib.frames import DOMAINS, PHASES
 from lib.intervals import interval, summarise
 from lib.methods import METHODS
 from lib.paper import SOURCE, paper_points
+from lib.profiles import Profile
 from lib.sweep import Sweep
 
 # One colour and marker for each method in every figure. Colours are those of seaborn's colour-blind palette, by index.
@@ -29,9 +30,9 @@ COLOURS = {
     "cd_lora": _PALETTE[3],
     "cd_bitfit": _PALETTE[9],
 }
-_MARKERS = dict(zip(METHODS, ["", "o", "*", "s", "^", "v", "D", "P", "X"], strict=True))
+MARKERS = dict(zip(METHODS, ["", "o", "*", "s", "^", "v", "D", "P", "X"], strict=True))
 REFERENCE_LINE = {"color": "black", "linewidth": 1, "linestyle": (0, (1, 2))}
-_PAPER_ALPHA = 0.35
+PAPER_ALPHA = 0.35
 _DODGE = 0.32
 
 ACCURACY = [
@@ -40,13 +41,11 @@ ACCURACY = [
     for calibrated in ("", "_calibrated")
     for score in ("accuracy", "macro_f1", "accuracy_on_entailment", "accuracy_on_non-entailment", "share_entailment")
 ]
-COST = ["peak_gb", "method_seconds"]
+COST = ["memory_gb", "method_seconds"]
 
-MEMORY_NAMES = {
-    "cuda_allocated": "peak GPU memory, GB\n(allocated, measured)",
-    "rss": "peak resident memory, GB\n(CPU, over the start, measured)",
-    "tensors": "peak of all tensors, MB\n(CPU, counted)",
-}
+MEASURED, PREDICTED = "measured on the GPU", "predicted"
+_NO_PEAKS = pd.DataFrame(columns=["method", "support_size", "peak_gb"])
+SMALL_GB = 0.1  # peaks below are shown in MB, and beside no points of the paper, whose models are far larger
 
 
 def house_style() -> None:
@@ -92,39 +91,71 @@ def accuracy_figure(sweep: Sweep, paper_figure: str) -> Figure:
     return figure
 
 
+def drawn_memory(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:
+    """The sweep with two more columns of results: `memory_gb`, the peak that figures draw, and `memory_is`, what it is.
+
+    It is what the GPU's allocator said, or, on a CPU, the highest predicted peak: resident memory holds what libraries
+    keep for themselves, and is in the table by phase.
+
+    Args:
+        sweep: results.
+        predicted: rows of `lib.predictions.of_profile`.
+    """
+    results = sweep.results
+    on_gpu = results.peak_measured == "cuda_allocated"
+    peaks = predicted[predicted.headline] if len(predicted) else _NO_PEAKS
+    known = peaks.set_index(["method", "support_size"]).peak_gb
+    places = pd.MultiIndex.from_frame(results[["method", "support_size"]])
+    memory = results.peak_gb.where(on_gpu, known.reindex(places).to_numpy(dtype=float))
+    kinds = on_gpu.map({True: MEASURED, False: PREDICTED})
+    return replace(sweep, results=results.assign(memory_gb=memory, memory_is=kinds))
+
+
 def cost_figure(sweep: Sweep, paper_figure: str) -> Figure:
     """Peak memory and time against support size.
 
     Memory is the highest peak of the teacher's and the training's phases for methods that train, the evaluation's for
-    the others. Time is that of the teacher's targets and the training, zero where there is neither. The paper's points
-    are left out where tensors were counted: that is done for models a thousand times smaller than the paper's.
+    the others; measured peaks are filled, predicted ones hollow. Time is that of the teacher's targets and of the
+    training, zero where there is neither. The paper's points are left out beside models a thousand times smaller.
 
     Args:
-        sweep: results of the methods to draw.
+        sweep: results of the methods to draw, from `drawn_memory`.
         paper_figure: whose points of the paper to draw faintly, such as `fig6`.
     """
     house_style()
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4))
-    measure = sweep.results.peak_measured.iloc[0]
-    comparable = measure != "tensors"  # models so small that tensors are counted are no size to draw the paper's at
-    if not comparable:
-        sweep = replace(sweep, results=sweep.results.assign(peak_mb=sweep.results.peak_gb * 1000))
+    comparable = not sweep.results.memory_gb.max() < SMALL_GB
     paper = [paper_points(paper_figure, name) if comparable else None for name in ("peak_memory", "training_time")]
-    _curves(left, sweep, "peak_gb" if comparable else "peak_mb", paper[0])
+    kinds = list(sweep.results.memory_is.unique())
+    for i, kind in enumerate(kinds):
+        of_kind = sweep.results[(sweep.results.memory_is == kind) & sweep.results.memory_gb.notna()]
+        if of_kind.empty:
+            continue
+        shown = of_kind.assign(memory=of_kind.memory_gb * (1 if comparable else 1000))
+        looks = {"fillstyle": "none", "errorbar": None} if kind == PREDICTED else {}
+        _curves(left, replace(sweep, results=shown), "memory", None if i else paper[0], **looks)
     _curves(right, sweep, "method_seconds", paper[1])
-    left.set(title="Memory", ylabel=MEMORY_NAMES[measure], xlabel="support examples n")
-    right.set(title="Time", ylabel="teacher targets + training, s", xlabel="support examples n")
+    left.set(title="Memory", ylabel=f"peak of tensors, {'GB' if comparable else 'MB'}\n({_filled_and_hollow(kinds)})")
+    right.set(title="Time", ylabel="teacher targets + training, s")
     for axis in (left, right):
+        axis.set(xlabel="support examples n")
         axis.set_ylim(bottom=0)
     _legend(figure, sweep, [], paper[0] is not None and not paper[0].empty)
     return figure
 
 
+def _filled_and_hollow(kinds: Sequence[str]) -> str:
+    if len(kinds) > 1:
+        return f"filled: {MEASURED}, hollow: {PREDICTED}"
+    return f"{kinds[0]}, hollow" if kinds == [PREDICTED] else MEASURED
+
+
 def table(sweep: Sweep, quantity: str) -> pd.DataFrame:
-    """Methods by support sizes: mean and half-width of the 95% interval over seeds, as text."""
+    """Methods by support sizes: mean and, where seeds differ, half-width of the 95% interval over them, as text."""
     summary = summarise(sweep.results, [quantity])
+    digits = 2 if summary["mean"].max() > SMALL_GB else 4
     text = [
-        f"{mean:.2f}" if pd.isna(high) else f"{mean:.2f} ± {high - mean:.2f}"
+        f"{mean:.{digits}f}" if not high > mean else f"{mean:.{digits}f} ± {high - mean:.{digits}f}"
         for mean, high in zip(summary["mean"], summary["high"], strict=True)
     ]
     cells = summary.assign(text=text).pivot(index="method", columns="support_size", values="text")
@@ -157,15 +188,18 @@ def _two_digits(value: float) -> str:
 
 
 def save(figure: Figure, sweep: Sweep, name: str, quantities: Sequence[str]) -> None:
-    """Write `<name>.png`, `.svg` and `.csv` (what is drawn: means, intervals, seeds) to the profile's folder."""
-    folder = sweep.profile.folder
+    """Keep a figure with what it draws: means, intervals, seeds, the device."""
+    summary = summarise(sweep.results, quantities)
+    save_with(figure, sweep.profile, name, summary.assign(device=sweep.results.device.iloc[0]))
+
+
+def save_with(figure: Figure, profile: Profile, name: str, drawn: pd.DataFrame) -> None:
+    """Write `<name>.png`, `.svg` and, of what is drawn, `.csv` to the profile's folder."""
+    folder = profile.folder
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png")
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-    summary = summarise(sweep.results, quantities)
-    summary.assign(profile=sweep.profile.name, device=sweep.results.device.iloc[0]).to_csv(
-        folder / f"{name}.csv", index=False, float_format="%.6g"
-    )
+    drawn.assign(profile=profile.name).to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
 
 
 def _curves(
@@ -174,6 +208,7 @@ def _curves(
     quantity: str,
     paper: pd.DataFrame | None = None,
     errorbar: Callable[[Sequence[float]], tuple[float, float]] | None = interval,
+    fillstyle: str = "full",
 ) -> None:
     """One line a method over the support sizes; methods without a support set are level lines."""
     sizes = list(sweep.profile.support_sizes)
@@ -188,19 +223,18 @@ def _curves(
         "hue_order": shown,
         "order": sizes,
         "palette": [COLOURS[method] for method in shown],
-        "markers": [_MARKERS[method] for method in shown],
+        "markers": [MARKERS[method] for method in shown],
         "dodge": _DODGE if len(shown) > 1 else False,
         "legend": False,
         "ax": axis,
     }
-    sns.pointplot(
-        curves, y=quantity, errorbar=errorbar, capsize=0.06, linewidth=1.6, err_kws={"linewidth": 1.2}, **style
-    )
+    looks = {"capsize": 0.06, "linewidth": 1.6, "err_kws": {"linewidth": 1.2}, "fillstyle": fillstyle}
+    sns.pointplot(curves, y=quantity, errorbar=errorbar, **looks, **style)
     if paper is not None:
         known = paper[paper.method.isin(shown)]
-        sns.pointplot(known, y="value", errorbar=None, linestyle="none", alpha=_PAPER_ALPHA, markeredgewidth=2, **style)
+        sns.pointplot(known, y="value", errorbar=None, linestyle="none", alpha=PAPER_ALPHA, markeredgewidth=2, **style)
         for value in paper[paper.method == "baseline"].value.unique():
-            axis.axhline(value, color=COLOURS["baseline"], alpha=_PAPER_ALPHA, linewidth=3, linestyle=":", zorder=1)
+            axis.axhline(value, color=COLOURS["baseline"], alpha=PAPER_ALPHA, linewidth=3, linestyle=":", zorder=1)
 
 
 def _majority(sweep: Sweep, domain: str) -> float:
@@ -222,8 +256,8 @@ def _legend(figure: Figure, sweep: Sweep, further: Sequence[Line2D], with_paper:
             [],
             [],
             color=COLOURS[name],
-            marker=_MARKERS[name],
-            linestyle="-" if _MARKERS[name] else "--",
+            marker=MARKERS[name],
+            linestyle="-" if MARKERS[name] else "--",
             label=METHODS[name].label,
         )
         for name in present
@@ -231,7 +265,7 @@ def _legend(figure: Figure, sweep: Sweep, further: Sequence[Line2D], with_paper:
     if with_paper:
         handles.append(
             Line2D(
-                [], [], color="grey", alpha=_PAPER_ALPHA + 0.2, marker="o", linestyle="none", label="faint: the paper"
+                [], [], color="grey", alpha=PAPER_ALPHA + 0.2, marker="o", linestyle="none", label="faint: the paper"
             )
         )
     figure.tight_layout()

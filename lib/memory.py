@@ -2,8 +2,8 @@
 
 Every phase is walked with fake tensors, which have shapes and no values, by the functions that score and train when the
 study runs: `lib.scoring.next_token_log_probs`, `lib.models.adapt`, `lib.training.training_step`. What these allocate is
-counted, so a change in how the study trains changes the prediction. Of the many batches of a phase the first and the
-largest are walked.
+counted, so a change in how the study trains changes the prediction. Of the many batches of a phase the largest is
+walked.
 
 Limits: fake tensors take the paths of a CPU, so what a GPU's kernels keep beside their outputs is not seen, but for
 dropout's mask and the fused optimizer, which are walked as on a GPU. What a kernel needs inside itself is not seen on
@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from unittest.mock import patch
 
 import torch
@@ -58,6 +57,8 @@ class Peak:
 
 # The peak of each phase that a cell has: teacher, training, evaluation.
 Prediction = dict[str, Peak]
+# Those walked before there is an optimizer state, and those after.
+Steps = tuple[list[list[TrainingRow]], list[list[TrainingRow]]]
 
 
 def predict(cell: Cell, lengths: PromptLengths, teacher_resident: bool = False) -> Prediction:
@@ -120,7 +121,7 @@ def _teacher_phase(request: Targets, asked: Prefixed) -> Peak:
     with _fake(request.device):
         model = fake_model(request.teacher, request.dtype)
         with _counted(model, request.device) as allocations:
-            next_token_log_probs(model, _prompts(shown), columns, request.batch_size)
+            next_token_log_probs(model, prompts_of(shown), columns, request.batch_size)
         return _peak(allocations)
 
 
@@ -130,7 +131,7 @@ def _evaluation_phase(reference: str, dtype: str, asked: tuple[Prefixed, ...], b
         model = fake_model(reference, dtype)
         with _counted(model, device) as allocations:
             for prompts in asked:
-                shown = _prompts(largest_batch(prompts, batch_size))
+                shown = prompts_of(largest_batch(prompts, batch_size))
                 next_token_log_probs(model, shown, LABEL_COLUMNS, batch_size)
         return _peak(allocations)
 
@@ -138,46 +139,70 @@ def _evaluation_phase(reference: str, dtype: str, asked: tuple[Prefixed, ...], b
 def _training_phase(
     cell: Cell,
     training: Training,
-    steps: Sequence[Sequence[TrainingRow]],
+    steps: Steps,
     resident: tuple[Targets, PromptLengths] | None,
 ) -> Peak:
     aim = objective(cell, training, LABEL_COLUMNS)
     with _fake(cell.device):
         model = fake_model(cell.model, "float32", training)
         with _counted(model, cell.device) as allocations:
-            label_a_batch = _resident_teacher(*resident, allocations) if resident else lambda: None
+            label_a_batch = _resident_teacher(*resident, training.batch_size, allocations) if resident else lambda: None
             optimizer = make_optimizer(model, training, cell.device)
             with _claimed(model, optimizer, allocations), training_mode(model, training):
-                for rows in steps:
+                stateless, later = steps
+                for rows in stateless + later:
+                    if not (stateless or optimizer.state):
+                        _prime(optimizer)
                     label_a_batch()
                     training_step(model, rows, aim, training, optimizer)
         return _peak(allocations)
 
 
-def _steps(cell: Cell, lengths: PromptLengths) -> list[list[TrainingRow]]:
-    """The first step, before there is an optimizer state, and the largest of the others."""
-    training, distillation = cell.training, cell.distillation
-    over_vocabulary = objective(cell, training, LABEL_COLUMNS).kl_over_vocabulary
+def rows_of(cell: Cell, lengths: PromptLengths) -> tuple[list[TrainingRow], list[TrainingRow]]:
+    """Pool and support set as a training cell's student meets them, of these lengths and without content."""
+    distillation = cell.distillation
+    over_vocabulary = objective(cell, cell.training, LABEL_COLUMNS).kl_over_vocabulary
     width = architecture(cell.model).vocab_size if over_vocabulary else len(LABEL_COLUMNS)
     gold = 0 if distillation and distillation.ce_on == "pool" else None
     pool = [TrainingRow([0] * length, torch.zeros(width), gold) for length in lengths.pool]
     with_support = distillation is None or trains_on_support(distillation)
-    support = [TrainingRow([0] * length, None, 0) for length in lengths.support] if with_support else []
-    steps = batches(pool, support, training.batch_size, training.epochs, cell.seed)
-    first = list(islice(steps, 1))
-    rest = max(steps, key=lambda rows: len(rows) * max(len(row.ids) for row in rows), default=None)
-    return first + ([rest] if rest else [])
+    return pool, [TrainingRow([0] * length, None, 0) for length in lengths.support] if with_support else []
 
 
-def _resident_teacher(request: Targets, lengths: PromptLengths, allocations: Allocations) -> Callable[[], None]:
-    """A teacher that stays, and the function that has it label the largest batch."""
+def _steps(cell: Cell, lengths: PromptLengths) -> Steps:
+    """What is walked: before there is an optimizer state, the first step if none is larger; after, the largest."""
+    steps = batches(*rows_of(cell, lengths), cell.training.batch_size, cell.training.epochs, cell.seed)
+    first = next(steps)
+    later = max(steps, key=_padded_tokens, default=None)
+    if later is None:
+        return [first], []
+    return ([first] if _padded_tokens(first) > _padded_tokens(later) else []), [later]
+
+
+def _padded_tokens(rows: Sequence[TrainingRow]) -> int:
+    return len(rows) * max(len(row.ids) for row in rows)
+
+
+def _prime(optimizer: torch.optim.Optimizer) -> None:
+    """Bring the optimizer's state into being, as any step before would have."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _resident_teacher(
+    request: Targets, lengths: PromptLengths, batch_size: int, allocations: Allocations
+) -> Callable[[], None]:
+    """A teacher that stays, and the function that has it label the largest batch of a step."""
     teacher = fake_model(request.teacher, request.dtype)
     allocations.claim("teacher's parameters", [*teacher.parameters(), *teacher.buffers()])
-    asked = _prompts(largest_batch(lengths.teacher[0], request.batch_size))
+    asked = prompts_of(largest_batch(lengths.teacher[0], batch_size))
     columns = None if request.kl_over == "vocabulary" else LABEL_COLUMNS
 
     def label_a_batch() -> None:
-        next_token_log_probs(teacher, asked, columns, request.batch_size)
+        next_token_log_probs(teacher, asked, columns, batch_size)
 
     return label_a_batch
 
@@ -206,7 +231,8 @@ def _faked(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-def _prompts(asked: Prefixed) -> EncodedPrompts:
+def prompts_of(asked: Prefixed) -> EncodedPrompts:
+    """Prompts of these lengths, without content."""
     return EncodedPrompts([0] * asked.prefix, [[0] * length for length in asked.suffixes])
 
 

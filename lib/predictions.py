@@ -22,7 +22,7 @@ from lib.models import quiet
 from lib.paths import FIGURES, ROOT
 from lib.profiles import Profile
 from lib.prompt_lengths import FULL_SIZES, PromptLengths, real_lengths, typical_lengths
-from lib.store import Store, read_json, write_json
+from lib.store import read_json, replace_file, write_json
 
 KEPT = FIGURES / "memory" / "predictions"
 # What is walked, and what walks it: where one of these changes, so may every prediction.
@@ -56,19 +56,24 @@ def setting(profile: Profile, method: str, size: int, teacher_resident: bool = F
 
 def predictions(settings: Sequence[Setting]) -> list[Prediction]:
     """The prediction for each setting; those not made before are made by two processes and kept."""
+    quiet()
     missing = [one for one in dict.fromkeys(settings) if _kept(one) is None]
     if len(missing) > WORKERS:
         with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn"), initializer=quiet) as pool:
-            list(pool.map(_predict, missing))
+            for one, made in zip(missing, pool.map(_predict, missing), strict=True):
+                _keep(one, made)
     else:
         for one in missing:
-            _predict(one)
+            _keep(one, _predict(one))
     return [_kept(one) for one in settings]
 
 
-def _predict(one: Setting) -> None:
-    found = predict(one.cell, one.lengths, one.teacher_resident)
-    write_json(_file(one), {phase: asdict(peak) for phase, peak in found.items()})
+def _predict(one: Setting) -> Prediction:
+    return predict(one.cell, one.lengths, one.teacher_resident)
+
+
+def _keep(one: Setting, made: Prediction) -> None:
+    write_json(_file(one), {phase: asdict(peak) for phase, peak in made.items()})
 
 
 def _kept(one: Setting) -> Prediction | None:
@@ -111,21 +116,24 @@ def _row(cell: Cell, phase: str, peak: Peak, headline: bool) -> dict[str, Any]:
 def of_profile(profile: Profile, methods: Sequence[str]) -> pd.DataFrame:
     """The rows of `frame` for the first seed's cells of these methods, from `predicted.csv` in the profile's folder.
 
-    What is missing there is predicted from the profile's own data and added.
+    What is missing there is predicted from the profile's own data and added. Where data or models are not there either,
+    or a method does not apply, there are no rows.
     """
     file = profile.folder / "predicted.csv"
     known = pd.read_csv(file) if file.is_file() else pd.DataFrame({"cell": []})
     cells = profile.model_copy(update={"seeds": profile.seeds[:1]}).cells(tuple(methods))
-    applies = [cell for cell in cells if not (Store(profile.folder).load(cell) or {}).get("refused")]
-    new = [
-        {"cell": key(cell), **_row(cell, phase, peak, phase == highest(prediction)[0])}
-        for cell in applies
-        if key(cell) not in set(known.cell)
-        for prediction in [predict(cell, real_lengths(cell))]
-        for phase, peak in prediction.items()
-    ]
-    if new:
-        known = pd.concat([known, pd.DataFrame(new)], ignore_index=True)
-        profile.folder.mkdir(parents=True, exist_ok=True)
-        known.to_csv(file, index=False, float_format="%.6g")
-    return known[known.cell.isin([key(cell) for cell in applies])].reset_index(drop=True)
+    missing = [cell for cell in cells if key(cell) not in set(known.cell)]
+    if new := [row for cell in missing for row in _rows_of(cell)]:
+        table = pd.concat([known, pd.DataFrame(new)], ignore_index=True)
+        replace_file(file, lambda scratch: table.to_csv(scratch, index=False, float_format="%.6g"))
+        known = pd.read_csv(file)
+    return known[known.cell.isin([key(cell) for cell in cells])].reset_index(drop=True)
+
+
+def _rows_of(cell: Cell) -> list[dict[str, Any]]:
+    try:
+        prediction = predict(cell, real_lengths(cell))
+    except StudyError:  # the figure does without
+        return []
+    headline = highest(prediction)[0]
+    return [{"cell": key(cell), **_row(cell, phase, peak, phase == headline)} for phase, peak in prediction.items()]

@@ -65,17 +65,13 @@ def run(options: argparse.Namespace) -> int:
     """
     from lib import report
     from lib.profiles import read_profile
-    from lib.store import Store
-    from lib.sweep import fill
 
     if options.profile is None:
         print(f"No --profile given: this is {DEFAULT_PROFILE}.", flush=True)
     profile = read_profile(options.profile or DEFAULT_PROFILE, dict(options.changes))
     notebooks = report.figure_notebooks(options.only)
     wanted = {path: [name for name in report.methods_of(path) if name in profile.methods] for path in notebooks}
-    Store(profile.folder).forget_failures()
-    sweep = fill(profile, sorted({name for names in wanted.values() for name in names}))
-    print(f"{len(sweep.results)} results in {_shown(profile.folder / 'cells')}.", flush=True)
+    sweep = _filled(profile, sorted({name for names in wanted.values() for name in names}))
     for method, reason in sweep.refused.items():
         print(f"Refused: {method}: {reason}", flush=True)
     failed = sweep.failed | _draw(sweep, wanted)
@@ -86,10 +82,28 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _filled(profile: "Profile", methods: list[str]) -> "Sweep":
+    """Results and predicted peaks of the methods, so that the notebooks, two at a time, only read them."""
+    import pandas as pd
+
+    from lib.predictions import of_profile
+    from lib.store import Store
+    from lib.sweep import Sweep, fill
+
+    if not methods:
+        return Sweep(profile, pd.DataFrame())
+    Store(profile.folder).forget_failures()
+    sweep = fill(profile, methods)
+    print(f"{len(sweep.results)} results in {_shown(profile.folder / 'cells')}.", flush=True)
+    of_profile(profile, methods)
+    return sweep
+
+
 def _draw(sweep: "Sweep", wanted: dict[Path, list[str]]) -> dict[str, str]:
     """Execute and render notebooks, each with its methods; returns those that failed, with reasons."""
     there = set(sweep.results.get("method", []))
-    failed = {path.stem: "none of its methods has a result" for path, names in wanted.items() if not there & set(names)}
+    without = "none of its methods has a result"
+    failed = {path.stem: without for path, names in wanted.items() if names and not there & set(names)}
     with ThreadPoolExecutor(NOTEBOOKS_AT_A_TIME) as pool:
         running = {
             pool.submit(_draw_one, sweep.profile, path, names): path.stem

@@ -19,7 +19,7 @@ from lib.methods import Outcome, TeacherTargets
 Record = dict[str, Any]
 
 
-def _replace(file: Path, write: Callable[[str], None]) -> None:
+def replace_file(file: Path, write: Callable[[str], None]) -> None:
     """Write beside the file, then rename, so that a kill leaves the old file or the new one and no third."""
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, scratch = tempfile.mkstemp(dir=file.parent, prefix=".writing-")
@@ -35,7 +35,7 @@ def _replace(file: Path, write: Callable[[str], None]) -> None:
 def write_json(file: Path, record: Record) -> None:
     """Write a JSON file, whole or not at all."""
     text = json.dumps(record, allow_nan=False)
-    _replace(file, lambda scratch: Path(scratch).write_text(text, encoding="utf-8"))
+    replace_file(file, lambda scratch: Path(scratch).write_text(text, encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Store:
         """Keep a teacher's targets with their cost."""
         tensors = {"log_probs": targets.log_probs.contiguous(), "content_free": targets.content_free.contiguous()}
         notes = {"cost": json.dumps(asdict(targets.cost)), "request": json.dumps(asdict(request))}
-        _replace(self._file("targets", request, "safetensors"), lambda scratch: save_file(tensors, scratch, notes))
+        replace_file(self._file("targets", request, "safetensors"), lambda scratch: save_file(tensors, scratch, notes))
         self._file("failed", request).unlink(missing_ok=True)
 
     def load_targets(self, request: Targets) -> TeacherTargets | None:

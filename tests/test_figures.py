@@ -50,7 +50,7 @@ def test_the_majority_line_is_the_larger_class(sweep):
 
 def test_the_papers_points_are_drawn_only_where_it_has_them(sweep):
     def faint(figure):
-        return [line for axis in figure.axes for line in axis.lines if line.get_alpha() == figures._PAPER_ALPHA]
+        return [line for axis in figure.axes for line in axis.lines if line.get_alpha() == figures.PAPER_ALPHA]
 
     assert faint(figures.accuracy_figure(sweep, "fig1"))
     assert not faint(figures.accuracy_figure(sweep, "fig3"))
@@ -63,10 +63,51 @@ def test_a_refused_method_and_the_device_are_named_below(sweep):
     assert "2 seeds" in notes
 
 
-def test_memory_axis_says_what_was_measured(sweep):
-    left, right = figures.cost_figure(sweep, "fig6").axes
-    assert "resident" in left.get_ylabel()
+def predicted(*peaks):
+    rows = [{"method": m, "support_size": n, "headline": True, "peak_gb": gb} for m, n, gb in peaks]
+    return pd.DataFrame(rows)
+
+
+def drawn(axis, fillstyle):
+    lines = [line for line in axis.lines if line.get_fillstyle() == fillstyle and line.get_alpha() is None]
+    return [list(line.get_ydata()) for line in lines if len(line.get_ydata()) == 2]
+
+
+def test_on_a_cpu_predicted_peaks_are_drawn_hollow(sweep):
+    shown = figures.drawn_memory(sweep, predicted(("baseline", 0, 0.5), ("cd", 1, 1.5), ("cd", 4, 2.5)))
+    left, right = figures.cost_figure(shown, "fig6").axes
+    assert "predicted" in left.get_ylabel()
+    assert [1.5, 2.5] in drawn(left, "none")
     assert right.get_ylabel().endswith("s")
+
+
+def test_on_a_gpu_measured_peaks_are_drawn_filled_and_predicted_ones_not(sweep):
+    sweep.results["peak_measured"] = "cuda_allocated"
+    shown = figures.drawn_memory(sweep, predicted(("cd", 1, 1.5), ("cd", 4, 2.5)))
+    left, _ = figures.cost_figure(shown, "fig6").axes
+    assert "measured" in left.get_ylabel()
+    assert [3.0, 6.0] in drawn(left, "full")
+    assert [1.5, 2.5] not in drawn(left, "none")
+
+
+def test_where_both_are_there_the_axis_says_which_is_which(sweep):
+    sweep.results.loc[sweep.results.method == "cd", "peak_measured"] = "cuda_allocated"
+    left, _ = figures.cost_figure(figures.drawn_memory(sweep, predicted(("baseline", 0, 0.5))), "fig6").axes
+    assert "filled: measured" in left.get_ylabel()
+    assert "hollow: predicted" in left.get_ylabel()
+
+
+def test_small_peaks_are_in_megabytes_and_beside_no_points_of_the_paper(sweep):
+    shown = figures.drawn_memory(sweep, predicted(("cd", 1, 0.001), ("cd", 4, 0.002)))
+    left, _ = figures.cost_figure(shown, "fig6").axes
+    assert "MB" in left.get_ylabel()
+    assert [1.0, 2.0] in drawn(left, "none")
+    assert not [line for line in left.lines if line.get_alpha() == figures.PAPER_ALPHA]
+
+
+def test_without_predictions_the_figure_is_drawn_all_the_same(sweep):
+    shown = figures.drawn_memory(sweep, pd.DataFrame({"cell": []}))
+    assert len(figures.cost_figure(shown, "fig6").axes) == 2
 
 
 def test_saving_writes_three_files_and_the_numbers_drawn(sweep):

@@ -1,0 +1,34 @@
+"""On a GPU: measures every configuration with random weights, keeps the record, and holds the predictions against it.
+
+Not collected by default: `./run_all.sh test tests/gpu/measure.py`.
+"""
+
+import pandas as pd
+import pytest
+import torch
+
+from lib.gpu_record import RECORD, against_predicted, configurations, read_record, rows
+
+TOLERANCE = 0.05
+
+
+@pytest.fixture(scope="module")
+def record():
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device here")
+    made = []
+    for name, setting in dict.fromkeys(configurations()):
+        made += rows(name, setting)
+        RECORD.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(made).to_csv(RECORD, index=False)  # as it grows, so that an interruption loses one configuration
+    return read_record()
+
+
+def test_measured_peaks_are_within_five_percent_of_the_predicted(record):
+    compared = against_predicted(record)
+    far = compared[(compared.ratio - 1).abs() > TOLERANCE]
+    assert far.empty, far[["configuration", "method", "support_size", "phase", "ratio"]].to_string()
+
+
+def test_reserved_memory_is_never_less_than_allocated(record):
+    assert (record.cuda_reserved >= record.cuda_allocated).all()

@@ -45,7 +45,7 @@ COST = ["memory_gb", "method_seconds"]
 
 MEASURED, PREDICTED = "measured on the GPU", "predicted"
 _NO_PEAKS = pd.DataFrame(columns=["method", "support_size", "peak_gb"])
-SMALL_GB = 0.1  # peaks below are shown in MB, and beside no points of the paper, whose models are far larger
+SMALL_GB = 0.5  # peaks below are shown in MB, and beside no points of the paper, whose models are far larger
 
 
 def house_style() -> None:
@@ -154,9 +154,10 @@ def table(sweep: Sweep, quantity: str) -> pd.DataFrame:
     """Methods by support sizes: mean and, where seeds differ, half-width of the 95% interval over them, as text."""
     summary = summarise(sweep.results, [quantity])
     digits = 2 if summary["mean"].max() > SMALL_GB else 4
+    halves = (summary["high"] - summary["mean"]).fillna(0).round(digits)
     text = [
-        f"{mean:.{digits}f}" if not high > mean else f"{mean:.{digits}f} ± {high - mean:.{digits}f}"
-        for mean, high in zip(summary["mean"], summary["high"], strict=True)
+        f"{mean:.{digits}f} ± {half:.{digits}f}" if half else f"{mean:.{digits}f}"
+        for mean, half in zip(summary["mean"], halves, strict=True)
     ]
     cells = summary.assign(text=text).pivot(index="method", columns="support_size", values="text")
     order = [method for method in METHODS if method in cells.index]

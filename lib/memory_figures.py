@@ -191,9 +191,14 @@ def comparison_figure(record: pd.DataFrame) -> Figure:
 
 def table(peaks: pd.DataFrame) -> pd.DataFrame:
     """Peaks by method, support size and phase with the parts that count, in GB, and the module where each stands."""
-    named = peaks.assign(method=[METHODS[name].label for name in peaks.method])
-    parts = [part for part in PARTS if (named[part] > named.peak_gb / 1000).any()]
-    text = named[["peak_gb", *parts]].map(lambda value: f"{value:.3g}" if value else "")
+    named = peaks.assign(
+        method=[METHODS[name].label for name in peaks.method],
+        place=[".".join(place.split(".")[-3:]) for place in peaks.place],
+    )
+    counts = named[[*PARTS]].gt(named.peak_gb / 1000, axis=0)
+    parts = [part for part in PARTS if counts[part].any()]
+    text = named[["peak_gb", *parts]].map("{:.3g}".format)
+    text[parts] = text[parts].where(counts[parts], "")
     shown = named[["method", "support_size", "phase", "place"]].join(text)
     shown = shown.rename(columns={"support_size": "n", "peak_gb": "GB"}).set_index(["method", "n", "phase"])
     return shown[["GB", *parts, "place"]]

@@ -90,7 +90,7 @@ def test_the_place_of_the_peak_is_the_module_that_needs_most():
 
     with torch.no_grad(), Allocations(watch_modules=True) as allocations:
         Wide()(torch.ones(4, 8))
-    assert allocations.peak_place == "Wide.wide"
+    assert allocations.peak_place == "wide"
 
 
 def test_fake_tensors_count_as_real_ones():

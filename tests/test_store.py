@@ -94,7 +94,7 @@ def test_a_write_that_raises_leaves_the_old_file_or_none_and_nothing_else(tmp_pa
         file.parent.mkdir()
         file.write_text(before)
     with pytest.raises(OSError, match="the disk is full"):
-        lib.store._replace(file, write_half_and_raise)
+        lib.store.replace_file(file, write_half_and_raise)
     assert [path.read_text() for path in files(tmp_path)] == ([before] if before else [])
 
 
@@ -103,7 +103,7 @@ def test_a_kill_in_the_middle_of_writing_leaves_the_old_file_or_none(tmp_path, b
     file = tmp_path / "result.json"
     if before:
         file.write_text(before)
-    writer = multiprocessing.get_context("fork").Process(target=lib.store._replace, args=(file, write_half_and_die))
+    writer = multiprocessing.get_context("fork").Process(target=lib.store.replace_file, args=(file, write_half_and_die))
     writer.start()
     writer.join()
     assert writer.exitcode == -signal.SIGKILL

@@ -30,6 +30,7 @@ class Task:
 class Training:
     """How a student is trained; `lora_*` are None unless `tuning` is lora.
 
+    `biases` says what BitFit trains: the `existing` biases, or with `add` one more on each linear layer without.
     `checkpointing` computes activations again in the backward pass instead of keeping them. `logits` is to what the
     vocabulary head is applied: `last`, the last position alone; `labels`, that and the label words' rows of the head
     alone; `all`, every position, of which the last is kept.
@@ -49,11 +50,18 @@ class Training:
     optimizer: str = "adamw"
     checkpointing: bool = False
     logits: str = "last"
+    biases: str = "existing"
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What a teacher is asked: its soft labels on a pool, given the demonstrations. Shared by all students."""
+    """What a teacher is asked: its soft labels on a pool, given the demonstrations. Shared by all students.
+
+    `pool` is where the queries come from: `train`, the in-domain training rows; `target`, rows like those that are
+    evaluated out of domain; `support`, the support set itself. `held_out` are the halves of the target's `subcases` or
+    `templates` that the pool does without. `orders` is over how many orders of the demonstrations the teacher is
+    averaged.
+    """
 
     teacher: str
     dtype: str
@@ -65,16 +73,20 @@ class Targets:
     kl_over: str
     batch_size: int
     device: Device
+    held_out: str = "nothing"
+    orders: int = 1
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """The objective λ·T²·KL + (1 − λ)·CE and where its two terms come from."""
+    """The objective λ·T²·KL + (1 − λ)·CE, where its two terms come from, and what is done to the teacher's answers."""
 
     targets: Targets
     kl_weight: float
     temperature: float
     ce_on: str
+    calibration: str = "none"
+    confidence: bool = False
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,17 @@ LOCAL_SPLITS: dict[Split, tuple[str, ...]] = {
 
 
 class Example(NamedTuple):
-    """One premise and hypothesis; `label` is 0 for entailment and 1 for its opposite."""
+    """One premise and hypothesis; `label` is 0 for entailment and 1 for its opposite.
+
+    `subcase` and `template` say how HANS made the row, where the data tell; a template's name is its own only within
+    its subcase.
+    """
 
     premise: str
     hypothesis: str
     label: int
+    subcase: str = ""
+    template: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,11 +104,11 @@ def from_hub(dataset: str, hub: HubDataset, split: Split) -> list[Example]:
             "or set data to a folder of JSON lines."
         ) from error
     rows = (row for row in table if _kept(dataset, row))
-    return [
-        Example(row["premise"], row["hypothesis"], label)
-        for row in rows
-        if (label := hub.labels[row["label"]]) is not None
-    ]
+    return [_example(row, label) for row in rows if (label := hub.labels[row["label"]]) is not None]
+
+
+def _example(row: Mapping[str, Any], label: int) -> Example:
+    return Example(row["premise"], row["hypothesis"], label, row.get("subcase", ""), row.get("template", ""))
 
 
 def from_folder(folder: Path, dataset: str, split: Split) -> list[Example]:
@@ -124,9 +130,7 @@ def from_folder(folder: Path, dataset: str, split: Split) -> list[Example]:
         if wanted is None:
             raise StudyError(f"{file}: no {split} split. Present: {sorted(named)}; read: {LOCAL_SPLITS[split]}.")
         rows = [row for row in rows if row.get("split") == wanted]
-    examples = [
-        Example(row["premise"], row["hypothesis"], label) for row in rows if (label := LABELS[row["label"]]) is not None
-    ]
+    examples = [_example(row, label) for row in rows if (label := LABELS[row["label"]]) is not None]
     if not examples:
         raise StudyError(f"{file}: no rows of the {split} split are entailment or its opposite.")
     return examples
@@ -228,3 +232,39 @@ def evaluation_sample(examples: Sequence[Example], limit: int | None, seed: int)
             )
         chosen += of_class
     return [examples[i] for i in sorted(chosen)]
+
+
+def held_out(examples: Sequence[Example], kind: str, seed: int) -> set[tuple[str, str]]:
+    """The (subcase, template) pairs that a seed holds out: half of the `subcases`, or half of each one's `templates`.
+
+    Of each class's subcases half are drawn (the smaller half where they are odd), so that what is left has both.
+    A subcase of one template keeps it. `nothing` holds out nothing.
+
+    Raises:
+        StudyError: the data do not say of which subcase and template a row is.
+    """
+    if kind == "nothing":
+        return set()
+    if not all(row.subcase and row.template for row in examples):
+        raise StudyError(f"held_out: {kind} need data that name each row's subcase and template, as HANS does.")
+    draw = random.Random(f"held out {seed}")
+    templates: dict[tuple[int, str], set[str]] = {}
+    for row in examples:
+        templates.setdefault((row.label, row.subcase), set()).add(row.template)
+    if kind == "templates":
+        return {
+            (subcase, template)
+            for (_, subcase), names in sorted(templates.items())
+            for template in draw.sample(sorted(names), len(names) // 2)
+        }
+    chosen: list[tuple[int, str]] = []
+    for label in range(len(CLASSES)):
+        of_class = sorted(key for key in templates if key[0] == label)
+        chosen += draw.sample(of_class, len(of_class) // 2)
+    return {(subcase, template) for label, subcase in chosen for template in templates[label, subcase]}
+
+
+def without_held_out(examples: Sequence[Example], kind: str, seed: int) -> list[Example]:
+    """The rows whose subcase and template are not held out; errors as `held_out`."""
+    away = held_out(examples, kind, seed)
+    return [row for row in examples if (row.subcase, row.template) not in away]

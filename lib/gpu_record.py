@@ -82,7 +82,7 @@ def _measure_training(one: Setting, meter: PhaseMeter) -> Cost:
     cell, training = one.cell, one.cell.training
     model = random_model(cell.model, "float32", cell.device)
     with meter.phase(model) as cost:
-        adapted = adapt(model, training.tuning, lora_config(training))
+        adapted = adapt(model, training.tuning, lora_config(training), training.biases)
         aim = objective(cell, training, LABEL_COLUMNS)
         cost.tokens = train(adapted, *rows_of(cell, one.lengths), aim, training, cell.seed).tokens
     return cost

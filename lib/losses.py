@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def kl_divergence(teacher: Tensor, student: Tensor, rows: Tensor, temperature: float = 1.0) -> Tensor:
+def kl_divergence(
+    teacher: Tensor, student: Tensor, rows: Tensor, temperature: float = 1.0, weights: Tensor | None = None
+) -> Tensor:
     """T² · mean over selected rows of KL(softmax(teacher / T) ‖ softmax(student / T)), in nats.
 
     The soft-target term of Hinton et al. 2015 (arXiv 1503.02531); T² keeps its gradient's size independent of T.
@@ -18,6 +20,7 @@ def kl_divergence(teacher: Tensor, student: Tensor, rows: Tensor, temperature: f
         student: [rows, classes] logits over the same columns.
         rows: the rows that have a teacher target, as [rows] bool or as their int64 indices.
         temperature: T > 0.
+        weights: [rows], by which each row's divergence is multiplied; None for ones.
 
     Returns:
         A float32 scalar; exactly 0 where teacher and student agree (the gradient then is 0 up to rounding) or where no
@@ -26,6 +29,8 @@ def kl_divergence(teacher: Tensor, student: Tensor, rows: Tensor, temperature: f
     target = F.log_softmax(teacher.detach()[rows].float() / temperature, dim=-1)
     prediction = F.log_softmax(student[rows].float() / temperature, dim=-1)
     losses = F.kl_div(prediction, target, log_target=True, reduction="none").sum(-1)
+    if weights is not None:
+        losses = losses * weights[rows]
     return temperature**2 * losses.sum() / max(len(losses), 1)
 
 

@@ -91,7 +91,7 @@ def predict(cell: Cell, lengths: PromptLengths, teacher_resident: bool = False) 
 
 def _check(cell: Cell, request: Targets | None, lengths: PromptLengths) -> None:
     if cell.training:
-        check_tuning(cell.model, cell.training.tuning, architecture(cell.model))
+        check_tuning(cell.model, cell.training.tuning, architecture(cell.model), cell.training.biases)
     of_teacher = [(request.teacher, asked) for asked in lengths.teacher] if request else []
     for model, asked in [*of_teacher, *((cell.model, asked) for asked in lengths.evaluation)]:
         longest, positions = asked.prefix + max(asked.suffixes), architecture(model).max_position_embeddings
@@ -213,7 +213,7 @@ def fake_model(reference: str, dtype: str, tuning: Training | None = None) -> to
         model = AutoModelForCausalLM.from_config(architecture(reference), dtype=DTYPES[dtype])
         model = model.eval().requires_grad_(False)
         if tuning:
-            model = adapt(model, tuning.tuning, lora_config(tuning))
+            model = adapt(model, tuning.tuning, lora_config(tuning), tuning.biases)
     return _faked(model)
 
 

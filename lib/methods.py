@@ -1,5 +1,6 @@
 """The nine methods, each a short recipe over the same parts: who answers, with what in its prompt, trained on what."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from lib.cells import Cell, Distillation, Targets, Training
 from lib.costs import Cost, PhaseMeter, warm_up
 from lib.errors import StudyError
 from lib.evaluation import Evaluation, evaluate
+from lib.label_prior import calibrated, confidence
 from lib.models import DTYPES, Tuning, adapt, load_model, trainable_parameters
 from lib.prompts import CONTENT_FREE
 from lib.reading import Reader, evaluation_items, evaluation_prompts, pool_of, support_of, teacher_prompts
@@ -55,6 +57,9 @@ METHODS = {
     "cd_lora": Method("CD + LoRA", tuning="lora", distils=True),
     "cd_bitfit": Method("CD + BitFit", tuning="bitfit", distils=True),
 }
+
+
+_TRAINED = [name for name, method in METHODS.items() if method.tuning]
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,19 @@ def run(cell: Cell, targets: TeacherTargets | None, isolated: bool = True) -> Ou
     return Outcome(in_domain, out_of_domain, costs, trainable, losses)
 
 
+def trained_student(cell: Cell, targets: TeacherTargets | None) -> PreTrainedModel:
+    """The student of a cell that trains one, as `run` scores it: an adapter is merged, weights are in the cell's dtype.
+
+    Raises:
+        StudyError: the cell trains nothing, or as for `run`.
+    """
+    if cell.training is None:
+        raise StudyError(f"method: {cell.method} trains no student. Allowed: {', '.join(_TRAINED)}.")
+    model = load_model(cell.model, "float32", cell.device)
+    trained, _ = _train(cell, cell.training, model, Reader(cell.model, cell.task), targets, Cost())
+    return _merged(trained).to(DTYPES[cell.dtype])
+
+
 def teacher_targets(request: Targets, isolated: bool = True) -> TeacherTargets:
     """Ask the teacher, which reads the demonstrations, about every query of the pool; `isolated` as for `run`.
 
@@ -126,10 +144,16 @@ def teacher_targets(request: Targets, isolated: bool = True) -> TeacherTargets:
         answers = [next_token_log_probs(model, prompts, columns, request.batch_size) for prompts in asked]
         cost.tokens = sum(prompts.tokens for prompts in asked)
     last = len(CONTENT_FREE)
-    log_probs = torch.cat([answer[:-last] for answer in answers])
+    log_probs = _mean_over_orders(torch.cat([answer[:-last] for answer in answers]), request.orders)
     content_free = torch.stack([answer[-last:] for answer in answers]).mean(0)
     _require_finite(log_probs, request.teacher)
     return TeacherTargets(log_probs, content_free, cost)
+
+
+def _mean_over_orders(log_probs: torch.Tensor, orders: int) -> torch.Tensor:
+    """The log of the mean probability over orders: [orders · pool, columns], order by order, to [pool, columns]."""
+    by_order = log_probs.unflatten(0, (orders, -1))
+    return by_order.logsumexp(0) - math.log(orders)
 
 
 def _train(
@@ -141,7 +165,7 @@ def _train(
         pool = _pool_rows(cell.distillation, reader, targets)
         support = support if trains_on_support(cell.distillation) else []
     torch.manual_seed(cell.seed)  # a LoRA adapter starts from random weights
-    adapted = adapt(model, training.tuning, lora_config(training))
+    adapted = adapt(model, training.tuning, lora_config(training), training.biases)
     log = train(adapted, pool, support, objective(cell, training, reader.label_columns), training, cell.seed)
     cost.tokens = log.tokens
     return adapted, log.losses
@@ -168,9 +192,11 @@ def _pool_rows(distillation: Distillation, reader: Reader, targets: TeacherTarge
     """The student's view of the pool; gold labels are read only where the profile puts CE on the pool."""
     gold = distillation.ce_on == "pool"
     queries = pool_of(distillation.targets)
+    answers = calibrated(targets.log_probs, targets.content_free, distillation.calibration)
+    weights = confidence(answers) if distillation.confidence else torch.ones(len(answers))
     return [
-        TrainingRow(reader.ids(query), target, query.label if gold else None)
-        for query, target in zip(queries, targets.log_probs, strict=True)
+        TrainingRow(reader.ids(query), target, query.label if gold else None, weight)
+        for query, target, weight in zip(queries, answers, weights.tolist(), strict=True)
     ]
 
 

@@ -27,7 +27,7 @@ def check(cells: Iterable[Cell]) -> dict[Cell, str]:
     reader_of, refusal_of = cache(Reader), cache(_refusal)  # many cells, few models
     for cell in cells:
         check_device(cell.device)
-        if cell.training and (reason := refusal_of(cell.model, cell.training.tuning)):
+        if cell.training and (reason := refusal_of(cell.model, cell.training.tuning, cell.training.biases)):
             refused[cell] = reason
             continue
         student = reader_of(cell.model, cell.task)
@@ -38,10 +38,10 @@ def check(cells: Iterable[Cell]) -> dict[Cell, str]:
     return refused
 
 
-def _refusal(model: str, tuning: Tuning) -> str | None:
+def _refusal(model: str, tuning: Tuning, biases: str) -> str | None:
     """Why a way of tuning does not apply to a model, or None where it does."""
     try:
-        check_tuning(model, tuning)
+        check_tuning(model, tuning, biases=biases)
     except RefusedMethod as refusal:
         return str(refusal)
     return None

@@ -59,8 +59,12 @@ class Profile(BaseModel):
     support_sizes: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
-    pool: Literal["train", "support"] = "train"
-    pool_size: Positive
+    pool: Literal["train", "target", "support"] = "train"
+    pool_size: Annotated[int, Field(ge=0, description="0: the support set's own queries")]
+    held_out: Literal["nothing", "subcases", "templates"] = "nothing"
+    orders: Positive = 1
+    calibration: Literal["none", "content_free", "pool"] = "none"
+    confidence: bool = False
     ce_on: Literal["support", "pool"] = "support"
     kl_over: Literal["labels", "vocabulary"] = "labels"
     kl_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -79,6 +83,7 @@ class Profile(BaseModel):
     lora_rank: Positive = 8
     lora_alpha: Positive = 16
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    bitfit: Literal["existing", "add"] = "existing"
 
     @field_validator("label_words", mode="before")
     @classmethod
@@ -109,6 +114,17 @@ class Profile(BaseModel):
         if self.logits == "labels" and self.kl_over == "vocabulary":
             raise ValueError("logits: 'labels' leaves nothing to compare with kl_over: 'vocabulary'; use last or all.")
         return self
+
+    @model_validator(mode="after")
+    def _calibration_of_label_words(self) -> Self:
+        if self.kl_over == "vocabulary" and (self.calibration != "none" or self.confidence):
+            raise ValueError("calibration, confidence: these are about the label words; set kl_over: labels.")
+        return self
+
+    @property
+    def queries(self) -> str:
+        """Where the pool comes from; a pool of no further queries is the support set."""
+        return self.pool if self.pool_size else "support"
 
     @property
     def folder(self) -> Path:
@@ -145,7 +161,7 @@ class Profile(BaseModel):
         return list(dict.fromkeys(cells))
 
     def _works_without_support(self, method: Method) -> bool:
-        return method.teacher_answers or (method.distils and self.pool == "train") or not method.reads_support
+        return method.teacher_answers or (method.distils and self.queries != "support") or not method.reads_support
 
     def _cell(self, name: str, size: int, seed: int) -> Cell:
         method = METHODS[name]
@@ -180,6 +196,7 @@ class Profile(BaseModel):
             optimizer=self.optimizer,
             checkpointing=self.checkpointing,
             logits=self.logits,
+            biases=self.bitfit if method.tuning == "bitfit" else "existing",
         )
 
     def _distillation(self, size: int, seed: int) -> Distillation:
@@ -189,13 +206,15 @@ class Profile(BaseModel):
             task=self.task(seed),
             support_size=size,
             seed=seed,
-            pool=self.pool,
-            pool_size=self.pool_size if self.pool == "train" else size,
+            pool=self.queries,
+            pool_size=size if self.queries == "support" else self.pool_size,
             kl_over=self.kl_over,
             batch_size=self.eval_batch_size,
             device=self.device,
+            held_out=self.held_out if self.queries == "target" else "nothing",
+            orders=self.orders,
         )
-        return Distillation(targets, self.kl_weight, self.temperature, self.ce_on)
+        return Distillation(targets, self.kl_weight, self.temperature, self.ce_on, self.calibration, self.confidence)
 
 
 def _by_method(value: Any, name: str) -> Any:  # noqa: ANN401 - a number, or a mapping to numbers

@@ -1,10 +1,19 @@
 """What each model reads: which examples a cell's phases are about, and their prompts under the model's tokenizer."""
 
+import random
 from collections.abc import Sequence
 from functools import cache
 
 from lib.cells import Cell, Targets, Task
-from lib.data import Example, Split, evaluation_sample, load_examples, query_pool, support_set
+from lib.data import (
+    Example,
+    Split,
+    evaluation_sample,
+    load_examples,
+    query_pool,
+    support_set,
+    without_held_out,
+)
 from lib.models import load_config, load_tokenizer
 from lib.prompts import CONTENT_FREE, PATTERNS, EncodedPrompts, encode, label_token_ids, label_words, prompt
 
@@ -46,8 +55,18 @@ def pool_of(request: Targets) -> list[Example]:
     support = support_of(request)
     if request.pool == "support":
         return support
+    if request.pool == "target":
+        return query_pool(_like_the_target(request), support, request.pool_size, request.seed)
     train_split = examples(request.task.source, request.task.in_domain, "train")
     return query_pool(train_split, support, request.pool_size, request.seed)
+
+
+def _like_the_target(request: Targets) -> list[Example]:
+    """Rows of the out-of-domain data that are not evaluated, less what is held out."""
+    task = request.task
+    evaluated = {item[:2] for item in evaluation_items(task, task.out_of_domain)}
+    rows = [row for row in examples(task.source, task.out_of_domain, "train") if row[:2] not in evaluated]
+    return without_held_out(rows, request.held_out, request.seed)
 
 
 def evaluation_items(task: Task, dataset: str) -> list[Example]:
@@ -56,11 +75,20 @@ def evaluation_items(task: Task, dataset: str) -> list[Example]:
 
 
 def teacher_contexts(request: Targets) -> list[tuple[list[Example], list[Example]]]:
-    """(demonstrations, queries) pairs: one for a pool apart; leave-one-out where the support set is the pool."""
+    """(demonstrations, queries) pairs: one for a pool apart; leave-one-out where the support set is the pool.
+
+    All of them come once for each order of the demonstrations; the first is the support set's own.
+    """
     support = support_of(request)
+    orders = [support] + [_shuffled(support, request.seed, i) for i in range(1, request.orders)]
     if request.pool == "support":
-        return [(support[:i] + support[i + 1 :], [query]) for i, query in enumerate(support)]
-    return [(support, pool_of(request))]
+        return [([one for one in order if one != query], [query]) for order in orders for query in support]
+    pool = pool_of(request)
+    return [(order, pool) for order in orders]
+
+
+def _shuffled(support: list[Example], seed: int, i: int) -> list[Example]:
+    return random.Random(f"order {seed} {i}").sample(support, len(support))
 
 
 def teacher_prompts(request: Targets, reader: Reader) -> list[EncodedPrompts]:

@@ -22,12 +22,13 @@ OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 class TrainingRow:
     """One prompt of the student with what it is taught there: a teacher target, a gold label, or both.
 
-    `target` holds the teacher's log-probabilities over the label words, or over the vocabulary.
+    `target` holds the teacher's log-probabilities over the label words, or over the vocabulary; `weight` is its own.
     """
 
     ids: list[int]
     target: Tensor | None
     label: int | None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def step_loss(model: torch.nn.Module, rows: Sequence[TrainingRow], objective: Ob
     if len(has_target):
         targets = [row.target for row in rows if row.target is not None]
         teacher[has_target] = torch.stack(targets).to(student.device)
-    kl = kl_divergence(teacher, student, has_target, objective.temperature)
+    weights = torch.tensor([row.weight for row in rows], device=student.device)
+    kl = kl_divergence(teacher, student, has_target, objective.temperature, weights)
     return context_distillation_loss(kl, ce, objective.kl_weight)
 
 

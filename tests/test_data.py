@@ -336,7 +336,9 @@ def test_hans_is_read_from_its_parquet_conversion(tmp_path, hub_cache):
     local = replace(HUB["hans"], name=str(tmp_path / "hans"), revision=None)
     for split, name in {"train": "train", "evaluation": "validation"}.items():
         read = from_hub("hans", local, split)
-        assert read == [Example(f"{name} lexical_overlap {i}", f"{name} lexical_overlap {i}?", i) for i in (0, 1)]
+        assert read == [
+            Example(f"{name} lexical_overlap {i}", f"{name} lexical_overlap {i}?", i, "swap", "temp1") for i in (0, 1)
+        ]
 
 
 @pytest.mark.parametrize("dataset", HUB)

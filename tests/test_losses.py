@@ -213,3 +213,14 @@ def test_context_distillation_shares_its_gradient_by_weight(kl_weight, expected)
     kl, ce = torch.tensor(3.0, requires_grad=True), torch.tensor(5.0, requires_grad=True)
     context_distillation_loss(kl, ce, kl_weight).backward()
     assert (kl.grad.item(), ce.grad.item()) == expected
+
+
+def test_weights_multiply_each_rows_divergence():
+    teacher, student = draw(32), draw(33)
+    weights = torch.tensor([0.0, 2.0, 1.0, 0.5, 3.0, 0.0])
+    rows = [kl_divergence(teacher[[i]], student[[i]], every(1), 2.0) for i in range(6)]
+    expected = sum(weight * row for weight, row in zip(weights, rows, strict=True)) / 6
+    torch.testing.assert_close(kl_divergence(teacher, student, every(6), 2.0, weights), expected)
+    torch.testing.assert_close(
+        kl_divergence(teacher, student, every(6), 2.0, torch.ones(6)), kl_divergence(teacher, student, every(6), 2.0)
+    )

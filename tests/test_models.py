@@ -328,3 +328,22 @@ def test_a_gguf_file_cut_short_is_refused_and_leaves_nothing_behind(gguf_file, k
     with pytest.raises(StudyError, match=r"model: .*tiny\.gguf could not be read as GGUF"):
         load_model(str(gguf_file), "float32", "cpu")
     assert os.listdir(gguf_file.parent) == ["tiny.gguf"]
+
+
+def test_added_biases_are_zeros_on_every_linear_layer_but_the_head_and_change_nothing(llama_folder):
+    model = load_model(str(llama_folder), "float32", "cpu")
+    ids = torch.tensor([[1, 2, 3]])
+    before = model(ids).logits
+    adapted = adapt(model, "bitfit", None, "add")
+    torch.testing.assert_close(adapted(ids).logits, before)
+    trained = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    linear = {name for name, layer in adapted.named_modules() if isinstance(layer, torch.nn.Linear)}
+    assert trained == {f"{name}.bias" for name in linear - {"lm_head"}}
+    adapted(ids).logits.sum().backward()
+    assert all(adapted.get_parameter(name).grad.abs().sum() > 0 for name in trained)
+
+
+def test_added_biases_need_no_existing_ones(llama_folder):
+    check_tuning(str(llama_folder), "bitfit", biases="add")
+    with pytest.raises(RefusedMethod):
+        check_tuning(str(llama_folder), "bitfit")

@@ -205,7 +205,7 @@ def test_a_method_that_does_not_apply_is_returned_with_its_reason_and_the_others
     cells = read_profile("smoke", {"student": str(tmp_path)}).cells(("pbft", "pbft_bitfit", "cd_bitfit"))
     refused = preflight.check(cells)
     assert set(refused) == {cell for cell in cells if cell.method != "pbft"}
-    assert all("has no bias terms to train. Use full or LoRA tuning" in reason for reason in refused.values())
+    assert all("has no bias terms to train. Set bitfit: add" in reason for reason in refused.values())
 
 
 def test_the_smoke_profile_passes():

@@ -215,7 +215,7 @@ def test_a_refused_method_is_named_with_its_reason_and_the_others_go_on(figures_
 
 def test_a_sweep_of_refused_methods_alone_is_an_error(figures_folder, without_biases):
     profile = read_profile("smoke", {**ONE_CELL, "student": without_biases})
-    with pytest.raises(StudyError, match=r"^bitfit: .* has no bias terms to train\. Use full or LoRA tuning") as caught:
+    with pytest.raises(StudyError, match=r"^bitfit: .* has no bias terms to train\. Set bitfit: add") as caught:
         fill(profile, ["pbft_bitfit", "cd_bitfit"])
     assert str(caught.value).count("no bias terms") == 1
 

@@ -1,5 +1,6 @@
-"""What a run of the study says to the paper's claims: paired differences between methods, and verdicts by a rule."""
+"""What a run of the study says to the paper's claims: effects with intervals, and verdicts by one rule."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,30 +8,34 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy import stats
 
 from lib.errors import StudyError
 from lib.figures import COLOURS, REFERENCE_LINE, house_style
 from lib.frames import DOMAINS
 from lib.intervals import interval
 from lib.methods import METHODS
+from lib.resampling import Correct, Resampling, bounds, correct_items
 from lib.sweep import Sweep
 
 SIGNIFICANT = 0.05
+FEWEST_SEEDS = 3  # two that agree by chance would pass any test
 LEAST_DISTANCE = 0.1
-FEWEST_SEEDS = 3  # two that agree by chance to the last item would pass any test
+FARTHEST = 2  # effects beyond are named at the figure's edge
+
+Verdict = Literal["supported", "not supported", "contradicted", "cannot be told"]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement that one method does better than another in one quantity.
+    """A statement that one method has more or less of a quantity than another, and by how much.
 
     Attributes:
         statement: in words.
         method: the method of which it is said.
         against: the method that it is compared with.
-        quantity: a column of the results.
-        better: whether more or less of it is better.
+        quantity: `in_domain_accuracy`, `out_of_domain_accuracy`, or a column of costs in the results.
+        effect: the relative difference that is claimed, such as 0.5 for "50% more" or -0.6 for "60% less"; a small one
+            of the right sign, `LESS` or `MORE`, where the paper gives no number.
         paper: what the paper says.
     """
 
@@ -38,138 +43,200 @@ class Claim:
     method: str
     against: str
     quantity: str
-    better: Literal["more", "less"]
+    effect: float
     paper: str
 
 
+MORE, LESS = 1e-9, -1e-9
+
 # arXiv 2412.13243: the abstract and section 4; nothing there is said with an interval.
 CLAIMS = (
-    Claim("CD beats ICL out of domain", "cd", "icl", "out_of_domain_accuracy", "more", "about 50% better"),
-    Claim("CD beats PBFT out of domain", "cd", "pbft", "out_of_domain_accuracy", "more", "about 20% better"),
-    Claim("CD beats ICL in domain", "cd", "icl", "in_domain_accuracy", "more", "its figure 1"),
-    Claim("CD beats PBFT in domain", "cd", "pbft", "in_domain_accuracy", "more", "its figure 1"),
-    Claim("CD moves the student out of domain", "cd", "baseline", "out_of_domain_accuracy", "more", "its figure 1"),
-    Claim("CD needs less memory than PBFT", "cd", "pbft", "peak_gb", "less", "up to 60% less"),
-    Claim("CD + LoRA trains faster than CD", "cd_lora", "cd", "method_seconds", "less", "said; its figure 6 differs"),
-    Claim("CD + LoRA beats CD out of domain", "cd_lora", "cd", "out_of_domain_accuracy", "more", "“robust”"),
+    Claim("CD against ICL, out of domain", "cd", "icl", "out_of_domain_accuracy", 0.5, "about 50% better"),
+    Claim("CD against PBFT, out of domain", "cd", "pbft", "out_of_domain_accuracy", 0.2, "about 20% better"),
+    Claim("CD against ICL, in domain", "cd", "icl", "in_domain_accuracy", LESS, "worse (its figure 1)"),
+    Claim("CD against PBFT, in domain", "cd", "pbft", "in_domain_accuracy", MORE, "better (its figure 1)"),
+    Claim("CD against the untuned student, out of domain", "cd", "baseline", "out_of_domain_accuracy", 0.29, ".62/.48"),
+    Claim("Memory of CD against PBFT", "cd", "pbft", "memory_gb", -0.6, "up to 60% less"),
+    Claim("Size of student against teacher", "cd", "teacher_icl", "weights_gb", -0.9, "2.5 GB to 0.25 GB"),
+    Claim("Training time of CD + LoRA against CD", "cd_lora", "cd", "method_seconds", LESS, "said to train faster"),
+    Claim("CD + LoRA against CD, out of domain", "cd_lora", "cd", "out_of_domain_accuracy", MORE, "“robust”"),
+    Claim("Seconds per item of student against teacher", "cd", "teacher_icl", "evaluation_seconds", LESS, "not said"),
 )
 
 
-def paired_differences(results: pd.DataFrame, claim: Claim) -> pd.DataFrame:
-    """Method minus other, seed by seed: seeds by support sizes above 0 at which both have a result.
+def verdict(low: float, high: float, claimed: float) -> Verdict:
+    """The rule: what an interval of the effect says to a claim of that effect.
 
-    Methods that read no support set are compared at every size.
+    Measured in the claim's own direction: *supported* where all of the interval has the claimed sign and reaches the
+    claimed size; *contradicted* where all of it has the other sign; *not supported* where the claimed size lies beyond
+    it; *cannot be told* where it holds both nothing and the claimed size.
     """
-    table = results.pivot_table(claim.quantity, ["method", "seed"], "support_size")
-    first, second = (_by_seed(table, name) for name in (claim.method, claim.against))
-    return first.sub(second).dropna(axis=1, how="all").filter(items=[size for size in table.columns if size > 0])
+    sign = 1 if claimed > 0 else -1
+    near, far = sorted((sign * low, sign * high))
+    if np.isnan(near):
+        return "cannot be told"
+    if far < 0:
+        return "contradicted"
+    if far < sign * claimed:
+        return "not supported"
+    return "supported" if near > 0 else "cannot be told"
 
 
-def _by_seed(table: pd.DataFrame, method: str) -> pd.DataFrame:
-    of_method = table.loc[method] if method in table.index.get_level_values(0) else table.iloc[:0].droplevel(0)
-    if METHODS[method].reads_support or of_method.empty:
-        return of_method
-    level = of_method[0].reindex(table.index.get_level_values("seed").unique(), method="nearest")
-    return pd.DataFrame({size: level for size in table.columns})
+def judge(sweep: Sweep, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
+    """Each claim at each support size and over all of them (`support_size` "all"): effect, intervals, verdict.
 
-
-def judge(sweep: Sweep, claims: tuple[Claim, ...] = CLAIMS) -> pd.DataFrame:
-    """Each claim at each support size: mean paired difference, its 95% interval, corrected p, and the verdict there.
-
-    p is that of Student's t over seeds, two-sided, times the number of comparisons in the table (Bonferroni). A claim
-    is supported where the difference has the claimed sign and p < .05, contradicted where it has the other sign and
-    p < .05; otherwise, and with fewer than three seeds, it cannot be told. Claims without results are left out.
+    An effect is the relative difference of two means over seeds. Its interval resamples seeds and items together for
+    accuracies, seeds alone (Student's t) for costs. `low` and `high` bound 95%; the verdict is by an interval that is
+    wider, of 1 − .05 / (number of claims), so that all verdicts together are as sure as one would be. With fewer than
+    three seeds nothing can be told. Claims without results are left out.
 
     Raises:
         StudyError: no claim has results.
     """
-    rows = [
-        _judged(claim, size, differences.dropna().to_numpy())
-        for claim in claims
-        for size, differences in paired_differences(sweep.results, claim).items()
-    ]
+    rows = [row for claim in claims for row in _judged(sweep, claim, 1 - SIGNIFICANT / len(claims))]
     if not rows:
         raise StudyError("claims: none can be judged; cd and one of icl, pbft, baseline, cd_lora need results.")
-    table = pd.DataFrame(rows)
-    table["p"] = (table["p"] * len(table)).clip(upper=1.0)
-    sign = np.where(table.better == "more", 1, -1) * np.sign(table.difference)
-    verdicts = np.select([sign > 0, sign < 0], ["supported", "contradicted"], "cannot be told")
-    return table.assign(verdict=np.where(table.p < SIGNIFICANT, verdicts, "cannot be told"))
+    return pd.DataFrame(rows)
 
 
-def _judged(claim: Claim, size: int, differences: np.ndarray) -> dict[str, object]:
-    low, high = interval(differences)
-    return {
-        "claim": claim.statement,
-        "paper": claim.paper,
-        "better": claim.better,
-        "quantity": claim.quantity,
-        "support_size": size,
-        "seeds": len(differences),
-        "difference": differences.mean(),
-        "low": low,
-        "high": high,
-        "p": _p_value(differences),
-    }
+def _judged(sweep: Sweep, claim: Claim, level: float) -> list[dict[str, object]]:
+    accuracy = claim.quantity.removesuffix("_accuracy")
+    if accuracy in DOMAINS:
+        correct = correct_items(sweep.records, accuracy, (claim.method, claim.against))
+        effects = _accuracy_effects(correct, claim)
+        found = {size: (draws[0], bounds(draws), bounds(draws, level)) for size, draws in effects.items()}
+        seeds = len(correct.seeds)
+    else:
+        paired = _cost_effects(sweep.results, claim)
+        found = {size: (values.mean(), interval(values), interval(values, level)) for size, values in paired.items()}
+        seeds = max((len(values) for values in paired.values()), default=0)
+    return [
+        {
+            "claim": claim.statement,
+            "paper": claim.paper,
+            "quantity": claim.quantity,
+            "support_size": size,
+            "seeds": seeds,
+            "effect": effect,
+            "low": inner[0],
+            "high": inner[1],
+            "verdict": verdict(*outer, claim.effect) if seeds >= FEWEST_SEEDS else "cannot be told",
+        }
+        for size, (effect, inner, outer) in found.items()
+    ]
 
 
-def _p_value(differences: np.ndarray) -> float:
-    if len(differences) < FEWEST_SEEDS:
-        return 1.0
-    if np.ptp(differences) == 0:  # a count that no seed changes; t is not defined
-        return float(differences[0] == 0)
-    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+def _accuracy_effects(correct: Correct, claim: Claim) -> dict[object, np.ndarray]:
+    """Draws of the relative difference at each size and over all; the first draw is the sample's."""
+    pairs = {size: (correct.of(claim.method, size), correct.of(claim.against, size)) for size in correct.sizes}
+    pairs = {size: pair for size, pair in pairs.items() if pair[0] is not None and pair[1] is not None}
+    if not pairs:
+        return {}
+    resampling = Resampling(*next(iter(pairs.values()))[0].shape)
+    drawn = {size: tuple(map(resampling.accuracies, pair)) for size, pair in pairs.items()}
+    effects: dict[object, np.ndarray] = {size: _relative(*pair) for size, pair in drawn.items()}
+    first, second = (np.mean([pair[i] for pair in drawn.values()], axis=0) for i in (0, 1))
+    return effects | {"all": _relative(first, second)}
+
+
+def _relative(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return first / np.maximum(second, 1e-6) - 1  # a few items may all be wrong in a draw
+
+
+def _cost_effects(results: pd.DataFrame, claim: Claim) -> dict[object, np.ndarray]:
+    """The relative difference of each seed at each size, and of each seed's mean over sizes."""
+    if claim.quantity not in results:
+        return {}
+    table = results[results.support_size.gt(0) | ~results.method.map(lambda name: METHODS[name].reads_support)]
+    wide = table.pivot_table(claim.quantity, ["method", "seed"], "support_size")
+    if not {claim.method, claim.against} <= set(wide.index.get_level_values("method")):
+        return {}
+    first, second = (_everywhere(wide.loc[name], wide) for name in (claim.method, claim.against))
+    ratio = first.div(second).sub(1).dropna(axis=1, how="all").dropna(axis=0)
+    effects: dict[object, np.ndarray] = {size: ratio[size].to_numpy() for size in ratio.columns}
+    return effects | ({"all": ratio.mean(axis=1).to_numpy()} if effects else {})
+
+
+def _everywhere(of_method: pd.DataFrame, wide: pd.DataFrame) -> pd.DataFrame:
+    """Seeds by sizes above 0; one level where the method reads no support set."""
+    sizes = [size for size in wide.columns if size > 0]
+    if 0 in of_method and of_method[0].notna().any():
+        seeds = wide.index.get_level_values("seed").unique()
+        return pd.DataFrame({size: of_method[0].reindex(seeds, method="nearest") for size in sizes})
+    return of_method.reindex(columns=sizes)
 
 
 def verdict_table(judged: pd.DataFrame) -> pd.DataFrame:
-    """A row a claim: what the paper says, the verdict with the support sizes that it holds at, the differences."""
-    rows = {}
-    for claim, group in judged.groupby("claim", sort=False):
-        sizes = group.groupby("verdict", sort=False).support_size.apply(lambda of: ", ".join(map(str, of)))
-        said = [f"{verdict} (n = {where})" if len(sizes) > 1 else verdict for verdict, where in sizes.items()]
-        rows[claim] = {"the paper": group.paper.iloc[0], "here": "; ".join(said)}
-        rows[claim] |= {f"n = {row.support_size}": _shown(row) for row in group.itertuples()}
-    return pd.DataFrame.from_dict(rows, orient="index").fillna("")
+    """A row a claim: what the paper says, the effect over all support sizes with its 95% interval, and the verdict."""
+    whole = judged[judged.support_size == "all"].set_index("claim")
+    shown = [f"{row.effect:+.0%} [{row.low:+.0%}, {row.high:+.0%}]" for row in whole.itertuples()]
+    return pd.DataFrame({"the paper": whole.paper, "here": shown, "verdict": whole.verdict, "seeds": whole.seeds})
 
 
-def _shown(row: tuple) -> str:
-    factor, digits, unit = {"peak_gb": (1000, 0, " MB"), "method_seconds": (1, 2, " s")}.get(row.quantity, (1, 2, ""))
-    middle, low, high = (f"{value * factor:+.{digits}f}" for value in (row.difference, row.low, row.high))
-    return f"{middle} [{low}, {high}]{unit}"
+def details(judged: pd.DataFrame) -> str:
+    """HTML: each claim as a line that opens to its effects at each support size."""
+    parts = []
+    for claim, rows in judged.groupby("claim", sort=False):
+        table = rows[["support_size", "effect", "low", "high", "verdict", "seeds"]].rename(
+            columns={"support_size": "n"}
+        )
+        text = table.to_html(index=False, float_format="{:+.2f}".format, border=0)
+        whole = rows[rows.support_size == "all"].verdict.iloc[0]
+        parts.append(f"<details><summary><b>{claim}</b>: {whole}</summary>{text}</details>")
+    return "\n".join(parts)
 
 
-def recovered(sweep: Sweep) -> pd.DataFrame:
-    """Share of the distance from baseline to teacher that CD covers, of means over seeds: domains by support sizes.
+def recovered(sweep: Sweep, method: str = "cd") -> pd.DataFrame:
+    """Share of the distance from baseline to teacher that a method covers, with 95% intervals: domains by sizes.
 
-    The teacher's and the student's means stand beside it. Where the teacher is less than .1 above the baseline there
-    is no distance to speak of, and no share.
+    Seeds and items are resampled. The teacher's and the method's accuracies stand beside it. Where the teacher is less
+    than .1 above the baseline there is no distance to speak of, and no share.
     """
     rows = {}
     for domain, name in DOMAINS.items():
-        means = sweep.results.pivot_table(f"{domain}_accuracy", "method", "support_size")
-        teacher, student, untuned = means.reindex(["teacher_icl", "cd", "baseline"]).to_numpy()
-        start = np.nanmean(untuned) if np.isfinite(untuned).any() else np.nan
-        gap = np.where(teacher > start + LEAST_DISTANCE, teacher - start, np.nan)
-        rows |= {(name, "teacher"): teacher, (name, "CD"): student, (name, "share"): (student - start) / gap}
-    table = pd.DataFrame(list(rows.values()), pd.MultiIndex.from_tuples(rows), means.columns.rename("n ="))
-    return table.map(lambda value: "" if pd.isna(value) else f"{value:.2f}")
+        correct = correct_items(sweep.records, domain, ("baseline", "teacher_icl", method))
+        for size in correct.sizes:
+            start, teacher, student = (correct.of(one, size) for one in ("baseline", "teacher_icl", method))
+            if start is None or teacher is None or student is None:
+                continue
+            resampling = Resampling(*start.shape)
+            low, high, reached = (resampling.accuracies(one) for one in (start, teacher, student))
+            rows |= {
+                (name, "teacher", size): f"{high[0]:.2f}",
+                (name, METHODS[method].label, size): f"{reached[0]:.2f}",
+                (name, "share", size): _share(reached - low, high - low),
+            }
+    table = pd.Series(rows, dtype=object)
+    return table.unstack(sort=False).rename_axis("n =", axis=1).fillna("") if len(table) else pd.DataFrame()
 
 
-def differences_figure(judged: pd.DataFrame) -> Figure:
-    """Paired differences in accuracy with their 95% intervals, a panel a claim about accuracy."""
+def _share(covered: np.ndarray, distance: np.ndarray) -> str:
+    if distance[0] < LEAST_DISTANCE:
+        return ""
+    draws = covered / np.maximum(distance, np.finfo(float).eps)
+    low, high = bounds(draws)
+    return f"{draws[0]:.0%} [{low:.0%}, {high:.0%}]"
+
+
+def effects_figure(judged: pd.DataFrame) -> Figure:
+    """The effect over all support sizes of each claim with its 95% interval, and where the paper puts it."""
     house_style()
-    shown = judged[judged.quantity.str.endswith("accuracy")]
-    claims = list(dict.fromkeys(shown.claim))
-    figure, axes = plt.subplots(1, len(claims), figsize=(2.6 * len(claims), 3.6), sharey=True, squeeze=False)
-    for axis, claim in zip(axes[0], claims, strict=True):
-        rows = shown[shown.claim == claim]
-        errors = [rows.difference - rows.low, rows.high - rows.difference]
-        places = range(len(rows))
-        axis.errorbar(places, rows.difference, yerr=errors, fmt="o", color=COLOURS["cd"], capsize=3)
-        axis.axhline(0, **REFERENCE_LINE)
-        axis.set(xticks=places, xticklabels=rows.support_size, xlim=(-0.5, len(rows) - 0.5), xlabel="n")
-        axis.set_title(claim.replace(" in domain", "\nin domain").replace(" out of", "\nout of"), fontsize=9)
-        axis.grid(axis="x", visible=False)
-    axes[0, 0].set_ylabel("difference in accuracy,\npaired by seed")
+    shown = judged[judged.support_size == "all"].iloc[::-1]
+    claimed = {claim.statement: claim.effect for claim in CLAIMS}
+    figure, axis = plt.subplots(figsize=(9, 0.45 * len(shown) + 1))
+    places = range(len(shown))
+    errors = [(shown.effect - shown.low).clip(lower=0), (shown.high - shown.effect).clip(lower=0)]
+    axis.errorbar(shown.effect, places, xerr=errors, fmt="o", color=COLOURS["cd"], capsize=3, label="here")
+    numbers = [(claimed.get(row.claim, 0), i) for i, row in enumerate(shown.itertuples())]
+    told = [(value, i) for value, i in numbers if abs(value) > abs(MORE)]
+    axis.plot(*zip(*told, strict=True), "k|", markersize=14, markeredgewidth=2, label="the paper")
+    axis.axvline(0, **REFERENCE_LINE)
+    axis.set(yticks=places, yticklabels=shown.claim, xlabel="relative difference", ylim=(-0.6, len(shown) - 0.4))
+    right = min(max(axis.get_xlim()[1], 1), FARTHEST)
+    axis.set_xlim(-1.05, right)
+    for place, effect in zip(places, shown.effect, strict=True):
+        if effect > right:
+            axis.text(right, place, f"{effect:+.0%} →", ha="right", va="center", color=COLOURS["cd"])
+    axis.legend(loc="upper right", fontsize=9)
     figure.tight_layout()
     return figure

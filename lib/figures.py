@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -41,10 +42,15 @@ ACCURACY = [
     for calibrated in ("", "_calibrated")
     for score in ("accuracy", "macro_f1", "accuracy_on_entailment", "accuracy_on_non-entailment", "share_entailment")
 ]
+LOWER_ROWS = {
+    "accuracy_on_entailment": "accuracy on\nentailment",
+    "accuracy_on_non-entailment": "accuracy on\nnon-entailment",
+    "share_entailment": "share of answers\n“entailment”",
+}
 COST = ["memory_gb", "method_seconds"]
 
 MEASURED, PREDICTED = "measured on the GPU", "predicted"
-_NO_PEAKS = pd.DataFrame(columns=["method", "support_size", "peak_gb"])
+_NO_PEAKS = pd.DataFrame(columns=["method", "support_size", "phase", "headline", "peak_gb", "parameters"])
 SMALL_GB = 0.5  # peaks below are shown in MB, and beside no points of the paper, whose models are far larger
 
 
@@ -64,38 +70,42 @@ def house_style() -> None:
 
 
 def accuracy_figure(sweep: Sweep, paper_figure: str) -> Figure:
-    """Accuracy against support size in and out of domain; below, how often the answer is entailment.
+    """Accuracy against support size in and out of domain; below, each half apart and the share of answers entailment.
 
-    Points are means over seeds with 95% intervals. The second row shows a model that says one thing always: an
-    accuracy of .5 with a share of 0 or 1 is no skill.
+    Points are means over seeds with 95% intervals. The lower rows show a model that says one thing always: halves of 1
+    and 0, whose mean of .5 is no skill.
 
     Args:
         sweep: results of the methods to draw.
         paper_figure: whose points of the paper to draw faintly, such as `fig1`.
     """
     house_style()
-    figure, axes = plt.subplots(2, 2, figsize=(11, 7), sharex=True, sharey="row", height_ratios=[2, 1])
+    figure, axes = plt.subplots(4, 2, figsize=(11, 10), sharex=True, sharey="row", height_ratios=[2.4, 1, 1, 1])
     for column, (domain, title) in enumerate(DOMAINS.items()):
-        top, bottom = axes[:, column]
+        top, *lower = axes[:, column]
         dataset = getattr(sweep.profile, domain)
         top.set_title(f"{title.capitalize()}: {dataset}")
         _curves(top, sweep, f"{domain}_accuracy", paper_points(paper_figure, f"{domain}_accuracy"))
         top.axhline(_majority(sweep, domain), zorder=1, **REFERENCE_LINE)
-        _curves(bottom, sweep, f"{domain}_share_entailment", errorbar=None)
-        bottom.axhline(0.5, zorder=1, **REFERENCE_LINE)
-        bottom.set(ylim=(-0.05, 1.05), xlabel="support examples n")
+        for axis, quantity in zip(lower, LOWER_ROWS, strict=True):
+            _curves(axis, sweep, f"{domain}_{quantity}", errorbar=None)
+            axis.axhline(0.5, zorder=1, **REFERENCE_LINE)
+            axis.set(ylim=(-0.05, 1.05), xlabel="")
+        lower[-1].set_xlabel("support examples n")
     axes[0, 0].set(ylabel="accuracy", ylim=_accuracy_limits(sweep))
-    axes[1, 0].set_ylabel("share of answers\n“entailment”")
+    for axis, label in zip(axes[1:, 0], LOWER_ROWS.values(), strict=True):
+        axis.set_ylabel(label)
     majority = Line2D([], [], label="majority class, balanced share", **REFERENCE_LINE)
     _legend(figure, sweep, [majority], not paper_points(paper_figure, "in_domain_accuracy").empty)
     return figure
 
 
 def drawn_memory(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:
-    """The sweep with two more columns of results: `memory_gb`, the peak that figures draw, and `memory_is`, what it is.
+    """The sweep with more columns of results: `memory_gb`, the peak that figures draw; `memory_is`, what it is;
+    `weights_gb`, what the weights of the evaluated model take.
 
-    It is what the GPU's allocator said, or, on a CPU, the highest predicted peak: resident memory holds what libraries
-    keep for themselves, and is in the table by phase.
+    The peak is what the GPU's allocator said, or, on a CPU, the highest predicted peak: resident memory holds what
+    libraries keep for themselves, and is in the table by phase.
 
     Args:
         sweep: results.
@@ -103,12 +113,18 @@ def drawn_memory(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:
     """
     results = sweep.results
     on_gpu = results.peak_measured == "cuda_allocated"
-    peaks = predicted[predicted.headline] if len(predicted) else _NO_PEAKS
-    known = peaks.set_index(["method", "support_size"]).peak_gb
-    places = pd.MultiIndex.from_frame(results[["method", "support_size"]])
-    memory = results.peak_gb.where(on_gpu, known.reindex(places).to_numpy(dtype=float))
+    known = predicted if len(predicted) else _NO_PEAKS
+    peaks = _by_cell(results, known[known.headline.astype(bool)], "peak_gb")
+    weights = _by_cell(results, known[known.phase == "evaluation"], "parameters")
+    memory = results.peak_gb.where(on_gpu, peaks)
     kinds = on_gpu.map({True: MEASURED, False: PREDICTED})
-    return replace(sweep, results=results.assign(memory_gb=memory, memory_is=kinds))
+    return replace(sweep, results=results.assign(memory_gb=memory, memory_is=kinds, weights_gb=weights))
+
+
+def _by_cell(results: pd.DataFrame, predicted: pd.DataFrame, quantity: str) -> np.ndarray:
+    """What is predicted for the method and support size of each row of the results; nan where nothing is."""
+    places = pd.MultiIndex.from_frame(results[["method", "support_size"]])
+    return predicted.set_index(["method", "support_size"])[quantity].reindex(places).to_numpy(dtype=float)
 
 
 def cost_figure(sweep: Sweep, paper_figure: str) -> Figure:

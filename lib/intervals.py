@@ -9,7 +9,7 @@ from scipy import stats
 LEVEL = 0.95
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
+def interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
     """Student's t interval for the mean of independent seeds; (nan, nan) for fewer than two values.
 
     It is wide for two or three seeds, as it should be: its half-width is 9.0 or 2.5 standard deviations there.
@@ -18,7 +18,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     sample = sample[~np.isnan(sample)]
     if len(sample) < 2:
         return (np.nan, np.nan)
-    half = stats.t.ppf((1 + LEVEL) / 2, len(sample) - 1) * stats.sem(sample)
+    half = stats.t.ppf((1 + level) / 2, len(sample) - 1) * stats.sem(sample)
     return (float(sample.mean() - half), float(sample.mean() + half))
 
 

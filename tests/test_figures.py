@@ -20,6 +20,8 @@ def row(method, size, seed, accuracy):
     shared = {f"{domain}_accuracy": accuracy for domain in ("in_domain", "out_of_domain")}
     shared |= {f"{domain}_share_entailment": 0.5 for domain in ("in_domain", "out_of_domain")}
     shared |= {f"{domain}_gold_entailment": 0.4 for domain in ("in_domain", "out_of_domain")}
+    for domain in ("in_domain", "out_of_domain"):
+        shared |= {f"{domain}_accuracy_on_entailment": 0.9, f"{domain}_accuracy_on_non-entailment": 0.2}
     costs = {"peak_gb": 2.0 + size, "peak_measured": "rss", "method_seconds": 10.0 * size, "device": "a device"}
     phases = {"training_seconds": 1.5, "training_tokens": 1234, "trainable_parameters": 99}
     phases |= {"training_rss": 2e9, "training_cuda_allocated": None, "training_cuda_reserved": None}
@@ -43,6 +45,12 @@ def test_points_are_the_means_over_seeds(sweep):
     assert any(np.allclose(ys, [0.61, 0.61]) for ys in drawn)
 
 
+def test_each_half_has_a_row_of_its_own(sweep):
+    _, entailment, rest, share = figures.accuracy_figure(sweep, "fig1").axes[::2]
+    for axis, height in ((entailment, 0.9), (rest, 0.2), (share, 0.5)):
+        assert any(np.allclose(line.get_ydata(), height) for line in axis.lines if len(line.get_ydata()) == 2)
+
+
 def test_the_majority_line_is_the_larger_class(sweep):
     axis = figures.accuracy_figure(sweep, "fig1").axes[0]
     assert any(np.allclose(line.get_ydata(), 0.6) and line.get_color() == "black" for line in axis.lines)
@@ -64,8 +72,8 @@ def test_a_refused_method_and_the_device_are_named_below(sweep):
 
 
 def predicted(*peaks):
-    rows = [{"method": m, "support_size": n, "headline": True, "peak_gb": gb} for m, n, gb in peaks]
-    return pd.DataFrame(rows)
+    shared = {"phase": "evaluation", "headline": True, "parameters": 0.25}
+    return pd.DataFrame([{"method": m, "support_size": n, "peak_gb": gb, **shared} for m, n, gb in peaks])
 
 
 def drawn(axis, fillstyle):

@@ -30,7 +30,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
     add_changes(parser)
     parser.epilog = (
         "run_all.sh test makes the same environment and runs the tests; further words go to pytest. "
-        "run_all.sh fit says whether a model and a method fit on a card; run_all.sh fit --help says how."
+        "run_all.sh fit says whether a model and a method fit on a card; run_all.sh keep saves a trained student; "
+        "each has a --help of its own."
     )
     return parser.parse_args(words)
 
@@ -72,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
     notebooks = report.figure_notebooks(options.only)
     wanted = {path: [name for name in report.methods_of(path) if name in profile.methods] for path in notebooks}
     sweep = _filled(profile, sorted({name for names in wanted.values() for name in names}))
+    _fill_variants(profile, [path.stem for path in notebooks])
     for method, reason in sweep.refused.items():
         print(f"Refused: {method}: {reason}", flush=True)
     failed = sweep.failed | _draw(sweep, wanted)
@@ -97,6 +99,17 @@ def _filled(profile: "Profile", methods: list[str]) -> "Sweep":
     print(f"{len(sweep.results)} results in {_shown(profile.folder / 'cells')}.", flush=True)
     of_profile(profile, methods)
     return sweep
+
+
+def _fill_variants(profile: "Profile", notebooks: list[str]) -> None:
+    """The cells of the notebooks that try variants of the profile."""
+    from lib import beyond, sensitivity
+    from lib.variants import fill_variants
+
+    for notebook, plan in {"09_sensitivity": sensitivity, "10_beyond": beyond}.items():
+        if notebook in notebooks and plan.METHOD in profile.methods:
+            print(f"{notebook}:", flush=True)
+            fill_variants(profile, plan.variants(profile), [plan.METHOD])
 
 
 def _draw(sweep: "Sweep", wanted: dict[Path, list[str]]) -> dict[str, str]:

@@ -68,22 +68,35 @@ def fill(profile: Profile, methods: Sequence[str] | None = None, retry: bool = F
     Raises:
         StudyError: a setting cannot work and nothing was computed, or every method is refused.
     """
+    (sweep,) = fill_together([profile], methods, retry)
+    return sweep
+
+
+def fill_together(
+    profiles: Sequence[Profile], methods: Sequence[str] | None = None, retry: bool = False
+) -> list[Sweep]:
+    """`fill` for several profiles of one name, variants of one another; what is missing is computed as one list."""
     quiet()
     for name in methods or ():
         require_one_of("methods", name, METHODS)
-    store = Store(profile.folder)
-    cells = profile.cells(tuple(methods) if methods else None)
-    if not cells:
-        raise StudyError(f"methods: none of {', '.join(methods or ())} is in profile {profile.name}.")
+    store = Store(profiles[0].folder)
+    wanted = [profile.cells(tuple(methods) if methods else None) for profile in profiles]
+    for profile, cells in zip(profiles, wanted, strict=True):
+        if not cells:
+            raise StudyError(f"methods: none of {', '.join(methods or ())} is in profile {profile.name}.")
     if retry:
         store.forget_failures()
+    _compute(profiles[0], list(dict.fromkeys(cell for cells in wanted for cell in cells)), store)
+    return [_collect(profile, cells, store) for profile, cells in zip(profiles, wanted, strict=True)]
+
+
+def _compute(profile: Profile, cells: Sequence[Cell], store: Store) -> None:
     missing = [cell for cell in cells if store.load(cell) is None and store.failure(cell) is None]
     refused = preflight.check(missing) if missing else {}
     for cell, reason in refused.items():
         store.refuse(cell, reason)
     jobs = list(_jobs([cell for cell in missing if cell not in refused], store))
     _show_progress(_finished(jobs, profile), len(jobs))
-    return _collect(profile, cells, store)
 
 
 def _jobs(missing: Sequence[Cell], store: Store) -> Iterator[Cell | Targets]:
@@ -183,6 +196,9 @@ def _show_progress(finished: Iterator[Cell | Targets], total: int) -> None:
         with tqdm.auto.tqdm(finished, total=total, unit="cell") as bar:
             for job in bar:
                 bar.set_description(name_of(job))
+        return
+    if "ipykernel" in sys.modules:  # a page is no place for such lines
+        list(finished)
         return
     began = first = said = time.perf_counter()
     for done, job in enumerate(finished, start=1):

@@ -1,0 +1,121 @@
+"""What the paper leaves unsaid, one choice at a time from the profile's own settings: which moves the result most?"""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib.figures import COLOURS, REFERENCE_LINE, house_style
+from lib.frames import DOMAINS
+from lib.intervals import interval
+from lib.profiles import Profile
+from lib.prompts import PATTERNS
+from lib.variants import Variants, few
+
+METHOD = "cd"
+KNOBS: dict[str, tuple[Any, ...]] = {
+    "kl_weight": (0.0, 0.25, 0.5, 0.75, 1.0),
+    "temperature": (1.0, 2.0, 4.0),
+    "pool_size": (0, 16, 64, 256),
+    "ce_on": ("support", "pool"),
+    "pool": ("train", "target", "support"),
+    "kl_over": ("labels", "vocabulary"),
+    "pattern": tuple(PATTERNS),
+}
+RATES = (1 / 3, 1.0, 3.0)
+SIZES, SEEDS = (8,), 5
+
+
+def centre(profile: Profile) -> dict[str, Any]:
+    """What the profile itself says to each choice."""
+    return {knob: getattr(profile, knob) for knob in KNOBS} | {"learning_rate": rate(profile)}
+
+
+def rate(profile: Profile) -> float:
+    """The learning rate of the distilled student."""
+    rates = profile.learning_rate
+    return rates[METHOD] if isinstance(rates, dict) else rates
+
+
+def candidates(profile: Profile) -> dict[tuple[str, Any], dict[str, Any]]:
+    """(choice, value) to the change that makes it; the profile's own value is among each choice's."""
+    middle, values = centre(profile), {**KNOBS, "learning_rate": tuple(rate(profile) * factor for factor in RATES)}
+    if profile.data == "world":
+        values.pop("pattern")  # its tokenizer knows the words of one pattern
+    names = {"learning_rate": f"learning_rate.{METHOD}"}
+    return {
+        (knob, value): {names.get(knob, knob): value}
+        for knob, tried in values.items()
+        for value in sorted({*tried, middle[knob]}, key=str if isinstance(middle[knob], str) else float)
+    }
+
+
+def variants(profile: Profile) -> dict[str, dict[str, Any]]:
+    """What is run: every candidate, at one support size and on a few seeds."""
+    here = few(profile, SIZES, SEEDS)
+    return {name_of(*candidate): {**here, **change} for candidate, change in candidates(profile).items()}
+
+
+def name_of(choice: str, value: object) -> str:
+    """A variant's name."""
+    return f"{choice} {_shown(value)}"
+
+
+def moves(profile: Profile, found: Variants) -> pd.DataFrame:
+    """Each value of each choice: accuracy of both domains, mean over seeds with its 95% interval, and whether it is the
+    profile's own.
+    """
+    rows, middle = [], centre(profile)
+    for knob, value in candidates(profile):
+        sweep = found.sweeps.get(name_of(knob, value))
+        if sweep is None:
+            continue
+        row: dict[str, Any] = {"choice": knob, "value": value, "own": value == middle[knob]}
+        for domain in DOMAINS:
+            accuracies = sweep.results.groupby("seed")[f"{domain}_accuracy"].mean()
+            low, high = interval(accuracies)
+            row |= {domain: accuracies.mean(), f"{domain}_low": low, f"{domain}_high": high, "seeds": len(accuracies)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def spread(moved: pd.DataFrame) -> pd.DataFrame:
+    """By how much each choice moves the mean accuracy between its best and its worst value, the largest first."""
+    groups = moved.groupby("choice", sort=False)
+    table = pd.DataFrame({title: groups[name].max() - groups[name].min() for name, title in DOMAINS.items()})
+    for name, title in DOMAINS.items():
+        best = moved.loc[groups[name].idxmax()].set_index("choice")["value"]
+        table[f"best {title}"] = best.map(_shown)
+    return table.sort_values(list(DOMAINS.values()), ascending=False)
+
+
+def sensitivity_figure(moved: pd.DataFrame) -> Figure:
+    """A panel a choice: accuracy in and out of domain over its values; the profile's own value is marked."""
+    house_style()
+    knobs = list(dict.fromkeys(moved.choice))
+    columns = 4
+    lines = -(-len(knobs) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(13, 3.2 * lines), sharey=True, squeeze=False)
+    for axis, knob in zip(axes.flat, knobs, strict=False):
+        rows = moved[moved.choice == knob].reset_index(drop=True)
+        for (domain, title), colour in zip(DOMAINS.items(), (COLOURS["pbft"], COLOURS["cd_lora"]), strict=True):
+            errors = np.abs([rows[f"{domain}_low"] - rows[domain], rows[f"{domain}_high"] - rows[domain]])
+            axis.errorbar(rows.index, rows[domain], yerr=errors, marker="o", capsize=3, color=colour, label=title)
+        axis.axhline(0.5, **REFERENCE_LINE)
+        for place in rows.index[rows.own]:
+            axis.axvspan(place - 0.25, place + 0.25, color="0.9", zorder=0)
+        axis.set(title=knob, xticks=rows.index, xticklabels=[_shown(value) for value in rows.value])
+        axis.tick_params(axis="x", labelsize=9)
+    for axis in axes.flat[len(knobs) :]:
+        axis.set_visible(False)
+    for axis in axes[:, 0]:
+        axis.set(ylabel="accuracy", ylim=(0, 1.03))
+    axes[0, 0].legend(fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def _shown(value: object) -> str:
+    return f"{value:.2g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,70 @@
+"""A profile with changes, several at a time: the same methods under each, computed as one list of cells."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from lib import preflight
+from lib.errors import StudyError
+from lib.profiles import Profile, read_profile
+from lib.sweep import Sweep, fill_together
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Results by the variant's name, and what could not be tried, with reasons."""
+
+    sweeps: dict[str, Sweep]
+    left_out: dict[str, str]
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """All results, with a column `variant`."""
+        frames = [sweep.results.assign(variant=name) for name, sweep in self.sweeps.items()]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def _repr_markdown_(self) -> str:
+        lines = [f"{len(self.sweeps)} variants of profile **{next(iter(self.sweeps.values())).profile.name}**."]
+        return "\n\n".join(lines + [f"Left out: *{name}*. {reason}" for name, reason in self.left_out.items()])
+
+
+def few(profile: Profile, support_sizes: Sequence[int], seeds: int) -> dict[str, Any]:
+    """The change to a profile's first seeds, and to those of these sizes that it has (if it has none, to its own)."""
+    sizes = [size for size in profile.support_sizes if size in support_sizes] or list(profile.support_sizes)
+    return {"support_sizes": sizes, "seeds": list(profile.seeds[:seeds])}
+
+
+def fill_variants(profile: Profile, changes: Mapping[str, Mapping[str, Any]], methods: Sequence[str]) -> Variants:
+    """The results of `methods` under each variant; cells that are there are kept.
+
+    A variant whose settings cannot work (a pool larger than the data, a comparison that the vocabularies do not allow)
+    is left out.
+
+    Raises:
+        StudyError: no variant can work.
+    """
+    profiles: dict[str, Profile] = {}
+    left_out: dict[str, str] = {}
+    for name, change in changes.items():
+        try:
+            changed = read_profile(profile.model_dump(mode="json"), dict(change))
+            _check(changed, methods)
+            profiles[name] = changed
+        except StudyError as error:
+            left_out[name] = str(error)
+    if not profiles:
+        raise StudyError("\n".join(left_out.values()))
+    sweeps = fill_together(list(profiles.values()), methods)
+    return Variants(dict(zip(profiles, sweeps, strict=True)), left_out)
+
+
+def _check(profile: Profile, methods: Sequence[str]) -> None:
+    """Raise where a cell that is not there could not be computed; what is there needs neither data nor models."""
+    from lib.store import Store
+
+    store = Store(profile.folder)
+    missing = [cell for cell in profile.cells(tuple(methods)) if store.load(cell) is None]
+    if missing:
+        preflight.check(missing)

@@ -1,0 +1,115 @@
+"""Variants, sensitivity and the ideas beyond the paper: what is tried, what is left out, what the tables say."""
+
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from lib import beyond, sensitivity
+from lib.beyond import PLAIN, compared, ideas, targets_met
+from lib.errors import StudyError
+from lib.profiles import read_profile
+from lib.sweep import fill
+from lib.variants import few, fill_variants
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def test_each_variant_has_its_own_results_and_what_cannot_work_is_left_out(smoke_profile):
+    changes = {"own": {}, "hot": {"temperature": 3.0}, "too large": {"pool_size": 999}, "wrong": {"temperature": -1}}
+    found = fill_variants(smoke_profile, changes, ["cd"])
+    assert list(found.sweeps) == ["own", "hot"]
+    assert "pool_size: 999 queries asked for" in found.left_out["too large"]
+    assert "temperature" in found.left_out["wrong"]
+    assert found.results.groupby("variant").size().to_dict() == {"own": 4, "hot": 4}
+    losses = [sweep.records[0]["outcome"]["losses"] for sweep in found.sweeps.values()]
+    assert losses[0] != losses[1]
+
+
+def test_a_variant_that_says_nothing_new_is_the_profile_itself(smoke_profile):
+    first = fill(smoke_profile, ["cd"]).records
+    same = fill_variants(smoke_profile, {"same": {"temperature": smoke_profile.temperature}}, ["cd"]).sweeps["same"]
+    assert [one["key"] for one in same.records] == [one["key"] for one in first]
+
+
+def test_where_no_variant_can_work_the_reasons_are_the_error(smoke_profile):
+    with pytest.raises(StudyError, match="pool_size: 999"):
+        fill_variants(smoke_profile, {"too large": {"pool_size": 999}}, ["cd"])
+
+
+def test_every_choice_is_tried_around_the_profiles_own_value():
+    profile = read_profile("smoke")
+    tried = sensitivity.candidates(profile)
+    middle = sensitivity.centre(profile)
+    assert {choice for choice, _ in tried} == {*sensitivity.KNOBS, "learning_rate"}
+    for choice, own in middle.items():
+        values = [value for name, value in tried if name == choice]
+        assert own in values
+        assert len(values) > 1
+    assert "pattern" not in {choice for choice, _ in sensitivity.candidates(read_profile("tiny"))}
+
+
+def moved():
+    rows = [("kl_weight", 0.0, 0.5, 0.5), ("kl_weight", 0.5, 0.9, 0.6), ("pool", "train", 0.9, 0.6)]
+    rows += [("pool", "target", 0.7, 0.95)]
+    table = pd.DataFrame(rows, columns=["choice", "value", "in_domain", "out_of_domain"])
+    for domain in ("in_domain", "out_of_domain"):
+        table[f"{domain}_low"], table[f"{domain}_high"] = table[domain] - 0.02, table[domain] + 0.02
+    return table.assign(own=[False, True, True, False], seeds=3)
+
+
+def test_the_spread_is_between_the_best_and_the_worst_value():
+    table = sensitivity.spread(moved())
+    assert table["in domain"].to_dict() == pytest.approx({"kl_weight": 0.4, "pool": 0.2})
+    assert table.loc["pool", "best out of domain"] == "target"
+    assert list(table.index) == ["kl_weight", "pool"]
+
+
+def test_a_choice_has_a_panel():
+    shown = [axis for axis in sensitivity.sensitivity_figure(moved()).axes if axis.get_visible()]
+    assert [axis.get_title() for axis in shown] == ["kl_weight", "pool"]
+
+
+def test_moves_are_means_over_seeds(smoke_profile):
+    chosen = {name: change for name, change in sensitivity.variants(smoke_profile).items() if "kl_weight" in name}
+    found = fill_variants(smoke_profile, chosen, ["cd"])
+    table = sensitivity.moves(smoke_profile, found).set_index("value")
+    expected = found.sweeps["kl_weight 1"].results.in_domain_accuracy.mean()
+    assert table.loc[1.0, "in_domain"] == pytest.approx(expected)
+    assert table[table.own].index.tolist() == [0.5]
+
+
+def test_few_are_the_first_seeds_and_the_sizes_that_there_are():
+    assert few(read_profile("smoke"), (4, 12), 1) == {"support_sizes": [4], "seeds": [0]}
+    assert few(read_profile("smoke"), (12,), 5) == {"support_sizes": [1, 4], "seeds": [0, 1]}
+
+
+def test_ideas_add_one_ingredient_at_a_time_to_the_papers_way():
+    tried = ideas(read_profile("smoke"))
+    assert tried[PLAIN] == {}
+    assert all(tried["target's pool"].items() <= change.items() for name, change in tried.items() if name[0] == "…")
+    for change in tried.values():
+        read_profile("smoke", change)
+
+
+def test_an_idea_meets_the_aim_only_where_intervals_do_not_touch():
+    def row(name, accuracy, half=0.05):
+        shared = {"support_size": 4, "accuracy": accuracy, "low": accuracy - half, "high": accuracy + half}
+        return [{"name": name, "domain": domain, **shared} for domain in ("in_domain", "out_of_domain")]
+
+    rows = row("ICL", 0.6) + row("PBFT", 0.6) + row("Baseline", 0.5) + row("Teacher ICL", 0.9)
+    table = pd.DataFrame(rows + row("clear", 0.8) + row("touching", 0.69))
+    met = targets_met(table, {"clear": None, "touching": None})
+    assert met["beats ICL and PBFT in domain"].to_dict() == {"clear": "1 of 1", "touching": "0 of 1"}
+    assert met.loc["clear", "least share recovered out of domain"] == "75%"
+
+
+def test_ideas_and_references_stand_in_one_table_and_figure(smoke_profile):
+    found = fill_variants(smoke_profile, {PLAIN: {}}, ["cd"])
+    table = compared(found, fill(smoke_profile, ["baseline", "icl", "pbft", "teacher_icl"]))
+    assert set(table.name) == {"Baseline", "ICL", "PBFT", "Teacher ICL", PLAIN}
+    assert (table.low <= table.accuracy).all()
+    assert len(beyond.ideas_figure(table, 4).axes) == 2

@@ -3,7 +3,8 @@
 #   ./run_all.sh [--profile NAME | --smoke] [--only 01,05] [--set KEY=VALUE ...]
 #   ./run_all.sh test [pytest's options]
 #   ./run_all.sh fit --gpu GIB [--student MODEL --teacher MODEL --method NAME ...]
-#   ./run_all.sh [fit] --help
+#   ./run_all.sh keep [--profile NAME --method NAME --support N --seed S --to FOLDER]
+#   ./run_all.sh [fit | keep] --help
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -82,10 +83,12 @@ Deactivate it, and this script makes its own; or update it from environment.yml.
 
 export PYTHONPATH="$PWD"
 module=lib.run
-if [ "${1:-}" = fit ]; then
-  module=lib.fit
-  shift
-fi
+case "${1:-}" in
+  fit | keep)
+    module=lib.$1
+    shift
+    ;;
+esac
 case " $* " in
   *" --help "* | *" -h "*) exec "$(find_python)" -m "$module" --help ;; # needs no environment
 esac

@@ -1,0 +1,180 @@
+"""Keeping a distilled student: a folder that plain transformers loads, with a card that says where it comes from.
+
+The command behind `run_all.sh keep`. Results hold no weights, so the student is trained again, from the same seed.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lib.errors import StudyError, require_one_of
+from lib.run import add_changes
+
+if TYPE_CHECKING:
+    from lib.cells import Cell
+    from lib.profiles import Profile
+
+CARD = """---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [few-shot, knowledge-distillation, context-distillation]
+---
+# {method} of {student}, n = {n}, seed {seed}
+
+A student that was trained by the study of few-shot distillation: `{method}`, {support}.
+It answers a query with nothing before it.
+
+- student: `{student}`
+- teacher: {teacher}
+- data: `{source}`, in domain `{in_domain}`, out of domain `{out_of_domain}`
+- prompt: pattern `{pattern}`, label words {words}; the answer is the likelier of the two as the next token
+
+```text
+{example}
+```
+
+| | accuracy | on entailment | on non-entailment | answers "entailment" |
+|-|-|-|-|-|
+{results}
+
+Support set (gold labels):
+
+{shots}
+
+All settings:
+
+```json
+{settings}
+```
+"""
+
+
+def keep(profile: "Profile", method: str, size: int, seed: int, folder: Path | None = None) -> Path:
+    """Train the student of one result again and save it with its tokenizer and its card; returns the folder.
+
+    Args:
+        profile: the study's settings; the result must be there.
+        method: one that trains a student.
+        size: support examples.
+        seed: one of the profile's.
+        folder: where to; by default `students/<method>_n<size>_seed<seed>` in the profile's folder. What is there is
+            replaced, whole.
+
+    Raises:
+        StudyError: no such result, the method trains nothing, or plain transformers could not load the student.
+    """
+    from lib.methods import trained_student
+    from lib.models import load_tokenizer
+    from lib.store import Store
+
+    cell = _cell(profile, method, size, seed)
+    store = Store(profile.folder)
+    record = store.load(cell)
+    if record is None or record["refused"]:
+        raise StudyError(f"keep: no result of {method} at n = {size}, seed {seed} in {profile.folder}; run it first.")
+    if cell.training and cell.training.biases == "add":
+        raise StudyError("keep: a student with added biases is no model that plain transformers loads; keep another.")
+    request = cell.distillation.targets if cell.distillation else None
+    targets = store.load_targets(request) if request else None
+    if request and targets is None:
+        from lib.methods import teacher_targets
+
+        targets = teacher_targets(request, isolated=False)
+    model = trained_student(cell, targets)
+    target = folder or profile.folder / "students" / f"{method}_n{size}_seed{seed}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".keeping-"))
+    try:
+        model.save_pretrained(scratch)
+        load_tokenizer(cell.model).save_pretrained(scratch)
+        (scratch / "README.md").write_text(_card(cell, record), encoding="utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        scratch.chmod(0o755)
+        scratch.rename(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _cell(profile: "Profile", method: str, size: int, seed: int) -> "Cell":
+    from lib.profiles import TRAINED
+
+    require_one_of("method", method, [name for name in profile.methods if name in TRAINED])
+    require_one_of("support", size, profile.support_sizes)
+    require_one_of("seed", seed, profile.seeds)
+    cells = profile.model_copy(update={"support_sizes": (size,), "seeds": (seed,)}).cells((method,))
+    if not cells:
+        raise StudyError(f"support: {method} trains nothing with {size} support examples.")
+    return cells[0]
+
+
+def _card(cell: "Cell", record: dict[str, Any]) -> str:
+    from lib.prompts import PATTERNS, label_words, prompt
+    from lib.reading import evaluation_items, support_of
+
+    pattern = PATTERNS[cell.task.pattern]
+    words = label_words(pattern, cell.task.label_words)
+    support = support_of(cell)
+    distillation = cell.distillation
+    pool = f"and the teacher's soft labels on {distillation.targets.pool_size} queries" if distillation else ""
+    return CARD.format(
+        method=cell.method,
+        student=cell.model,
+        teacher=f"`{distillation.targets.teacher}`" if distillation else "none",
+        n=cell.support_size,
+        seed=cell.seed,
+        support=f"from {cell.support_size} labelled examples {pool}".strip(),
+        source=cell.task.source,
+        in_domain=cell.task.in_domain,
+        out_of_domain=cell.task.out_of_domain,
+        pattern=cell.task.pattern,
+        words=" / ".join(f"`{word}`" for word in words),
+        example=prompt(pattern, words, [], evaluation_items(cell.task, cell.task.in_domain)[0]),
+        results="\n".join(_result(cell, record, domain) for domain in ("in_domain", "out_of_domain")),
+        shots="\n".join(f"- {pattern.query(row)!r} → `{words[row.label]}`" for row in support),
+        settings=json.dumps(asdict(cell), indent=2),
+    )
+
+
+def _result(cell: "Cell", record: dict[str, Any], domain: str) -> str:
+    scores = record["outcome"][domain]["plain"]
+    numbers = [scores["accuracy"], *scores["halves"], scores["shares"][0]]
+    return f"| {getattr(cell.task, domain)} | " + " | ".join(f"{number:.3f}" for number in numbers) + " |"
+
+
+def arguments(words: Sequence[str]) -> argparse.Namespace:
+    """Parsed options; `--help` prints them all and ends the program."""
+    parser = argparse.ArgumentParser(prog="run_all.sh keep", description="Save a trained student with a model card.")
+    parser.add_argument("--profile", default="tiny", help="whose result it is (default: tiny)")
+    parser.add_argument("--method", default="cd", help="one that trains a student (default: cd)")
+    parser.add_argument("--support", type=int, default=8, metavar="N", help="support examples (default: 8)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--to", type=Path, metavar="FOLDER", help="default: students/ in the profile's folder")
+    add_changes(parser)
+    return parser.parse_args(words)
+
+
+def main() -> int:
+    """Entry point: errors that a user can act on end in their message alone."""
+    options = arguments(sys.argv[1:])
+    from lib.models import quiet
+    from lib.profiles import read_profile
+
+    quiet()
+    try:
+        profile = read_profile(options.profile, dict(options.changes))
+        print(keep(profile, options.method, options.support, options.seed, options.to))
+        return 0
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

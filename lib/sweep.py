@@ -197,7 +197,7 @@ def _show_progress(finished: Iterator[Cell | Targets], total: int) -> None:
             for job in bar:
                 bar.set_description(name_of(job))
         return
-    if "ipykernel" in sys.modules:  # a page is no place for such lines
+    if _in_notebook():  # a page is no place for such lines
         list(finished)
         return
     began = first = said = time.perf_counter()
@@ -211,6 +211,11 @@ def _show_progress(finished: Iterator[Cell | Targets], total: int) -> None:
             said = now
             left = (now - first) / (done - 1) * (total - done)
             print(f"{line}, about {_rough(left)} left", flush=True)
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and ipython.get_ipython() is not None
 
 
 def _rough(seconds: float) -> str:

@@ -110,7 +110,7 @@ def test_context_distillation_moves_the_student_out_of_domain():
 
 
 def no_kl(monkeypatch):
-    monkeypatch.setattr(lib.training, "kl_divergence", lambda teacher, student, rows, temperature: 0 * student.sum())
+    monkeypatch.setattr(lib.training, "kl_divergence", lambda teacher, student, *rest: 0 * student.sum())
 
 
 def no_demonstrations(monkeypatch):
@@ -120,9 +120,9 @@ def no_demonstrations(monkeypatch):
 def inverted_mask(monkeypatch):
     right = lib.training.kl_divergence
 
-    def wrong(teacher, student, rows, temperature):
+    def wrong(teacher, student, rows, *rest):
         masked = torch.ones(len(student), dtype=torch.bool).index_fill(0, rows, False)
-        return right(teacher, student, masked, temperature)
+        return right(teacher, student, masked, *rest)
 
     monkeypatch.setattr(lib.training, "kl_divergence", wrong)
 

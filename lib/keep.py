@@ -17,8 +17,11 @@ from lib.errors import StudyError, require_one_of
 from lib.run import add_changes
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from lib.cells import Cell
     from lib.profiles import Profile
+    from lib.store import Store
 
 CARD = """---
 library_name: transformers
@@ -69,8 +72,6 @@ def keep(profile: "Profile", method: str, size: int, seed: int, folder: Path | N
     Raises:
         StudyError: no such result, the method trains nothing, or plain transformers could not load the student.
     """
-    from lib.methods import trained_student
-    from lib.models import load_tokenizer
     from lib.store import Store
 
     cell = _cell(profile, method, size, seed)
@@ -80,14 +81,26 @@ def keep(profile: "Profile", method: str, size: int, seed: int, folder: Path | N
         raise StudyError(f"keep: no result of {method} at n = {size}, seed {seed} in {profile.folder}; run it first.")
     if cell.training and cell.training.biases == "add":
         raise StudyError("keep: a student with added biases is no model that plain transformers loads; keep another.")
+    target = folder or profile.folder / "students" / f"{method}_n{size}_seed{seed}"
+    _save(_student(cell, store), cell, record, target)
+    return target
+
+
+def _student(cell: "Cell", store: "Store") -> "PreTrainedModel":
+    """The student, trained again; its teacher is asked again where its targets are not there."""
+    from lib.methods import teacher_targets, trained_student
+
     request = cell.distillation.targets if cell.distillation else None
     targets = store.load_targets(request) if request else None
     if request and targets is None:
-        from lib.methods import teacher_targets
-
         targets = teacher_targets(request, isolated=False)
-    model = trained_student(cell, targets)
-    target = folder or profile.folder / "students" / f"{method}_n{size}_seed{seed}"
+    return trained_student(cell, targets)
+
+
+def _save(model: "PreTrainedModel", cell: "Cell", record: dict[str, Any], target: Path) -> None:
+    """Write the whole folder beside its place, then put it there."""
+    from lib.models import load_tokenizer
+
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".keeping-"))
     try:
@@ -99,7 +112,6 @@ def keep(profile: "Profile", method: str, size: int, seed: int, folder: Path | N
         scratch.rename(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return target
 
 
 def _cell(profile: "Profile", method: str, size: int, seed: int) -> "Cell":

@@ -209,4 +209,8 @@ def reading_table(compared: pd.DataFrame) -> Styler:
     differences = [name for name in compared if name.endswith("against PBFT")]
     formats = {name: "{:+.0%}" if name in differences else "{:.2f}" for name in compared}
     bold = "font-weight: bold"
-    return compared.style.format(formats).map(lambda value: bold if value <= -0.6 else "", subset=differences)
+    return (
+        compared.style.set_uuid("readings")
+        .format(formats)
+        .map(lambda value: bold if value <= -0.6 else "", subset=differences)
+    )

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lib.figures import COLOURS, REFERENCE_LINE, house_style
 from lib.frames import DOMAINS
 from lib.methods import METHODS
-from lib.profiles import Profile, read_profile
+from lib.profiles import Profile
 from lib.resampling import Resampling, bounds, correct_items
 from lib.sweep import Sweep, fill
 from lib.variants import Variants, few
@@ -50,7 +50,7 @@ def variants(profile: Profile) -> dict[str, dict[str, Any]]:
 
 def references(profile: Profile) -> Sweep:
     """The methods that ideas are compared with, at the same sizes and seeds."""
-    return fill(read_profile(profile.model_dump(mode="json"), few(profile, SIZES, SEEDS)), list(REFERENCES))
+    return fill(profile.changed(few(profile, SIZES, SEEDS)), list(REFERENCES))
 
 
 def compared(found: Variants, others: Sweep) -> pd.DataFrame:

@@ -60,10 +60,9 @@ def fit(profile: "Profile", method: str, size: int, gpu: float) -> tuple["Predic
 def cheaper(profile: "Profile", method: str, size: int, gpu: float) -> list[tuple[str, Fit]]:
     """What each change that lowers the peak comes to, then all of them together, then the methods that train less."""
     from lib.methods import METHODS
-    from lib.profiles import read_profile
 
     def changed(changes: dict[str, Any], name: str) -> Fit:
-        return fit(read_profile(profile.model_dump(mode="json"), changes), name, size, gpu)[1]
+        return fit(profile.changed(changes), name, size, gpu)[1]
 
     now = fit(profile, method, size, gpu)[1].gib
     tried = [(_as_options(changes), changed(changes, method)) for changes in CHEAPER]

@@ -21,7 +21,7 @@ from lib.methods import lora_config, objective
 from lib.models import DTYPES, adapt
 from lib.paths import FIGURES
 from lib.predictions import Setting, predictions, setting
-from lib.profiles import TRAINED, Profile, read_profile
+from lib.profiles import TRAINED, read_profile
 from lib.scoring import next_token_log_probs
 from lib.training import train
 
@@ -47,13 +47,9 @@ def configurations(device: str = "cuda", **changes: Any) -> Iterator[tuple[str, 
         for method in plain.methods:
             yield PAPER, setting(plain, method, size)
     for name, variant in VARIANTS.items():
-        changed = _changed(plain, variant)
+        changed = plain.changed(variant)
         for method in TRAINED:
             yield name, setting(changed, method, max(plain.support_sizes))
-
-
-def _changed(profile: Profile, changes: dict[str, Any]) -> Profile:
-    return read_profile(profile.model_dump(mode="json"), changes)
 
 
 def measure(one: Setting) -> dict[str, Cost]:

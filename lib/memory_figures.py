@@ -77,7 +77,7 @@ def _method_handles(methods: Sequence[str]) -> list[Line2D]:
     ]
 
 
-def parts_figure(peaks: pd.DataFrame, sizes: Sequence[int]) -> Figure:
+def parts_figure(peaks: pd.DataFrame) -> Figure:
     """What each phase's peak is made of, a panel a phase, a group of bars a method, a bar a support size."""
     house_style()
     groups = {phase: _groups(peaks[peaks.phase == phase]) for phase in PHASES}

@@ -11,7 +11,7 @@ from lib.fit import CONTEXT_GIB, GIB
 from lib.memory import PARTS, highest
 from lib.methods import METHODS
 from lib.predictions import Setting, predictions, setting
-from lib.profiles import TRAINED, Profile, read_profile
+from lib.profiles import TRAINED, Profile
 from lib.prompt_lengths import Prefixed
 
 CARDS = (8, 16, 24, 80, 141)
@@ -81,8 +81,7 @@ def decisions(profile: Profile, size: int = 12) -> pd.DataFrame:
 
 
 def _setting(profile: Profile, option: Option, size: int) -> Setting:
-    changed = read_profile(profile.model_dump(mode="json"), option.changes)
-    one = setting(changed, option.method, size, option.teacher_resident)
+    one = setting(profile.changed(option.changes), option.method, size, option.teacher_resident)
     lengths = one.lengths
     if not option.prefix_cache:
         whole = tuple(Prefixed(0, tuple(asked.prefix + n for n in asked.suffixes)) for asked in lengths.evaluation)
@@ -93,7 +92,7 @@ def _setting(profile: Profile, option: Option, size: int) -> Setting:
     return replace(one, lengths=lengths)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reading:
     """A way to read "CD needs up to 60% less memory than PBFT": changes for either, and which phases count."""
 
@@ -125,20 +124,23 @@ def readings(teacher: str) -> tuple[Reading, ...]:
 def against_pbft(profile: Profile, size: int = 12) -> pd.DataFrame:
     """For each reading of the claim: the peak of PBFT in GB, and by how much those of the CD methods differ from it."""
     variants = [name for name, method in METHODS.items() if method.distils]
-    rows = {}
-    for reading in readings(profile.teacher):
-        base = _peak(profile, Option("", "pbft", reading.pbft, padded=reading.padded_pbft), size, False)
-        rows[reading.name] = {"PBFT, GB": base}
-        for name in variants:
-            peak = _peak(profile, Option("", name, reading.cd, padded=reading.padded_cd), size, reading.training_alone)
-            rows[reading.name][f"{METHODS[name].label}, GB"] = peak
-            rows[reading.name][f"{METHODS[name].label} against PBFT"] = peak / base - 1
+    asked = {
+        (reading, name): Option("", name, reading.cd, padded=reading.padded_cd)
+        if name in variants
+        else Option("", name, reading.pbft, padded=reading.padded_pbft)
+        for reading in readings(profile.teacher)
+        for name in ("pbft", *variants)
+    }
+    found = predictions([_setting(profile, option, size) for option in asked.values()])
+    rows: dict[str, dict[str, float]] = {}
+    for (reading, name), made in zip(asked, found, strict=True):
+        alone = reading.training_alone and name in variants
+        peak = (made["training"] if alone else highest(made)[1]).total / 1e9
+        row = rows.setdefault(reading.name, {})
+        row[f"{METHODS[name].label}, GB"] = peak
+        if name in variants:
+            row[f"{METHODS[name].label} against PBFT"] = peak / row["PBFT, GB"] - 1
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("reading")
-
-
-def _peak(profile: Profile, option: Option, size: int, training_alone: bool) -> float:
-    (made,) = predictions([_setting(profile, option, size)])
-    return (made["training"] if training_alone else highest(made)[1]).total / 1e9
 
 
 def growth(profile: Profile, methods: Sequence[str] = TRAINED, size: int = 12) -> pd.DataFrame:
@@ -158,7 +160,7 @@ def growth(profile: Profile, methods: Sequence[str] = TRAINED, size: int = 12) -
 
 def _grown(profile: Profile, student: str) -> Profile:
     larger = max(student, profile.teacher, key=lambda name: architecture(name).hidden_size)
-    return read_profile(profile.model_dump(mode="json"), {"student": student, "teacher": larger})
+    return profile.changed({"student": student, "teacher": larger})
 
 
 def largest(grown: pd.DataFrame, cards: Sequence[int] = CARDS) -> pd.DataFrame:

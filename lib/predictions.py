@@ -26,7 +26,17 @@ from lib.store import read_json, replace_file, write_json
 
 KEPT = FIGURES / "memory" / "predictions"
 # What is walked, and what walks it: where one of these changes, so may every prediction.
-WALKED = ("allocations", "architectures", "losses", "memory", "methods", "models", "scoring", "training")
+WALKED = (
+    "allocations",
+    "architectures",
+    "losses",
+    "memory",
+    "methods",
+    "models",
+    "prompt_lengths",
+    "scoring",
+    "training",
+)
 WORKERS = 2
 
 

@@ -131,6 +131,10 @@ class Profile(BaseModel):
         """Where figures, results and the report of this profile lie."""
         return FIGURES / self.name
 
+    def changed(self, changes: dict[str, Any]) -> "Profile":
+        """This profile with settings replaced; keys and errors as in `read_profile`."""
+        return read_profile(self.model_dump(mode="json"), changes)
+
     def task(self, seed: int) -> Task:
         """The task of a seed's cells; all seeds share it, but for the label words where those are drawn."""
         return Task(

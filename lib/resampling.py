@@ -34,22 +34,19 @@ class Correct:
         return self.by_method.get((method, size))
 
 
-def correct_items(
-    records: Iterable[dict[str, Any]], domain: str, methods: Iterable[str], calibrated: bool = False
-) -> Correct:
+def correct_items(records: Iterable[dict[str, Any]], domain: str, methods: Iterable[str]) -> Correct:
     """The items that these methods get right, for the seeds that all of them have at all sizes above 0.
 
     Args:
         records: stored results, with every item's label log-probabilities.
         domain: `in_domain` or `out_of_domain`.
         methods: those to be compared; methods without any result are left out.
-        calibrated: with the label prior that content-free inputs show removed.
     """
     found: dict[tuple[str, int, int], Array] = {}
     for record in records:
         cell = record["cell"]
         if cell["method"] in set(methods):
-            found[cell["method"], cell["support_size"], cell["seed"]] = _right(record["outcome"][domain], calibrated)
+            found[cell["method"], cell["support_size"], cell["seed"]] = _right(record["outcome"][domain])
     present = sorted({name for name, _, _ in found}, key=list(METHODS).index)
     sizes = sorted({size for name, size, _ in found if size > 0})
     seeds = sorted({seed for name, size, seed in found if METHODS[name].reads_support and size > 0})
@@ -71,10 +68,8 @@ def _one(found: Mapping[tuple[str, int, int], Array], method: str, size: int, se
     return found.get((method, 0, seed), found.get((method, 0, 0)))
 
 
-def _right(evaluation: dict[str, Any], calibrated: bool) -> Array:
+def _right(evaluation: dict[str, Any]) -> Array:
     scores = np.asarray(evaluation["label_log_probs"])
-    if calibrated:
-        scores = scores - np.log(evaluation["content_free"])
     gold = np.frombuffer(evaluation["gold"].encode(), dtype=np.uint8) - ord("0")
     return (scores.argmax(axis=1) == gold).astype(float)
 

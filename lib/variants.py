@@ -8,7 +8,7 @@ import pandas as pd
 
 from lib import preflight
 from lib.errors import StudyError
-from lib.profiles import Profile, read_profile
+from lib.profiles import Profile
 from lib.sweep import Sweep, fill_together
 
 
@@ -49,7 +49,7 @@ def fill_variants(profile: Profile, changes: Mapping[str, Mapping[str, Any]], me
     left_out: dict[str, str] = {}
     for name, change in changes.items():
         try:
-            changed = read_profile(profile.model_dump(mode="json"), dict(change))
+            changed = profile.changed(dict(change))
             _check(changed, methods)
             profiles[name] = changed
         except StudyError as error:

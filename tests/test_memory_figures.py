@@ -51,7 +51,7 @@ def test_headline_peaks_are_drawn_hollow_and_measured_ones_filled(peaks):
 
 
 def test_bars_stack_their_parts_to_the_peak(peaks):
-    teacher, training, _ = memory_figures.parts_figure(peaks, (1, 4)).axes
+    teacher, training, _ = memory_figures.parts_figure(peaks).axes
     tops = {round(bar.get_y() + bar.get_height(), 6) for bar in teacher.patches}
     assert {6.0, 9.0} <= tops
     shown = [text.get_text() for text in training.texts]

@@ -12,7 +12,8 @@ from lib.figures import COLOURS, REFERENCE_LINE, house_style
 from lib.frames import DOMAINS
 from lib.methods import METHODS
 from lib.profiles import Profile
-from lib.resampling import Resampling, bounds, correct_items
+from lib.resampling import Resampling, bounds, correct_items, digits, right
+from lib.store import Record
 from lib.sweep import Sweep, fill
 from lib.variants import Variants, few
 
@@ -80,6 +81,34 @@ def _rows(name: str, sweep: Sweep, domain: str, method: str) -> list[dict[str, A
         shown = {"name": name, "domain": domain, "support_size": size, "accuracy": draws[0]}
         rows.append({**shown, "low": low, "high": high, "seeds": len(items)})
     return rows
+
+
+def apart(found: Variants) -> pd.DataFrame:
+    """Ideas that hold a part of the target out of the pool: accuracy on that part and on the rest, out of domain.
+
+    Columns: name, items, support_size, accuracy, low, high (95%, over seeds and items), seeds.
+    """
+    rows = []
+    for name, sweep in found.sweeps.items():
+        for size, records in _with_held_out(sweep).items():
+            correct = np.stack([right(record["outcome"]["out_of_domain"]) for record in records])
+            away = np.stack([digits(record["outcome"]["held_out"]) for record in records])
+            for items, chosen in (("held out of the pool", away), ("of kinds in the pool", 1 - away)):
+                resampling = Resampling(*correct.shape)
+                draws = resampling.accuracies(correct * chosen) / resampling.accuracies(chosen)
+                low, high = bounds(draws)
+                shown = {"name": name, "items": items, "support_size": size, "accuracy": draws[0]}
+                rows.append({**shown, "low": low, "high": high, "seeds": len(records)})
+    return pd.DataFrame(rows)
+
+
+def _with_held_out(sweep: Sweep) -> dict[int, list[Record]]:
+    """Records by support size of a sweep that holds out a part of the target."""
+    by_size: dict[int, list[Record]] = {}
+    for record in sweep.records:
+        if record["outcome"].get("held_out"):
+            by_size.setdefault(record["cell"]["support_size"], []).append(record)
+    return by_size
 
 
 def targets_met(table: pd.DataFrame, found: Mapping[str, Sweep]) -> pd.DataFrame:

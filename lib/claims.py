@@ -57,10 +57,10 @@ CLAIMS = (
     Claim("CD against PBFT, in domain", "cd", "pbft", "in_domain_accuracy", MORE, "better (its figure 1)"),
     Claim("CD against the untuned student, out of domain", "cd", "baseline", "out_of_domain_accuracy", 0.29, ".62/.48"),
     Claim("Memory of CD against PBFT", "cd", "pbft", "memory_gb", -0.6, "up to 60% less"),
-    Claim("Size of student against teacher", "cd", "teacher_icl", "weights_gb", -0.9, "2.5 GB to 0.25 GB"),
+    Claim("Size on disk of student against teacher", "cd", "teacher_icl", "weights_gb", -0.9, "2.5 GB to 0.25 GB"),
     Claim("Training time of CD + LoRA against CD", "cd_lora", "cd", "method_seconds", LESS, "said to train faster"),
     Claim("CD + LoRA against CD, out of domain", "cd_lora", "cd", "out_of_domain_accuracy", MORE, "“robust”"),
-    Claim("Seconds per item of student against teacher", "cd", "teacher_icl", "evaluation_seconds", LESS, "not said"),
+    Claim("Queries per second of student against teacher", "cd", "teacher_icl", "queries_per_second", MORE, "not said"),
 )
 
 

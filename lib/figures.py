@@ -102,7 +102,7 @@ def accuracy_figure(sweep: Sweep, paper_figure: str) -> Figure:
 
 def drawn_memory(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:
     """The sweep with more columns of results: `memory_gb`, the peak that figures draw; `memory_is`, what it is;
-    `weights_gb`, what the weights of the evaluated model take.
+    `weights_gb`, what the weights of the evaluated model take, in memory and in a checkpoint.
 
     The peak is what the GPU's allocator said, or, on a CPU, the highest predicted peak: resident memory holds what
     libraries keep for themselves, and is in the table by phase.

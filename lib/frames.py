@@ -19,7 +19,8 @@ def results_frame(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
     Columns are `<domain>_<score>`, `<domain>_calibrated_<score>` and `<phase>_<cost>` (bytes, seconds).
     `peak_gb` is the highest peak (10⁹ bytes) of what a method needs to come into being: training and teacher for
-    trained methods, evaluation for the others. `method_seconds` is the teacher's time and the training's, 0 without.
+    trained methods, evaluation for the others. `queries_per_second` is over the evaluated items, in batches, reading of
+    the demonstrations included. `method_seconds` is the teacher's time and the training's, 0 without.
     """
     return pd.DataFrame([_row(record) for record in records])
 
@@ -34,6 +35,8 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         row[f"{domain}_gold_entailment"] = gold.count("0") / len(gold)
     for phase, cost in outcome["costs"].items():
         row |= {f"{phase}_{name}": value for name, value in cost.items()}
+    items = sum(len(outcome[domain]["gold"]) for domain in DOMAINS)
+    row["queries_per_second"] = items / outcome["costs"]["evaluation"]["seconds"]
     row["trainable_parameters"] = outcome["trainable_parameters"]
     row["device"] = record["environment"]["device"]
     return row | _headline_costs(cell["method"], outcome["costs"])

@@ -14,7 +14,15 @@ from lib.evaluation import Evaluation, evaluate
 from lib.label_prior import calibrated, confidence
 from lib.models import DTYPES, Tuning, adapt, load_model, trainable_parameters
 from lib.prompts import CONTENT_FREE
-from lib.reading import Reader, evaluation_items, evaluation_prompts, pool_of, support_of, teacher_prompts
+from lib.reading import (
+    Reader,
+    evaluation_items,
+    evaluation_prompts,
+    held_out_items,
+    pool_of,
+    support_of,
+    teacher_prompts,
+)
 from lib.scoring import next_token_log_probs
 from lib.training import Objective, TrainingRow, train
 
@@ -77,13 +85,18 @@ class TeacherTargets:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What running a cell gives: scores in and out of domain, the cost of each phase, and the training's course."""
+    """What running a cell gives: scores in and out of domain, the cost of each phase, and the training's course.
+
+    `held_out` is a digit for each item out of domain, 1 where the pool was kept free of its kind; empty where the pool
+    holds all kinds.
+    """
 
     in_domain: Evaluation
     out_of_domain: Evaluation
     costs: dict[str, Cost]
     trainable_parameters: int
     losses: list[float]
+    held_out: str = ""
 
 
 def run(cell: Cell, targets: TeacherTargets | None, isolated: bool = True) -> Outcome:
@@ -112,7 +125,13 @@ def run(cell: Cell, targets: TeacherTargets | None, isolated: bool = True) -> Ou
     with meter.phase(model) as costs["evaluation"]:
         in_domain = _evaluate(cell, model, reader, cell.task.in_domain, costs["evaluation"])
         out_of_domain = _evaluate(cell, model, reader, cell.task.out_of_domain, costs["evaluation"])
-    return Outcome(in_domain, out_of_domain, costs, trainable, losses)
+    return Outcome(in_domain, out_of_domain, costs, trainable, losses, _held_out(cell))
+
+
+def _held_out(cell: Cell) -> str:
+    if cell.distillation is None or cell.distillation.targets.held_out == "nothing":
+        return ""
+    return "".join(str(int(away)) for away in held_out_items(cell.distillation.targets))
 
 
 def trained_student(cell: Cell, targets: TeacherTargets | None) -> PreTrainedModel:

@@ -9,6 +9,7 @@ from lib.data import (
     Example,
     Split,
     evaluation_sample,
+    held_out,
     load_examples,
     query_pool,
     support_set,
@@ -56,17 +57,23 @@ def pool_of(request: Targets) -> list[Example]:
     if request.pool == "support":
         return support
     if request.pool == "target":
-        return query_pool(_like_the_target(request), support, request.pool_size, request.seed)
+        allowed = without_held_out(_like_the_target(request.task), request.held_out, request.seed)
+        return query_pool(allowed, support, request.pool_size, request.seed)
     train_split = examples(request.task.source, request.task.in_domain, "train")
     return query_pool(train_split, support, request.pool_size, request.seed)
 
 
-def _like_the_target(request: Targets) -> list[Example]:
-    """Rows of the out-of-domain data that are not evaluated, less what is held out."""
+def held_out_items(request: Targets) -> list[bool]:
+    """Of each item that is evaluated out of domain, whether the pool was kept free of its subcase and template."""
     task = request.task
+    away = held_out(_like_the_target(task), request.held_out, request.seed)
+    return [(item.subcase, item.template) in away for item in evaluation_items(task, task.out_of_domain)]
+
+
+def _like_the_target(task: Task) -> list[Example]:
+    """Rows of the out-of-domain data that are not evaluated."""
     evaluated = {item[:2] for item in evaluation_items(task, task.out_of_domain)}
-    rows = [row for row in examples(task.source, task.out_of_domain, "train") if row[:2] not in evaluated]
-    return without_held_out(rows, request.held_out, request.seed)
+    return [row for row in examples(task.source, task.out_of_domain, "train") if row[:2] not in evaluated]
 
 
 def evaluation_items(task: Task, dataset: str) -> list[Example]:

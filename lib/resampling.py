@@ -46,7 +46,7 @@ def correct_items(records: Iterable[dict[str, Any]], domain: str, methods: Itera
     for record in records:
         cell = record["cell"]
         if cell["method"] in set(methods):
-            found[cell["method"], cell["support_size"], cell["seed"]] = _right(record["outcome"][domain])
+            found[cell["method"], cell["support_size"], cell["seed"]] = right(record["outcome"][domain])
     present = sorted({name for name, _, _ in found}, key=list(METHODS).index)
     sizes = sorted({size for name, size, _ in found if size > 0})
     seeds = sorted({seed for name, size, seed in found if METHODS[name].reads_support and size > 0})
@@ -68,10 +68,15 @@ def _one(found: Mapping[tuple[str, int, int], Array], method: str, size: int, se
     return found.get((method, 0, seed), found.get((method, 0, 0)))
 
 
-def _right(evaluation: dict[str, Any]) -> Array:
+def right(evaluation: dict[str, Any]) -> Array:
+    """Which items a stored evaluation gets right: [items] of 0 and 1."""
     scores = np.asarray(evaluation["label_log_probs"])
-    gold = np.frombuffer(evaluation["gold"].encode(), dtype=np.uint8) - ord("0")
-    return (scores.argmax(axis=1) == gold).astype(float)
+    return (scores.argmax(axis=1) == digits(evaluation["gold"])).astype(float)
+
+
+def digits(text: str) -> Array:
+    """The numbers that a string of digits holds, one each."""
+    return np.frombuffer(text.encode(), dtype=np.uint8).astype(float) - ord("0")
 
 
 class Resampling:

@@ -8,7 +8,7 @@ from lib import reading
 from lib.data import Example, held_out, without_held_out
 from lib.errors import StudyError
 from lib.profiles import read_profile
-from lib.reading import evaluation_items, pool_of, support_of, teacher_contexts
+from lib.reading import evaluation_items, held_out_items, pool_of, support_of, teacher_contexts
 
 
 def request(profile="tiny", size=4, **changes):
@@ -84,3 +84,17 @@ def test_nothing_is_held_out_unless_asked_and_data_without_names_are_refused():
     assert without_held_out(HANS, "nothing", 0) == HANS
     with pytest.raises(StudyError, match="held_out: subcases need data that name each row's subcase"):
         held_out([Example("p", "h", 0)], "subcases", 0)
+
+
+@pytest.mark.parametrize("kind", ["subcases", "templates"])
+def test_items_whose_kind_the_pool_lacks_are_told_from_the_rest(monkeypatch, kind):
+    monkeypatch.setattr(reading, "examples", lambda source, dataset, split: HANS)
+    asked = request(pool="target", pool_size=8, held_out=kind, eval_limit=30)
+    pool = {(row.subcase, row.template) for row in pool_of(asked)}
+    items = evaluation_items(asked.task, asked.task.out_of_domain)
+    away = held_out_items(asked)
+    assert len(away) == len(items)
+    assert 0 < sum(away) < len(items)
+    for item, told in zip(items, away, strict=True):
+        assert not told or (item.subcase, item.template) not in pool
+    assert not any(held_out_items(replace(asked, held_out="nothing")))

@@ -5,11 +5,11 @@ import pytest
 from matplotlib import pyplot as plt
 
 from lib import beyond, sensitivity
-from lib.beyond import PLAIN, compared, ideas, targets_met
+from lib.beyond import PLAIN, apart, compared, ideas, targets_met
 from lib.errors import StudyError
 from lib.profiles import read_profile
-from lib.sweep import fill
-from lib.variants import few, fill_variants
+from lib.sweep import Sweep, fill
+from lib.variants import Variants, few, fill_variants
 
 
 @pytest.fixture(autouse=True)
@@ -113,3 +113,21 @@ def test_ideas_and_references_stand_in_one_table_and_figure(smoke_profile):
     assert set(table.name) == {"Baseline", "ICL", "PBFT", "Teacher ICL", PLAIN}
     assert (table.low <= table.accuracy).all()
     assert len(beyond.ideas_figure(table, 4).axes) == 2
+
+
+def record(right_items, held_out, seed):
+    scores = [[0.0, -1.0] if right else [-1.0, 0.0] for right in right_items]
+    evaluation = {"label_log_probs": scores, "gold": "0" * len(scores)}
+    cell = {"method": "cd", "support_size": 4, "seed": seed}
+    return {"cell": cell, "outcome": {"out_of_domain": evaluation, "held_out": held_out}}
+
+
+def test_items_of_kinds_that_the_pool_lacks_are_scored_apart():
+    records = [record([1, 1, 0, 0] * 20, "1100" * 20, 0), record([1, 0, 1, 1] * 20, "0011" * 20, 1)]
+    plain = [record([1, 1, 1, 1], "", 0)]
+    sweeps = {"held": Sweep(None, None, records), PLAIN: Sweep(None, None, plain)}
+    table = apart(Variants(sweeps, {})).set_index("items")
+    assert set(table.name) == {"held"}
+    assert table.accuracy.to_dict() == pytest.approx({"held out of the pool": 1.0, "of kinds in the pool": 0.25})
+    assert (table.low <= table.accuracy).all()
+    assert (table.accuracy <= table.high).all()

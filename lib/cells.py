@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from lib.models import Tuning
 
@@ -63,6 +63,8 @@ class Targets:
     averaged.
     """
 
+    kept_in: ClassVar[str] = "targets"
+
     teacher: str
     dtype: str
     task: Task
@@ -75,6 +77,16 @@ class Targets:
     device: Device
     held_out: str = "nothing"
     orders: int = 1
+
+    @property
+    def needs(self) -> None:
+        """Nothing has to be there first."""
+        return
+
+    @property
+    def name(self) -> str:
+        """For progress lines and lists of failures."""
+        return f"teacher targets n={self.support_size} seed={self.seed}"
 
 
 @dataclass(frozen=True)
@@ -96,6 +108,8 @@ class Cell:
     `model` is the model that is evaluated: the teacher for `teacher_icl`, the student otherwise.
     """
 
+    kept_in: ClassVar[str] = "cells"
+
     method: str
     support_size: int
     seed: int
@@ -107,8 +121,18 @@ class Cell:
     training: Training | None = None
     distillation: Distillation | None = None
 
+    @property
+    def needs(self) -> Targets | None:
+        """The job that has to be done first."""
+        return self.distillation.targets if self.distillation else None
 
-def key(record: Cell | Targets, *further: object) -> str:
+    @property
+    def name(self) -> str:
+        """For progress lines and lists of failures."""
+        return f"{self.method} n={self.support_size} seed={self.seed}"
+
+
+def key(record: object, *further: object) -> str:
     """Sixteen hex digits that name a record's result; settings that are None or as by default do not count.
 
     Leaving them out lets a later option be added, with what was done before as its default, without renaming the

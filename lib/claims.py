@@ -166,14 +166,14 @@ def _everywhere(of_method: pd.DataFrame, wide: pd.DataFrame) -> pd.DataFrame:
     return of_method.reindex(columns=sizes)
 
 
-def verdict_table(judged: pd.DataFrame) -> pd.DataFrame:
-    """A row a claim: what the paper says, the effect over all support sizes with its 95% interval, and the verdict."""
-    whole = judged[judged.support_size == "all"].set_index("claim")
+def verdict_table(judged: pd.DataFrame, headline: object = "all") -> pd.DataFrame:
+    """A row a claim: what the paper says, the effect at support size `headline` with its 95% interval, the verdict."""
+    whole = judged[judged.support_size == headline].set_index("claim")
     shown = [f"{row.effect:+.0%} [{row.low:+.0%}, {row.high:+.0%}]" for row in whole.itertuples()]
     return pd.DataFrame({"the paper": whole.paper, "here": shown, "verdict": whole.verdict, "seeds": whole.seeds})
 
 
-def details(judged: pd.DataFrame) -> str:
+def details(judged: pd.DataFrame, headline: object = "all") -> str:
     """HTML: each claim as a line that opens to its effects at each support size."""
     parts = []
     for claim, rows in judged.groupby("claim", sort=False):
@@ -181,7 +181,7 @@ def details(judged: pd.DataFrame) -> str:
             columns={"support_size": "n"}
         )
         text = table.to_html(index=False, float_format="{:+.2f}".format, border=0)
-        whole = rows[rows.support_size == "all"].verdict.iloc[0]
+        whole = rows[rows.support_size == headline].verdict.iloc[0]
         parts.append(f"<details><summary><b>{claim}</b>: {whole}</summary>{text}</details>")
     return "\n".join(parts)
 

@@ -5,7 +5,6 @@ folder of JSON lines, one file a dataset. Neutral rows are dropped: what is left
 Mosbach et al. 2023 (arXiv 2305.16938).
 """
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from typing import Any, Literal, NamedTuple
 
 from datasets import load_dataset
 
-from lib.errors import StudyError, require_one_of
+from lib.errors import StudyError, first_line, require_one_of
+from lib.jsonl import json_lines
 from lib.paths import locate
 
 CLASSES = ("entailment", "non-entailment")
@@ -98,9 +98,8 @@ def from_hub(dataset: str, hub: HubDataset, split: Split) -> list[Example]:
     try:
         table = load_dataset(hub.name, hub.config, revision=hub.revision, split=hub.splits[split])
     except Exception as error:  # datasets raises many kinds for a hub that cannot be reached
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StudyError(
-            f"data: {hub.name!r} could not be read from the hub ({reason}). Check the network, "
+            f"data: {hub.name!r} could not be read from the hub ({first_line(error)}). Check the network, "
             "or set data to a folder of JSON lines."
         ) from error
     rows = (row for row in table if _kept(dataset, row))
@@ -123,7 +122,7 @@ def from_folder(folder: Path, dataset: str, split: Split) -> list[Example]:
         raise StudyError(
             f"dataset: {dataset!r} is not in {folder}: no file {file.name}. Present: {', '.join(present)}."
         )
-    rows = [row for row in _json_lines(file) if _kept(dataset, row)]
+    rows = [row for row in _rows(file) if _kept(dataset, row)]
     named = {row["split"] for row in rows if "split" in row}
     if named:
         wanted = next((name for name in LOCAL_SPLITS[split] if name in named), None)
@@ -141,24 +140,16 @@ def _kept(dataset: str, row: Mapping[str, Any]) -> bool:
     return dataset != "hans" or row["heuristic"] == "lexical_overlap"
 
 
-def _json_lines(file: Path) -> list[dict[str, Any]]:
-    with file.open("rb") as lines:
-        return [_row(file, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-
-
-def _row(file: Path, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise StudyError(f"{file}, line {number}: not UTF-8 ({error.reason} at byte {error.start}).") from error
-    except json.JSONDecodeError as error:
-        raise StudyError(f"{file}, line {number}: not JSON ({error.msg} at column {error.colno}).") from error
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """The lines of a file, each checked; errors name the line."""
+    rows = json_lines(file)
     needed = ("premise", "hypothesis", "label") + (("heuristic",) if file.stem == "hans" else ())
-    if not isinstance(row, dict) or (lacking := [key for key in needed if not isinstance(row.get(key), str)]):
-        what = f"no text in {', '.join(lacking)}" if isinstance(row, dict) else "not an object"
-        raise StudyError(f"{file}, line {number}: {what}; each line needs {', '.join(needed)}.")
-    require_one_of(f"{file}, line {number}, label", row["label"], LABELS)
-    return row
+    for number, row in rows:
+        where = f"{file}, line {number}"
+        if lacking := [key for key in needed if not isinstance(row.get(key), str)]:
+            raise StudyError(f"{where}: no text in {', '.join(lacking)}; each line needs {', '.join(needed)}.")
+        require_one_of(f"{where}, label", row["label"], LABELS)
+    return [row for _, row in rows]
 
 
 def _shuffled(examples: Sequence[Example], seed: int) -> list[Example]:

@@ -16,6 +16,12 @@ class NonFiniteLossError(StudyError):
     """A training loss became nan or infinite."""
 
 
+def first_line(error: Exception) -> str:
+    """What a library's error says, in one line; its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def require_one_of(key: str, value: object, allowed: Iterable[object]) -> None:
     """Raise `StudyError` unless `value` is among `allowed`, naming key, value, choices and the nearest choice."""
     choices = list(allowed)

@@ -4,6 +4,9 @@ Masking is by selection: masked rows never enter the arithmetic, so a mask of no
 zero that can still be differentiated, and no infinity ever meets a softmax.
 """
 
+import math
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -52,3 +55,41 @@ def cross_entropy(student: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
 def context_distillation_loss(kl: Tensor, ce: Tensor, kl_weight: float) -> Tensor:
     """λ · KL + (1 − λ) · CE, the objective of context distillation (arXiv 2412.13243); both are scalars."""
     return kl_weight * kl + (1.0 - kl_weight) * ce
+
+
+def soft_cross_entropy(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:
+    """−T² · mean over rows of Σ softmax(teacher / T) · log softmax(student / T), in nats.
+
+    L_soft of in-context learning distillation (arXiv 2212.10670): over a task's options, or over a vocabulary.
+
+    Args:
+        teacher: [rows, classes] logits, or log-probabilities up to a constant per row; no gradient reaches it.
+        student: [rows, classes] logits over the same columns.
+        temperature: T > 0.
+
+    Returns:
+        A float32 scalar, the teacher's entropy where both agree; exactly 0 where there are no rows.
+    """
+    target = F.softmax(teacher.detach().float() / temperature, dim=-1)
+    losses = -(target * F.log_softmax(student.float() / temperature, dim=-1)).sum(-1)
+    return temperature**2 * losses.sum() / max(len(losses), 1)
+
+
+def hard_weight(schedule: str, progress: float) -> float:
+    """a(t): by how much gold labels weigh against the teacher, at a share `progress` of the training (0 to 1).
+
+    `constant` is 1, gold labels alone; `linear` falls from 1 to 0; `cosine` does so along half a cosine.
+    """
+    return HARD_WEIGHTS[schedule](progress)
+
+
+HARD_WEIGHTS: dict[str, Callable[[float], float]] = {
+    "constant": lambda progress: 1.0,
+    "linear": lambda progress: 1.0 - progress,
+    "cosine": lambda progress: (1.0 + math.cos(math.pi * progress)) / 2,
+}
+
+
+def in_context_distillation_loss(hard: Tensor, soft: Tensor, weight: float) -> Tensor:
+    """a · L_hard + (1 − a) · L_soft, the objective of arXiv 2212.10670; all are scalars."""
+    return weight * hard + (1.0 - weight) * soft

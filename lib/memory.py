@@ -14,7 +14,7 @@ caching allocator reserves.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from unittest.mock import patch
 
 import torch
@@ -30,7 +30,7 @@ from lib.models import DTYPES, adapt, check_tuning
 from lib.prompt_lengths import Prefixed, PromptLengths, largest_batch
 from lib.prompts import EncodedPrompts
 from lib.scoring import next_token_log_probs
-from lib.training import TrainingRow, batches, make_optimizer, training_mode, training_step
+from lib.training import TrainingRow, batches, make_optimizer, step_loss, training_mode, training_step
 
 # What a peak is made of, from what stays longest to what goes soonest.
 PARTS = (
@@ -154,7 +154,7 @@ def _training_phase(
                     if not (stateless or optimizer.state):
                         _prime(optimizer)
                     label_a_batch()
-                    training_step(model, rows, aim, training, optimizer)
+                    training_step(model, partial(step_loss, model, rows, aim), training, optimizer)
         return _peak(allocations)
 
 

@@ -12,7 +12,7 @@ from lib.costs import Cost, PhaseMeter, warm_up
 from lib.errors import StudyError
 from lib.evaluation import Evaluation, evaluate
 from lib.label_prior import calibrated, confidence
-from lib.models import DTYPES, Tuning, adapt, load_model, trainable_parameters
+from lib.models import DTYPES, Tuning, adapt, load_model, merged, trainable_parameters
 from lib.prompts import CONTENT_FREE
 from lib.reading import (
     Reader,
@@ -121,7 +121,7 @@ def run(cell: Cell, targets: TeacherTargets | None, isolated: bool = True) -> Ou
         with meter.phase(model) as costs["training"]:
             model, losses = _train(cell, cell.training, model, reader, targets, costs["training"])
         trainable = trainable_parameters(model)
-        model = _merged(model).to(DTYPES[cell.dtype])
+        model = merged(model).to(DTYPES[cell.dtype])
     with meter.phase(model) as costs["evaluation"]:
         in_domain = _evaluate(cell, model, reader, cell.task.in_domain, costs["evaluation"])
         out_of_domain = _evaluate(cell, model, reader, cell.task.out_of_domain, costs["evaluation"])
@@ -144,7 +144,7 @@ def trained_student(cell: Cell, targets: TeacherTargets | None) -> PreTrainedMod
         raise StudyError(f"method: {cell.method} trains no student. Allowed: {', '.join(_TRAINED)}.")
     model = load_model(cell.model, "float32", cell.device)
     trained, _ = _train(cell, cell.training, model, Reader(cell.model, cell.task), targets, Cost())
-    return _merged(trained).to(DTYPES[cell.dtype])
+    return merged(trained).to(DTYPES[cell.dtype])
 
 
 def teacher_targets(request: Targets, isolated: bool = True) -> TeacherTargets:
@@ -231,10 +231,6 @@ def lora_config(training: Training) -> "LoraConfig | None":
         lora_dropout=training.lora_dropout,
         task_type="CAUSAL_LM",
     )
-
-
-def _merged(model: torch.nn.Module) -> PreTrainedModel:
-    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
 
 
 def _evaluate(cell: Cell, model: PreTrainedModel, reader: Reader, dataset: str, cost: Cost) -> Evaluation:

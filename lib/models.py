@@ -25,7 +25,7 @@ from transformers import (
 from transformers.utils import logging
 
 from lib import smoke
-from lib.errors import RefusedMethod, StudyError
+from lib.errors import RefusedMethod, StudyError, first_line
 from lib.paths import locate
 
 if TYPE_CHECKING:
@@ -92,10 +92,9 @@ def _from_pretrained(loader: type, reference: str, **options: object) -> Any:  #
     try:
         return loader.from_pretrained(str(folder or reference), **options)
     except Exception as error:  # a hub, a file system and several parsers each raise their own kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         where = f"the folder {folder}" if folder else "the hub (no network, or no such model)"
         raise StudyError(
-            f"model: {reference!r} could not be loaded from {where}: {reason} "
+            f"model: {reference!r} could not be loaded from {where}: {first_line(error)} "
             "Allowed: a hub name, a folder made by save_pretrained, or a .gguf file."
         ) from error
 
@@ -187,6 +186,11 @@ def _add_biases(model: PreTrainedModel) -> None:
     for layer in model.modules():
         if isinstance(layer, torch.nn.Linear) and layer.bias is None and layer is not head:
             layer.bias = torch.nn.Parameter(layer.weight.new_zeros(layer.out_features))
+
+
+def merged(model: torch.nn.Module) -> PreTrainedModel:
+    """A LoRA adapter merged into its model; any other model as it is."""
+    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
 
 
 def trainable_parameters(model: torch.nn.Module) -> int:

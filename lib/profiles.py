@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from lib import world
 from lib.cells import Cell, Device, Distillation, Targets, Task, Training
 from lib.errors import StudyError, require_one_of
+from lib.ict_cells import IctCell
+from lib.ict_profile import IctPlan, InContext
 from lib.methods import METHODS, Method
 from lib.models import DTYPES
 from lib.paths import FIGURES, PROFILES
@@ -84,6 +86,8 @@ class Profile(BaseModel):
     lora_alpha: Positive = 16
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     bitfit: Literal["existing", "add"] = "existing"
+
+    in_context: InContext | None = None
 
     @field_validator("label_words", mode="before")
     @classmethod
@@ -164,6 +168,13 @@ class Profile(BaseModel):
         ]
         return list(dict.fromkeys(cells))
 
+    def ict_cells(self, benchmark: str) -> list[IctCell]:
+        """Cells of in-context learning distillation on `crossfit` or `lama`; none where the profile lacks it."""
+        if self.in_context is None or self.in_context.benchmark(benchmark) is None:
+            return []
+        dtypes = (self.student_dtype, self.teacher_dtype)
+        return IctPlan(self.in_context, benchmark, self.student, self.teacher, dtypes, self.device).cells()
+
     def _works_without_support(self, method: Method) -> bool:
         return method.teacher_answers or (method.distils and self.queries != "support") or not method.reads_support
 
@@ -236,7 +247,8 @@ def read_profile(profile: str | dict[str, Any], changes: dict[str, Any] | None =
     Args:
         profile: the name of a file in notebooks/profiles, the path of another such file, or its content
             (papermill hands notebooks the content).
-        changes: settings that replace the profile's; `learning_rate.cd` replaces that of one method.
+        changes: settings that replace the profile's; `learning_rate.cd` replaces that of one method,
+            `in_context.lama.items` one of a part.
 
     Raises:
         StudyError: naming each unknown key or bad value, and what is allowed.
@@ -267,12 +279,20 @@ def _read_yaml(profile: str) -> dict[str, Any]:
 
 def _change(settings: dict[str, Any], name: str, value: object) -> None:
     outer, _, inner = name.partition(".")
-    if inner:
+    if not inner:
+        settings[name] = value
+    elif outer == "in_context":
+        settings[outer] = _with(settings.get(outer) or {}, inner.split("."), value)
+    else:
         require_one_of(f"{name}: a setting by method", outer, BY_METHOD)
         old = settings.get(outer)
         settings[outer] = {**(old if isinstance(old, dict) else dict.fromkeys(TRAINED, old)), inner: value}
-    else:
-        settings[name] = value
+
+
+def _with(settings: dict[str, Any], path: list[str], value: object) -> dict[str, Any]:
+    """A copy of nested settings with one of them replaced."""
+    first, *rest = path
+    return {**settings, first: _with(settings.get(first) or {}, rest, value) if rest else value}
 
 
 def _explain(problem: dict[str, Any]) -> str:

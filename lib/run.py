@@ -66,17 +66,21 @@ def run(options: argparse.Namespace) -> int:
     """
     from lib import report
     from lib.profiles import read_profile
+    from lib.store import Store
 
     if options.profile is None:
         print(f"No --profile given: this is {DEFAULT_PROFILE}.", flush=True)
     profile = read_profile(options.profile or DEFAULT_PROFILE, dict(options.changes))
-    notebooks = report.figure_notebooks(options.only)
-    wanted = {path: [name for name in report.methods_of(path) if name in profile.methods] for path in notebooks}
-    sweep = _filled(profile, sorted({name for names in wanted.values() for name in names}))
-    _fill_variants(profile, [path.stem for path in notebooks])
+    wanted = _wanted(report.figure_notebooks(options.only), profile)
+    Store(profile.folder).forget_failures()
+    sweep = _filled(profile, sorted({name for names in wanted.values() for name in names} & {*profile.methods}))
+    _fill_variants(profile, [path.stem for path in wanted])
+    benchmarks = _fill_benchmarks(profile, [path.stem for path in wanted])
     for method, reason in sweep.refused.items():
         print(f"Refused: {method}: {reason}", flush=True)
-    failed = sweep.failed | _draw(sweep, wanted)
+    there = {method for one in (sweep, *benchmarks) for method in one.results.get("method", [])}
+    failed = {name: why for one in (sweep, *benchmarks) for name, why in one.failed.items()}
+    failed |= _draw(profile, wanted, there)
     index = report.write_index(profile, failed)
     print(f"Figures: {_shown(profile.folder)}\nReport:  {_shown(index)}")
     for name, reason in failed.items():
@@ -84,17 +88,30 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _wanted(notebooks: list[Path], profile: "Profile") -> dict[Path, list[str]]:
+    """The notebooks that the profile has settings for, each with those of its methods that the profile has."""
+    from lib import report
+    from lib.ict_methods import ICT_METHODS
+    from lib.ict_sweep import NOTEBOOKS
+
+    wanted = {}
+    for path in notebooks:
+        benchmark = NOTEBOOKS.get(path.stem)
+        if benchmark is None or profile.ict_cells(benchmark):
+            allowed = ICT_METHODS if benchmark else profile.methods
+            wanted[path] = [name for name in report.methods_of(path) if name in allowed]
+    return wanted
+
+
 def _filled(profile: "Profile", methods: list[str]) -> "Sweep":
     """Results and predicted peaks of the methods, so that the notebooks, two at a time, only read them."""
     import pandas as pd
 
     from lib.predictions import of_profile
-    from lib.store import Store
     from lib.sweep import Sweep, fill
 
     if not methods:
         return Sweep(profile, pd.DataFrame())
-    Store(profile.folder).forget_failures()
     sweep = fill(profile, methods)
     print(f"{len(sweep.results)} results in {_shown(profile.folder / 'cells')}.", flush=True)
     of_profile(profile, methods)
@@ -112,14 +129,31 @@ def _fill_variants(profile: "Profile", notebooks: list[str]) -> None:
             fill_variants(profile, plan.variants(profile), [plan.METHOD])
 
 
-def _draw(sweep: "Sweep", wanted: dict[Path, list[str]]) -> dict[str, str]:
-    """Execute and render notebooks, each with its methods; returns those that failed, with reasons."""
-    there = set(sweep.results.get("method", []))
+def _fill_benchmarks(profile: "Profile", notebooks: list[str]) -> list["Sweep"]:
+    """The results of the notebooks of in-context learning distillation."""
+    from lib.ict_sweep import NOTEBOOKS, fill_benchmark
+
+    sweeps = []
+    for notebook, benchmark in NOTEBOOKS.items():
+        if notebook in notebooks:
+            print(f"{notebook}:", flush=True)
+            sweeps.append(fill_benchmark(profile, benchmark))
+    return sweeps
+
+
+def _draw(profile: "Profile", wanted: dict[Path, list[str]], there: set[str]) -> dict[str, str]:
+    """Execute and render notebooks, each with its methods; returns those that failed, with reasons.
+
+    Args:
+        profile: the study's settings.
+        wanted: the notebooks with their methods.
+        there: methods that have a result.
+    """
     without = "none of its methods has a result"
     failed = {path.stem: without for path, names in wanted.items() if names and not there & set(names)}
     with ThreadPoolExecutor(NOTEBOOKS_AT_A_TIME) as pool:
         running = {
-            pool.submit(_draw_one, sweep.profile, path, names): path.stem
+            pool.submit(_draw_one, profile, path, names): path.stem
             for path, names in wanted.items()
             if path.stem not in failed
         }

@@ -74,9 +74,9 @@ def next_token_log_probs(
         columns: what the label words leave to the rest of the vocabulary stays visible.
     """
     model.eval()
-    cache = _read_prefix(model, prompts.prefix)
+    cache = read_prefix(model, prompts.prefix)
     rows: list[Tensor] = [torch.empty(0)] * len(prompts.suffixes)
-    for batch in _similar_lengths(prompts.suffixes, batch_size):
+    for batch in similar_lengths(prompts.suffixes, batch_size):
         log_probs = _batch_log_probs(model, cache, [prompts.suffixes[i] for i in batch], columns)
         for i, row in zip(batch, log_probs, strict=True):
             rows[i] = row
@@ -90,12 +90,13 @@ def _batch_log_probs(
     columns: Sequence[int] | None,
 ) -> Tensor:
     """One batch, in a function of its own so that nothing of it is in memory beside the next one's."""
-    shared = _one_each(prefix, len(suffixes)) if prefix is not None else None
+    shared = one_each(prefix, len(suffixes)) if prefix is not None else None
     log_probs = torch.log_softmax(last_logits(model, suffixes, shared).float(), dim=-1).cpu()
     return log_probs if columns is None else log_probs[:, list(columns)]
 
 
-def _read_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> DynamicCache | None:
+def read_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> DynamicCache | None:
+    """The key-value cache of a prefix, of one row; None where there is no prefix."""
     if not prefix:
         return None
     cache = DynamicCache(config=model.config)
@@ -103,7 +104,7 @@ def _read_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> DynamicCache 
     return cache
 
 
-def _one_each(cache: DynamicCache, count: int) -> DynamicCache:
+def one_each(cache: DynamicCache, count: int) -> DynamicCache:
     """A cache of `count` copies of the prefix; the one copy that is kept is not itself copied first."""
     shared = copy.copy(cache)
     shared.layers = [copy.copy(layer) for layer in cache.layers]
@@ -111,7 +112,7 @@ def _one_each(cache: DynamicCache, count: int) -> DynamicCache:
     return shared
 
 
-def _similar_lengths(suffixes: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
+def similar_lengths(suffixes: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
     """Indices in batches of similar length, which keeps padding small."""
     order = sorted(range(len(suffixes)), key=lambda i: len(suffixes[i]))
     for start in range(0, len(order), batch_size):

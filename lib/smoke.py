@@ -9,6 +9,7 @@ import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
+from lib import smoke_tasks
 from lib.data import Example, Split
 from lib.prompts import CONTENT_FREE, PATTERNS
 
@@ -47,6 +48,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     split = pre_tokenizers.Split(Regex(r" ?\w+|\n| ?[^\w\s]| "), behavior="isolated")
     texts = [text for dataset in PAIRS.values() for rows in dataset.values() for row in rows for text in row[:2]]
     texts += [text for row in CONTENT_FREE for text in row[:2]]
+    texts += smoke_tasks.TEXTS
     texts += [f"{p.template} {' '.join(p.label_words)}" for p in PATTERNS.values()]
     pieces = [piece for text in texts for lead in ("", " ") for piece, _ in split.pre_tokenize_str(lead + text)]
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys(["<unk>", "</s>", "\n", *pieces]))}

@@ -11,12 +11,18 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from lib.cells import Cell, Targets, key
 from lib.costs import Cost
+from lib.ict_cells import IctCell, TunedTeacher
+from lib.ict_methods import IctOutcome, TunedWeights
 from lib.methods import Outcome, TeacherTargets
 
 Record = dict[str, Any]
+Result = Cell | IctCell
+Preparation = Targets | TunedTeacher
+Job = Result | Preparation
 
 
 def replace_file(file: Path, write: Callable[[str], None]) -> None:
@@ -44,19 +50,19 @@ class Store:
 
     folder: Path
 
-    def save(self, cell: Cell, outcome: Outcome, environment: Record) -> None:
+    def save(self, cell: Result, outcome: Outcome | IctOutcome, environment: Record) -> None:
         """Keep a cell's result, and forget that it ever failed."""
         record = {"cell": asdict(cell), "outcome": asdict(outcome), "environment": environment}
-        write_json(self._file("cells", cell), {"key": key(cell), "refused": None, **record})
-        self._file("failed", cell).unlink(missing_ok=True)
+        write_json(self._file(cell), {"key": key(cell), "refused": None, **record})
+        self._failure(cell).unlink(missing_ok=True)
 
-    def refuse(self, cell: Cell, reason: str) -> None:
+    def refuse(self, cell: Result, reason: str) -> None:
         """Keep that a method does not apply to the cell's model."""
-        write_json(self._file("cells", cell), {"key": key(cell), "refused": reason, "cell": asdict(cell)})
+        write_json(self._file(cell), {"key": key(cell), "refused": reason, "cell": asdict(cell)})
 
-    def load(self, cell: Cell) -> Record | None:
+    def load(self, cell: Result) -> Record | None:
         """The record of a cell, or None; a file that was cut short or altered counts as absent, with a warning."""
-        file = self._file("cells", cell)
+        file = self._file(cell)
         record = read_json(file)
         if record is not None and record.get("key") != key(cell):
             _warn_cut_short(file)
@@ -65,31 +71,58 @@ class Store:
 
     def save_targets(self, request: Targets, targets: TeacherTargets) -> None:
         """Keep a teacher's targets with their cost."""
-        tensors = {"log_probs": targets.log_probs.contiguous(), "content_free": targets.content_free.contiguous()}
-        notes = {"cost": json.dumps(asdict(targets.cost)), "request": json.dumps(asdict(request))}
-        replace_file(self._file("targets", request, "safetensors"), lambda scratch: save_file(tensors, scratch, notes))
-        self._file("failed", request).unlink(missing_ok=True)
+        tensors = {"log_probs": targets.log_probs, "content_free": targets.content_free}
+        self._save_tensors(request, tensors, {"cost": asdict(targets.cost)})
 
     def load_targets(self, request: Targets) -> TeacherTargets | None:
         """A teacher's targets, or None where they are absent or cut short (with a warning)."""
-        file = self._file("targets", request, "safetensors")
+        found = self._load_tensors(request)
+        if found is None:
+            return None
+        tensors, notes = found
+        return TeacherTargets(tensors["log_probs"], tensors["content_free"], Cost(**notes["cost"]))
+
+    def save_weights(self, request: TunedTeacher, weights: TunedWeights) -> None:
+        """Keep what was trained of a teacher, with the losses and the cost."""
+        self._save_tensors(request, weights.parameters, {"cost": asdict(weights.cost), "losses": weights.losses})
+
+    def load_weights(self, request: TunedTeacher) -> TunedWeights | None:
+        """What was trained of a teacher, or None where it is absent or cut short (with a warning)."""
+        found = self._load_tensors(request)
+        if found is None:
+            return None
+        tensors, notes = found
+        return TunedWeights(tensors, notes["losses"], Cost(**notes["cost"]))
+
+    def _save_tensors(self, job: Preparation, tensors: dict[str, Tensor], notes: Record) -> None:
+        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        texts = {name: json.dumps(note) for name, note in {**notes, "request": asdict(job)}.items()}
+        replace_file(self._file(job, "safetensors"), lambda scratch: save_file(whole, scratch, texts))
+        self._failure(job).unlink(missing_ok=True)
+
+    def _load_tensors(self, job: Preparation) -> tuple[dict[str, Tensor], Record] | None:
+        file = self._file(job, "safetensors")
         if not file.is_file():
             return None
         try:
             with safe_open(file, framework="pt") as content:
-                cost = Cost(**json.loads(content.metadata()["cost"]))
-                return TeacherTargets(content.get_tensor("log_probs"), content.get_tensor("content_free"), cost)
+                notes = {name: json.loads(text) for name, text in content.metadata().items()}
+                return {name: content.get_tensor(name) for name in content.keys()}, notes  # noqa: SIM118 - no mapping
         except SafetensorError:
             _warn_cut_short(file)
             return None
 
-    def fail(self, job: Cell | Targets, reason: str) -> None:
-        """Keep why a job failed; it is no result, and goes away when the job succeeds."""
-        write_json(self._file("failed", job), {"key": key(job), "reason": reason, "job": asdict(job)})
+    def ready(self, job: Preparation) -> bool:
+        """Whether a preparation is there and whole."""
+        return self._load_tensors(job) is not None
 
-    def failure(self, job: Cell | Targets) -> str | None:
+    def fail(self, job: Job, reason: str) -> None:
+        """Keep why a job failed; it is no result, and goes away when the job succeeds."""
+        write_json(self._failure(job), {"key": key(job), "reason": reason, "job": asdict(job)})
+
+    def failure(self, job: Job) -> str | None:
         """Why a job failed last time, or None."""
-        record = read_json(self._file("failed", job))
+        record = read_json(self._failure(job))
         return record["reason"] if record else None
 
     def forget_failures(self) -> None:
@@ -97,8 +130,11 @@ class Store:
         for file in (self.folder / "failed").glob("*.json"):
             file.unlink()
 
-    def _file(self, kind: str, job: Cell | Targets, suffix: str = "json") -> Path:
-        return self.folder / kind / f"{key(job)}.{suffix}"
+    def _file(self, job: Job, suffix: str = "json") -> Path:
+        return self.folder / job.kept_in / f"{key(job)}.{suffix}"
+
+    def _failure(self, job: Job) -> Path:
+        return self.folder / "failed" / f"{key(job)}.json"
 
 
 def read_json(file: Path) -> Record | None:

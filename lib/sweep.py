@@ -10,20 +10,22 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 import tqdm.auto
 
-from lib import methods, preflight
+from lib import ict_methods, methods, preflight
 from lib.cells import Cell, Targets
 from lib.environment import describe
 from lib.errors import StudyError, require_one_of
 from lib.frames import results_frame
+from lib.ict_cells import IctCell, TunedTeacher
 from lib.methods import METHODS
 from lib.models import quiet
 from lib.profiles import Profile
-from lib.store import Record, Store
+from lib.store import Job, Preparation, Record, Result, Store
 
 # Set by run_all.sh: progress as plain lines, since a bar that redraws itself makes no sense in a log or a page.
 BATCH = "FEW_SHOT_BATCH"
@@ -45,16 +47,11 @@ class Sweep:
     failed: dict[str, str] = field(default_factory=dict)
 
     def _repr_markdown_(self) -> str:
-        paragraphs = [f"Profile **{self.profile.name}**: {self.profile.about} {len(self.results)} results."]
+        count = len(self.records or self.results)
+        paragraphs = [f"Profile **{self.profile.name}**: {self.profile.about} {count} results."]
         paragraphs += [f"{name}: refused. {reason}" for name, reason in self.refused.items()]
         paragraphs += [f"{name}: failed. {reason}" for name, reason in self.failed.items()]
         return "\n\n".join(paragraphs)
-
-
-def name_of(job: Cell | Targets) -> str:
-    """A short name for progress lines and lists of failures."""
-    what = job.method if isinstance(job, Cell) else "teacher targets"
-    return f"{what} n={job.support_size} seed={job.seed}"
 
 
 def fill(profile: Profile, methods: Sequence[str] | None = None, retry: bool = False) -> Sweep:
@@ -86,31 +83,39 @@ def fill_together(
             raise StudyError(f"methods: none of {', '.join(methods or ())} is in profile {profile.name}.")
     if retry:
         store.forget_failures()
-    _compute(profiles[0], list(dict.fromkeys(cell for cells in wanted for cell in cells)), store)
-    return [_collect(profile, cells, store) for profile, cells in zip(profiles, wanted, strict=True)]
+    compute(profiles[0], list(dict.fromkeys(cell for cells in wanted for cell in cells)), preflight.check)
+    return [collect(profile, cells, results_frame) for profile, cells in zip(profiles, wanted, strict=True)]
 
 
-def _compute(profile: Profile, cells: Sequence[Cell], store: Store) -> None:
+def compute(profile: Profile, cells: Sequence[Result], check: Callable[[list[Any]], dict[Any, str]]) -> None:
+    """Run the cells that have neither a result nor a failure.
+
+    Args:
+        profile: where results go and how processes are used.
+        cells: those wanted.
+        check: looks at the cells that would run and returns those that are refused, with reasons; raises where
+            a setting cannot work.
+    """
+    store = Store(profile.folder)
     missing = [cell for cell in cells if store.load(cell) is None and store.failure(cell) is None]
-    refused = preflight.check(missing) if missing else {}
+    refused = check(missing) if missing else {}
     for cell, reason in refused.items():
         store.refuse(cell, reason)
     jobs = list(_jobs([cell for cell in missing if cell not in refused], store))
     _show_progress(_finished(jobs, profile), len(jobs))
 
 
-def _jobs(missing: Sequence[Cell], store: Store) -> Iterator[Cell | Targets]:
-    """Missing cells in order, each teacher's targets before the first cell that needs them."""
-    asked: set[Targets] = set()
+def _jobs(missing: Sequence[Result], store: Store) -> Iterator[Job]:
+    """Missing cells in order, each one's preparation before the first cell that needs it."""
+    asked: set[Job] = set()
     for cell in missing:
-        request = cell.distillation.targets if cell.distillation else None
-        if request and request not in asked and store.load_targets(request) is None:
-            asked.add(request)
-            yield request
+        if cell.needs and cell.needs not in asked and not store.ready(cell.needs):
+            asked.add(cell.needs)
+            yield cell.needs
         yield cell
 
 
-def execute(job: Cell | Targets, folder: Path, isolated: bool) -> None:
+def execute(job: Job, folder: Path, isolated: bool) -> None:
     """Run one job and store its result, or store why it failed. Any executor can map this over jobs.
 
     `isolated` says that this process runs nothing else, so that its resident memory is the job's.
@@ -118,21 +123,50 @@ def execute(job: Cell | Targets, folder: Path, isolated: bool) -> None:
     quiet()
     store = Store(folder)
     try:
-        if isinstance(job, Targets):
-            store.save_targets(job, methods.teacher_targets(job, isolated))
-            return
-        request = job.distillation.targets if job.distillation else None
-        targets = store.load_targets(request) if request else None
-        if request and targets is None:
-            raise StudyError(f"its teacher targets are missing: {store.failure(request)}")
-        store.save(job, methods.run(job, targets, isolated), describe(job.device))
+        _RUN[type(job)](job, store, isolated)
     except StudyError as error:
         store.fail(job, str(error))
     except Exception as error:  # one cell's fault must not end the others
         store.fail(job, f"{type(error).__name__}: {error}")
 
 
-def _finished(jobs: Sequence[Cell | Targets], profile: Profile) -> Iterator[Cell | Targets]:
+def _ask_teacher(request: Targets, store: Store, isolated: bool) -> None:
+    store.save_targets(request, methods.teacher_targets(request, isolated))
+
+
+def _tune_teacher(request: TunedTeacher, store: Store, isolated: bool) -> None:
+    store.save_weights(request, ict_methods.tune_teacher(request, isolated))
+
+
+def _run_cell(cell: Cell, store: Store, isolated: bool) -> None:
+    targets = _prepared(cell, store, store.load_targets)
+    store.save(cell, methods.run(cell, targets, isolated), describe(cell.device))
+
+
+def _run_ict_cell(cell: IctCell, store: Store, isolated: bool) -> None:
+    weights = _prepared(cell, store, store.load_weights)
+    store.save(cell, ict_methods.run_ict(cell, weights, isolated), describe(cell.device))
+
+
+def _prepared(cell: Result, store: Store, load: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - what `load` loads
+    """What the cell needs, loaded; None where it needs nothing."""
+    if cell.needs is None:
+        return None
+    found = load(cell.needs)
+    if found is None:
+        raise StudyError(f"it needs {cell.needs.name}, which is missing: {store.failure(cell.needs)}")
+    return found
+
+
+_RUN: dict[type, Callable[[Any, Store, bool], None]] = {
+    Targets: _ask_teacher,
+    TunedTeacher: _tune_teacher,
+    Cell: _run_cell,
+    IctCell: _run_ict_cell,
+}
+
+
+def _finished(jobs: Sequence[Job], profile: Profile) -> Iterator[Job]:
     """Run the jobs and yield each when it is done, whether it came to a result or not."""
     if not profile.isolate and profile.workers > 1:
         yield from _shared_out(jobs, profile)
@@ -145,7 +179,7 @@ def _finished(jobs: Sequence[Cell | Targets], profile: Profile) -> Iterator[Cell
         yield job
 
 
-def _run_alone(job: Cell | Targets, profile: Profile, isolated: bool) -> None:
+def _run_alone(job: Job, profile: Profile, isolated: bool) -> None:
     """In a fresh process, whose memory peak is the job's alone and whose death costs no other job."""
     with _processes(1, _die_quietly) as fresh:
         try:
@@ -154,16 +188,16 @@ def _run_alone(job: Cell | Targets, profile: Profile, isolated: bool) -> None:
             Store(profile.folder).fail(job, "its process died; was it killed for using too much memory?")
 
 
-def _shared_out(jobs: Sequence[Cell | Targets], profile: Profile) -> Iterator[Cell | Targets]:
-    """Over worker processes of one thread each: first the teachers' targets, then the cells that need them.
+def _shared_out(jobs: Sequence[Job], profile: Profile) -> Iterator[Job]:
+    """Over worker processes of one thread each: first what cells need, then the cells.
 
     Where a worker dies, nobody can tell which job killed it: what is not done then runs one process a job.
     """
     left = dict.fromkeys(jobs)
     try:
         with _processes(profile.workers, _one_thread) as pool:
-            for kind in (Targets, Cell):
-                of_kind = [job for job in jobs if isinstance(job, kind)]
+            for kinds in (Preparation, Result):
+                of_kind = [job for job in jobs if isinstance(job, kinds)]
                 running = {pool.submit(execute, job, profile.folder, False): job for job in of_kind}
                 for future in as_completed(running):
                     future.result()
@@ -188,14 +222,14 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _show_progress(finished: Iterator[Cell | Targets], total: int) -> None:
+def _show_progress(finished: Iterator[Job], total: int) -> None:
     """A bar that names what was done last; plain lines, and not too many, where nobody watches a terminal."""
     if not total:
         return
     if BATCH not in os.environ or sys.stderr.isatty():
         with tqdm.auto.tqdm(finished, total=total, unit="cell") as bar:
             for job in bar:
-                bar.set_description(name_of(job))
+                bar.set_description(job.name)
         return
     if _in_notebook():  # a page is no place for such lines
         list(finished)
@@ -203,7 +237,7 @@ def _show_progress(finished: Iterator[Cell | Targets], total: int) -> None:
     began = first = said = time.perf_counter()
     for done, job in enumerate(finished, start=1):
         now = time.perf_counter()
-        line = f"[{done}/{total}] {name_of(job)}: {now - began:.0f} s so far"
+        line = f"[{done}/{total}] {job.name}: {now - began:.0f} s so far"
         if done == 1:  # starting the workers is in its time: no ground for an estimate
             first = said = now
             print(line, flush=True)
@@ -222,11 +256,17 @@ def _rough(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds > 100 else f"{seconds:.0f} s"
 
 
-def _collect(profile: Profile, cells: Sequence[Cell], store: Store) -> Sweep:
+def collect(profile: Profile, cells: Sequence[Result], frame: Callable[[list[Record]], pd.DataFrame]) -> Sweep:
+    """What there is of these cells, their results as the rows of `frame`.
+
+    Raises:
+        StudyError: every method is refused.
+    """
+    store = Store(profile.folder)
     records = {cell: store.load(cell) for cell in cells}
     done = [record for record in records.values() if record and not record["refused"]]
     refused = {cell.method: record["refused"] for cell, record in records.items() if record and record["refused"]}
-    failed = {name_of(cell): reason for cell in cells if (reason := store.failure(cell))}
+    failed = {cell.name: reason for cell in cells if (reason := store.failure(cell))}
     if refused and not done and not failed:
         raise StudyError("\n".join(dict.fromkeys(refused.values())))
-    return Sweep(profile, results_frame(done), done, refused, failed)
+    return Sweep(profile, frame(done), done, refused, failed)

@@ -1,9 +1,10 @@
 """Training a student on teacher targets, gold labels or both, with one step function for all methods."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -128,19 +129,45 @@ def training_mode(model: torch.nn.Module, settings: Training) -> Iterator[None]:
 
 
 def training_step(
-    model: torch.nn.Module,
-    rows: Sequence[TrainingRow],
-    objective: Objective,
-    settings: Training,
-    optimizer: torch.optim.Optimizer,
+    model: torch.nn.Module, loss_of: Callable[[], Tensor], settings: Training, optimizer: torch.optim.Optimizer
 ) -> Tensor:
-    """One step of the optimizer on the rows; returns the loss before it, without its graph."""
+    """One step of the optimizer on a loss; returns the loss before it, without its graph."""
     with torch.autocast(model.device.type, DTYPES[settings.dtype], enabled=settings.dtype != "float32"):
-        loss = step_loss(model, rows, objective)
+        loss = loss_of()
     loss.backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return loss.detach()
+
+
+def optimise(
+    model: torch.nn.Module, steps: Iterable[Callable[[], Tensor]], count: int, settings: Training, seed: int
+) -> list[float]:
+    """Train `model` in place; weights stay float32, the forward pass runs in `settings.dtype`.
+
+    Args:
+        model: what is trained.
+        steps: for each step, its loss as a function of nothing.
+        count: of the steps.
+        settings: how.
+        seed: of dropout.
+
+    Returns:
+        The loss of each step, before it.
+
+    Raises:
+        NonFiniteLossError: a loss became nan or infinite, at the step and learning rate that it names.
+    """
+    torch.manual_seed(seed)
+    optimizer = make_optimizer(model, settings, model.device.type)
+    schedule = get_scheduler(settings.schedule, optimizer, round(settings.warmup * count), count)
+    losses: list[float] = []
+    with training_mode(model, settings):
+        for step, loss_of in enumerate(steps):
+            loss = training_step(model, loss_of, settings, optimizer)
+            losses.append(_finite(loss.item(), f"step {step + 1} of {count}", settings))
+            schedule.step()
+    return losses
 
 
 def train(
@@ -151,24 +178,11 @@ def train(
     settings: Training,
     seed: int,
 ) -> TrainingLog:
-    """Train `model` in place; weights stay float32, the forward pass runs in `settings.dtype`.
-
-    Raises:
-        NonFiniteLossError: a loss became nan or infinite, at the step and learning rate that it names.
-    """
-    torch.manual_seed(seed)
-    optimizer = make_optimizer(model, settings, model.device.type)
-    steps = settings.epochs * math.ceil(len(pool or support) / settings.batch_size)
-    schedule = get_scheduler(settings.schedule, optimizer, round(settings.warmup * steps), steps)
-    losses: list[float] = []
-    tokens = 0
-    with training_mode(model, settings):
-        for step, rows in enumerate(batches(pool, support, settings.batch_size, settings.epochs, seed)):
-            loss = training_step(model, rows, objective, settings, optimizer)
-            losses.append(_finite(loss.item(), f"step {step + 1} of {steps}", settings))
-            schedule.step()
-            tokens += sum(len(row.ids) for row in rows)
-    return TrainingLog(losses, tokens)
+    """Train `model` in place on a pool, a support set or both; errors as for `optimise`."""
+    drawn = list(batches(pool, support, settings.batch_size, settings.epochs, seed))
+    steps = (partial(step_loss, model, rows, objective) for rows in drawn)
+    losses = optimise(model, steps, len(drawn), settings, seed)
+    return TrainingLog(losses, sum(len(row.ids) for rows in drawn for row in rows))
 
 
 def _finite(loss: float, when: str, settings: Training) -> float:

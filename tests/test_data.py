@@ -231,7 +231,7 @@ def test_blank_lines_are_passed_over_and_text_is_kept_as_it_is(tmp_path):
     ("line", "message"),
     [
         ('{"premise": "a", ', r"not JSON \(.*column"),
-        ('["a", "b"]', r"not an object; each line needs premise, hypothesis, label"),
+        ('["a", "b"]', r"not an object"),
         ('{"premise": "a", "label": "entailment"}', r"no text in hypothesis; each line needs premise, hypothesis"),
         ('{"premise": "a", "hypothesis": null, "label": 0}', r"no text in hypothesis, label"),
         (

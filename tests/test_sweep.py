@@ -199,7 +199,7 @@ def test_a_teacher_that_fails_fails_the_cells_that_need_it_and_no_other(profile,
     monkeypatch.setattr(lib.sweep.methods, "teacher_targets", lambda *_, **__: 1 / 0)
     sweep = fill(profile, ["icl", "cd"])
     assert list(sweep.failed) == ["cd n=4 seed=0"]
-    assert "teacher targets are missing: ZeroDivisionError" in sweep.failed["cd n=4 seed=0"]
+    assert "needs teacher targets n=4 seed=0, which is missing: ZeroDivisionError" in sweep.failed["cd n=4 seed=0"]
     assert sweep.results.method.tolist() == ["icl"]
 
 

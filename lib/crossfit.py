@@ -1,0 +1,91 @@
+"""CrossFit's classification tasks in the form of MetaICL: rows of input, output and options, a file a task.
+
+Rows of the split `test` are evaluated where a task is a target; its other rows are what it may be tuned on. A task to
+tune on under Meta-ICT gives all its rows.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lib.errors import StudyError
+from lib.few_shot_tasks import (
+    Benchmark,
+    FewShotTask,
+    MissingTaskError,
+    Query,
+    TaskSet,
+    first_with_data,
+    require_options,
+    rows_of,
+    target,
+    text_of,
+)
+from lib.paths import locate
+from lib.store import read_json
+
+
+def tasks(benchmark: Benchmark, seed: int) -> TaskSet:
+    """The tasks of a CrossFit split that have data; the first `training_tasks` and `target_tasks` of them, in order.
+
+    Raises:
+        StudyError: as for `lib.few_shot_tasks.task_set`.
+    """
+    names = _split(benchmark)
+
+    def to_tune_on(name: str) -> FewShotTask:
+        return FewShotTask(name, tuple(query for rows in _rows(benchmark, name).values() for query in rows))
+
+    def to_evaluate(name: str) -> FewShotTask:
+        rows = _rows(benchmark, name)
+        return target(name, rows["examples"], rows["test"], benchmark, seed)
+
+    targets, lacking = first_with_data(names["test"], benchmark.target_tasks, to_evaluate)
+    training, also_lacking = first_with_data(names["train"], benchmark.training_tasks, to_tune_on)
+    return TaskSet(training, targets, lacking | also_lacking)
+
+
+def _split(benchmark: Benchmark) -> dict[str, list[str]]:
+    """Names of the tasks to tune on (`train`) and to evaluate (`test`)."""
+    if benchmark.source == "embedded":
+        from lib.smoke_tasks import TASK_SPLIT
+
+        return TASK_SPLIT
+    file = locate(benchmark.split)
+    content = read_json(file) if benchmark.split else None
+    if content is None:
+        raise StudyError(f"crossfit.split: {benchmark.split!r} is not a JSON file of train and test task names.")
+    for side in ("train", "test"):
+        names = content.get(side)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise StudyError(f"{file}: {side} must be a list of task names, not {names!r}.")
+    return content
+
+
+def _rows(benchmark: Benchmark, name: str) -> dict[str, list[Query]]:
+    """The rows of a task, `test` and the other `examples`; those that are too long are left out.
+
+    Raises:
+        MissingTaskError: there are none.
+    """
+    found: dict[str, list[Query]] = {"examples": [], "test": []}
+    for where, row in _source(benchmark, name):
+        if benchmark.longest is None or len(str(row.get("input"))) <= benchmark.longest:
+            found["test" if row.get("split") == "test" else "examples"].append(_query(row, where))
+    if not any(found.values()):
+        raise MissingTaskError(f"no rows of at most {benchmark.longest} characters")
+    return found
+
+
+def _source(benchmark: Benchmark, name: str) -> list[tuple[str, Mapping[str, Any]]]:
+    if benchmark.source == "embedded":
+        from lib.smoke_tasks import TASKS
+
+        if name not in TASKS:
+            raise MissingTaskError("not among the embedded tasks")
+        return [(f"{name}, row {i}", row) for i, row in enumerate(TASKS[name], start=1)]
+    return list(rows_of(benchmark.source, f"{name}.jsonl"))
+
+
+def _query(row: Mapping[str, Any], where: str) -> Query:
+    options, gold = require_options(row.get("options"), row.get("output"), where)
+    return Query(f"{text_of(row, 'input', where)}\nAnswer:", options, gold)

@@ -1,0 +1,97 @@
+"""The claims of in-context learning distillation, judged by the same rule as those of context distillation."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lib.claims import FEWEST_SEEDS, LESS, MORE, SIGNIFICANT, verdict
+from lib.errors import StudyError
+from lib.frames import PHASES
+from lib.ict_frames import METRICS, PARADIGMS
+from lib.intervals import interval
+
+SCORE = "score"
+Arm = tuple[str, str]  # method and paradigm
+
+
+@dataclass(frozen=True)
+class IctClaim:
+    """A statement that one method under one paradigm has more or less of a quantity than another.
+
+    `quantity` is `score`, the benchmark's first metric, or `tokens` or `seconds` of teacher, training and evaluation
+    together. `effect` and `paper` are as in `lib.claims.Claim`.
+    """
+
+    statement: str
+    arm: Arm
+    against: Arm
+    quantity: str
+    effect: float
+    paper: str
+
+
+# arXiv 2212.10670: abstract and tables; none of its numbers has an interval.
+ICT_CLAIMS = (
+    *(
+        IctClaim(f"{label} against ICT, {title}", (method, paradigm), ("ict", paradigm), SCORE, MORE, "better")
+        for method, label in (("icl_d", "ICL-D"), ("icl_d_lm", "ICL-D (LM)"))
+        for paradigm, title in PARADIGMS.items()
+    ),
+    IctClaim(
+        "LM terms, Multitask-ICT", ("icl_d_lm", "multitask"), ("icl_d", "multitask"), SCORE, MORE, "complementary"
+    ),
+    IctClaim("LM terms, Meta-ICT", ("icl_d_lm", "meta"), ("icl_d", "meta"), SCORE, LESS, "mostly do not help"),
+    IctClaim("Multitask- against Meta", ("icl_d", "multitask"), ("icl_d", "meta"), SCORE, MORE, "better"),
+    *(
+        IctClaim(f"Multitask- against Meta, {what}", ("icl_d", "multitask"), ("icl_d", "meta"), what, MORE, "dearer")
+        for what in ("tokens", "seconds")
+    ),
+)
+
+
+def judge(means: pd.DataFrame, benchmark: str) -> pd.DataFrame:
+    """Each claim at each k: effect, 95% interval over seeds, verdict; columns as those of `lib.claims.judge`.
+
+    An effect is the mean over seeds of the relative difference of the two arms, which share the seed's examples,
+    episodes and evaluated items. Verdicts use an interval widened to 1 − .05 / (number of claims); with fewer than
+    three seeds nothing can be told. Claims without results are left out.
+
+    Args:
+        means: rows of `lib.ict_frames.seed_means`.
+        benchmark: which, for its first metric.
+
+    Raises:
+        StudyError: no claim has results.
+    """
+    wide = means.assign(score=means[next(iter(METRICS[benchmark]))])
+    for quantity in ("tokens", "seconds"):
+        wide[quantity] = wide[[name for phase in PHASES if (name := f"{phase}_{quantity}") in wide]].sum(axis=1)
+    rows = [row for claim in ICT_CLAIMS for row in _judged(wide, claim)]
+    if not rows:
+        raise StudyError(f"claims: none can be judged; {benchmark} needs results of ict and icl_d.")
+    return pd.DataFrame(rows)
+
+
+def _judged(means: pd.DataFrame, claim: IctClaim) -> Iterator[dict[str, object]]:
+    first, second = (_arm(means, *arm)[claim.quantity] for arm in (claim.arm, claim.against))
+    paired = (first / second.clip(lower=1e-6) - 1).dropna()
+    for k, effects in paired.groupby(level="k"):
+        low, high = interval(effects)
+        outer = interval(effects, 1 - SIGNIFICANT / len(ICT_CLAIMS))
+        told = len(effects) >= FEWEST_SEEDS
+        yield {
+            "claim": claim.statement,
+            "paper": claim.paper,
+            "quantity": claim.quantity,
+            "support_size": k,
+            "seeds": len(effects),
+            "effect": effects.mean(),
+            "low": low,
+            "high": high,
+            "verdict": verdict(*outer, claim.effect) if told else "cannot be told",
+        }
+
+
+def _arm(means: pd.DataFrame, method: str, paradigm: str) -> pd.DataFrame:
+    return means[(means.method == method) & (means.paradigm == paradigm)].set_index(["k", "seed"])

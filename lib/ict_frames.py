@@ -1,0 +1,103 @@
+"""From stored records of in-context learning distillation to pandas frames, scores and tables."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import f1_score
+
+from lib.frames import MEASURES, PHASES
+from lib.ict_methods import ICT_METHODS
+from lib.intervals import interval
+from lib.store import Record
+
+PARADIGMS = {"meta": "Meta-ICT", "multitask": "Multitask-ICT"}
+# What a benchmark is scored by, in the paper's tables.
+METRICS = {"crossfit": {"macro_f1": "macro-F1"}, "lama": {"precision_1": "P@1", "precision_10": "P@10"}}
+STUDENTS = ("ict", "icl_d", "icl_d_lm")
+COLUMNS = ("teacher_untuned", "untuned", "teacher_ict", *STUDENTS)
+TOP = 10
+
+
+def task_frame(records: Iterable[Record]) -> pd.DataFrame:
+    """One row a cell, task and k: method, paradigm, seed, task, k, items, and scores of `METRICS`.
+
+    Scores are in percent, and so is `majority`, the share of the task's commonest answer. Costs of the cell stand in
+    every row of it, `<phase>_seconds`, `<phase>_tokens` and `<phase>_gb` (10⁹ bytes, as measured).
+    """
+    rows = [row for record in records for row in _rows(record)]
+    return pd.DataFrame(rows)
+
+
+def _rows(record: Record) -> list[dict[str, Any]]:
+    cell, outcome = record["cell"], record["outcome"]
+    named = {name: cell[name] for name in ("method", "paradigm", "seed", "model")}
+    costs = {"device": record["environment"]["device"]}
+    for phase in PHASES:
+        if cost := outcome["costs"].get(phase):
+            measured = next((name for name in MEASURES if cost.get(name) is not None), None)
+            costs |= {f"{phase}_seconds": cost["seconds"], f"{phase}_tokens": cost["tokens"]}
+            costs[f"{phase}_gb"] = cost[measured] / 1e9 if measured else np.nan
+    return [named | _scores(task) | costs for task in outcome["tasks"]]
+
+
+def _scores(task: dict[str, Any]) -> dict[str, Any]:
+    gold, predicted, rank = (np.asarray(task[name]) for name in ("gold", "predicted", "rank"))
+    return {
+        "task": task["task"],
+        "k": task["demonstrations"],
+        "items": len(gold),
+        "macro_f1": 100 * f1_score(gold, predicted, labels=range(task["labels"]), average="macro", zero_division=0),
+        "precision_1": 100 * float((rank == 0).mean()),
+        "precision_10": 100 * float((rank < TOP).mean()),
+        "majority": 100 * float(np.bincount(gold).max() / len(gold)),
+    }
+
+
+def seed_means(tasks: pd.DataFrame) -> pd.DataFrame:
+    """One row a method, paradigm, k and seed: scores averaged over the target tasks, costs as they are."""
+    keys = ["method", "paradigm", "k", "seed"]
+    values = [name for name in tasks.select_dtypes("number") if name not in (*keys, "items")]
+    return tasks.groupby(keys, dropna=False, sort=False)[values].mean().reset_index()
+
+
+def with_interval(values: pd.Series) -> str:
+    """The mean over seeds with its 95% interval (Student's t), the mean alone where there is one seed."""
+    low, high = interval(values)
+    return f"{values.mean():.1f}" if np.isnan(low) else f"{values.mean():.1f} [{low:.1f}, {high:.1f}]"
+
+
+def paper_layout(means: pd.DataFrame, benchmark: str, k: int) -> pd.DataFrame:
+    """The paper's table: a row a paradigm and metric; the teacher (ICT), then the student's ICT, ICL-D, ICL-D (LM).
+
+    Before them what no tuning gives. Cells are means over seeds with 95% intervals.
+    """
+    rows = {}
+    for paradigm, title in PARADIGMS.items():
+        shown = means[(means.k == k) & (means.paradigm.isna() | (means.paradigm == paradigm))]
+        if not shown.method.isin(STUDENTS).any():
+            continue
+        for metric, name in METRICS[benchmark].items():
+            groups = shown.groupby("method", sort=False)[metric]
+            found = {method: with_interval(values) for method, values in groups}
+            rows[title, name] = {ICT_METHODS[one].label: found[one] for one in COLUMNS if one in found}
+    return pd.DataFrame.from_dict(rows, orient="index").fillna("")
+
+
+def cost_table(means: pd.DataFrame) -> pd.DataFrame:
+    """What each tuned method cost under each paradigm, means over seeds: tokens, seconds and peak memory by phase.
+
+    The teacher's tuning is shared by the students that it teaches, and is in a column of its own.
+    """
+    tuned = means[means.paradigm.notna() & (means.k == means.k.max())]
+    groups = tuned.groupby(["paradigm", "method"], sort=False)
+    columns = {
+        f"{phase} {title}": groups[f"{phase}_{quantity}"].mean() * scale
+        for quantity, title, scale in (("tokens", "10³ tokens", 1e-3), ("seconds", "s", 1), ("gb", "GB", 1))
+        for phase in PHASES
+        if f"{phase}_{quantity}" in tuned
+    }
+    table = pd.DataFrame(columns)
+    names = [(PARADIGMS[paradigm], ICT_METHODS[method].label) for paradigm, method in table.index]
+    return table.set_axis(pd.MultiIndex.from_tuples(names, names=["", ""]))

@@ -1,0 +1,202 @@
+"""The methods of in-context learning distillation: who answers after demonstrations, tuned how, taught by whom."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from lib.cells import Training
+from lib.costs import Cost, PhaseMeter, warm_up
+from lib.episodes import Episode, EpisodeReader, demonstrations_of
+from lib.errors import StudyError
+from lib.few_shot_tasks import FewShotTask, task_set
+from lib.ict_cells import IctCell, Mixture, TunedTeacher
+from lib.ict_training import Side, Tuning
+from lib.methods import lora_config
+from lib.models import DTYPES, adapt, load_model, merged, trainable_parameters
+from lib.options import score_options
+
+
+@dataclass(frozen=True)
+class IctMethod:
+    """What sets a method apart: its `label` in tables, whether the teacher answers, and what the student learns from.
+
+    `tuned` students and teachers are in-context tuned; `distils` says that a tuned teacher teaches; `plain_text` that
+    the language-modelling terms are in the loss.
+    """
+
+    label: str
+    teacher_answers: bool = False
+    tuned: bool = False
+    distils: bool = False
+    plain_text: bool = False
+
+
+ICT_METHODS = {
+    "untuned": IctMethod("untuned"),
+    "teacher_untuned": IctMethod("teacher, untuned", teacher_answers=True),
+    "teacher_ict": IctMethod("teacher (ICT)", teacher_answers=True, tuned=True),
+    "ict": IctMethod("ICT", tuned=True),
+    "icl_d": IctMethod("ICL-D", tuned=True, distils=True),
+    "icl_d_lm": IctMethod("ICL-D (LM)", tuned=True, distils=True, plain_text=True),
+}
+
+
+@dataclass(frozen=True)
+class TunedWeights:
+    """The trained parameters of a tuned teacher by name, the loss of each step, and what tuning cost."""
+
+    parameters: dict[str, Tensor]
+    losses: list[float]
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """One task at one k. All lists are over its items.
+
+    `gold` and `predicted` are places in the task's sorted labels, of which there are `labels`; `rank` is how many
+    options stand before the right one.
+    """
+
+    task: str
+    demonstrations: int
+    labels: int
+    gold: list[int]
+    predicted: list[int]
+    rank: list[int]
+
+
+@dataclass(frozen=True)
+class IctOutcome:
+    """What running a cell gives: each task at each k, the cost of each phase, the training's course."""
+
+    tasks: list[TaskScores]
+    left_out: dict[str, str]
+    costs: dict[str, Cost]
+    trainable_parameters: int
+    losses: list[float]
+
+
+def tune_teacher(request: TunedTeacher, isolated: bool = True) -> TunedWeights:
+    """In-context tune a teacher on gold labels alone, as the paper does before it teaches.
+
+    Raises:
+        StudyError: a setting does not fit the data or the model, or a loss is not finite.
+    """
+    warm_up(request.device)
+    meter = PhaseMeter(request.device, isolated)
+    model = load_model(request.model, "float32", request.device)
+    with meter.phase(model) as cost:
+        adapted = adapt(model, request.training.tuning, lora_config(request.training))
+        tuning = Tuning(Side(adapted, EpisodeReader(request.model)), None, request.episodes, Mixture())
+        log = tuning.train(request.training)
+        cost.tokens = log.tokens
+    trained = {name: one.detach().cpu() for name, one in adapted.named_parameters() if one.requires_grad}
+    return TunedWeights(trained, log.losses, cost)
+
+
+def tuned_teacher(request: TunedTeacher, weights: TunedWeights) -> PreTrainedModel:
+    """The teacher with its trained parameters, frozen."""
+    model = load_model(request.model, "float32", request.device)
+    adapted = adapt(model, request.training.tuning, lora_config(request.training))
+    places = dict(adapted.named_parameters())
+    with torch.no_grad():
+        for name, values in weights.parameters.items():
+            places[name].copy_(values)
+    return merged(adapted).to(DTYPES[request.dtype]).eval().requires_grad_(False)
+
+
+def run_ict(cell: IctCell, weights: TunedWeights | None, isolated: bool = True) -> IctOutcome:
+    """Run one cell: tune the student if the method does, then evaluate it on every target at every k.
+
+    Args:
+        cell: what to run.
+        weights: those of the tuned teacher, for the methods that need one.
+        isolated: this process runs nothing else, so that its resident memory is the cell's.
+
+    Raises:
+        StudyError: a setting does not fit the data or the model, or a loss or score is not finite.
+    """
+    warm_up(cell.device)
+    meter = PhaseMeter(cell.device, isolated)
+    costs = {"teacher": weights.cost} if weights else {}
+    teacher = tuned_teacher(cell.teacher, weights) if cell.teacher and weights else None
+    trained, losses = 0, []
+    if cell.training:
+        model, trained, losses = _tuned_student(cell, cell.training, teacher, meter, costs)
+    elif teacher is not None and weights is not None:
+        model, trained, losses = teacher, sum(one.numel() for one in weights.parameters.values()), weights.losses
+    else:
+        model = load_model(cell.model, cell.dtype, cell.device)
+    found = task_set(cell.benchmark, cell.seed)
+    asked = [(task, k) for task in found.targets for k in cell.demonstrations]
+    with meter.phase(model) as costs["evaluation"]:
+        examiner = Examiner(cell, model, EpisodeReader(cell.model), costs["evaluation"])
+        scored = [examiner.scores(task, k) for task, k in asked]
+    return IctOutcome(scored, dict(found.left_out), costs, trained, losses)
+
+
+def _tuned_student(
+    cell: IctCell, training: Training, teacher: PreTrainedModel | None, meter: PhaseMeter, costs: dict[str, Cost]
+) -> tuple[PreTrainedModel, int, list[float]]:
+    """The student as it is scored, its number of trained parameters, and the loss of each step."""
+    if cell.episodes is None or cell.mixture is None:
+        raise StudyError(f"{cell.name}: a student is tuned on episodes, by an objective.")
+    model = load_model(cell.model, "float32", cell.device)
+    taught_by = Side(teacher, EpisodeReader(cell.teacher.model)) if cell.teacher and teacher else None
+    with meter.phase(torch.nn.ModuleList([model, teacher] if teacher else [model])) as costs["training"]:
+        adapted = adapt(model, training.tuning, lora_config(training))
+        tuning = Tuning(Side(adapted, EpisodeReader(cell.model)), taught_by, cell.episodes, cell.mixture)
+        log = tuning.train(training)
+        costs["training"].tokens = log.tokens
+    trained = trainable_parameters(adapted)
+    return merged(adapted).to(DTYPES[cell.dtype]), trained, log.losses
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """Puts a model to tasks and counts the tokens that it reads into `cost`."""
+
+    cell: IctCell
+    model: PreTrainedModel
+    reader: EpisodeReader
+    cost: Cost
+
+    def scores(self, task: FewShotTask, k: int) -> TaskScores:
+        """One task's items after k demonstrations; several votes are put together by `by_majority`."""
+        votes = [self._answers(task, k, vote) for vote in range(self.cell.votes if k else 1)]
+        orders = [by_majority(torch.stack(of_item)) for of_item in zip(*votes, strict=True)]
+        place = {label: i for i, label in enumerate(task.labels)}
+        ordered = list(zip(task.items, orders, strict=True))
+        return TaskScores(
+            task=task.name,
+            demonstrations=k,
+            labels=len(place),
+            gold=[place[item.options[item.gold]] for item in task.items],
+            predicted=[place[item.options[order[0]]] for item, order in ordered],
+            rank=[order.index(item.gold) for item, order in ordered],
+        )
+
+    def _answers(self, task: FewShotTask, k: int, vote: int) -> list[Tensor]:
+        """For each item the log-probabilities of its options after one draw of demonstrations."""
+        before = demonstrations_of(task, k, vote, self.cell.seed)
+        prompts = self.reader.prompts([Episode(before, item) for item in task.items])
+        options = [self.reader.options(item) for item in task.items]
+        self.cost.tokens += prompts.tokens + sum(len(option) - 1 for row in options for option in row)
+        scores = score_options(self.model, prompts, options, self.cell.eval_batch_size, self.cell.normalised)
+        if not all(torch.isfinite(row).all() for row in scores):
+            raise StudyError(f"{self.cell.model}: its option log-probabilities are not finite; try float32.")
+        return scores
+
+
+def by_majority(scores: Tensor) -> list[int]:
+    """Options in the order of how many votes put them first; ties by mean probability over the votes.
+
+    Args:
+        scores: [votes, options] log-probabilities, up to a constant per vote.
+    """
+    votes = torch.bincount(scores.argmax(dim=1), minlength=scores.shape[1])
+    mean = torch.softmax(scores.double(), dim=1).mean(dim=0)
+    return sorted(range(scores.shape[1]), key=lambda i: (-int(votes[i]), -float(mean[i])))

@@ -1,0 +1,60 @@
+"""What of in-context tuning can be known to fail before any model is loaded, is said before any model is loaded."""
+
+from collections.abc import Iterable
+from functools import cache
+
+from lib.episodes import Episode, EpisodeReader, batches, demonstrations_of, plain_texts
+from lib.errors import StudyError
+from lib.few_shot_tasks import task_set
+from lib.ict_cells import Episodes, IctCell
+from lib.models import check_device
+from lib.preflight import LONGEST
+from lib.text_alignment import shared_tokens
+
+FEWEST_SHARED = 100  # tokens: below, two vocabularies have nothing to compare
+
+
+def check(cells: Iterable[IctCell]) -> dict[IctCell, str]:
+    """Check the settings of all cells against device, data and tokenizers; nothing is ever refused, so it returns {}.
+
+    Raises:
+        StudyError: the first setting that cannot work, with key, value and what is allowed.
+    """
+    readers, fits = cache(EpisodeReader), cache(_check_tuning)
+    for cell in cells:
+        check_device(cell.device)
+        _check_evaluation(cell, readers(cell.model))
+        if cell.teacher:
+            fits(cell.teacher.episodes, cell.teacher.training.batch_size, readers(cell.teacher.model))
+        if cell.training and cell.episodes:
+            fits(cell.episodes, cell.training.batch_size, readers(cell.model))
+        _check_texts(cell, readers)
+    return {}
+
+
+def _check_evaluation(cell: IctCell, reader: EpisodeReader) -> None:
+    for task in task_set(cell.benchmark, cell.seed).targets:
+        items = sorted(task.items, key=lambda item: -len(item.text))[:LONGEST]
+        for vote in range(cell.votes):
+            before = demonstrations_of(task, max(cell.demonstrations), vote, cell.seed)
+            reader.prompts([Episode(before, item) for item in items])
+
+
+def _check_tuning(episodes: Episodes, batch_size: int, reader: EpisodeReader) -> None:
+    """The very episodes that will be drawn."""
+    drawn = (episode for batch in batches(episodes, batch_size) for episode in batch)
+    reader.prompts(sorted(drawn, key=lambda episode: -len(episode.text))[:LONGEST])
+
+
+def _check_texts(cell: IctCell, readers: "cache[EpisodeReader]") -> None:
+    if not (cell.mixture and cell.mixture.lm_weight and cell.episodes):
+        return
+    plain_texts(cell.mixture.lm_text, cell.episodes, cell.mixture.lm_characters)
+    if cell.teacher:
+        student, teacher = readers(cell.model).tokenizer, readers(cell.teacher.model).tokenizer
+        shared = len(shared_tokens(student, teacher).student)
+        if shared < FEWEST_SHARED and shared < len(student):
+            raise StudyError(
+                f"lm_weight: {cell.mixture.lm_weight}: the vocabularies of {cell.model} and {cell.teacher.model} share "
+                f"{shared} tokens; plain text needs {FEWEST_SHARED} to be distilled."
+            )

@@ -1,0 +1,169 @@
+"""Settings of in-context learning distillation, the part `in_context` of a profile, and the cells that they mean."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lib.cells import Device, Training
+from lib.few_shot_tasks import Benchmark
+from lib.ict_cells import Episodes, IctCell, Mixture, Paradigm, TunedTeacher
+from lib.ict_methods import ICT_METHODS, IctMethod
+from lib.losses import HARD_WEIGHTS
+from lib.models import DTYPES, Tuning
+
+Positive = Annotated[int, Field(gt=0)]
+LearningRate = Annotated[float, Field(gt=0)]
+Dtype = Literal[tuple(DTYPES)]
+
+
+class Settings(BaseModel):
+    """Frozen, and without keys that nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class BenchmarkSettings(Settings):
+    """One benchmark: fields as those of `lib.few_shot_tasks.Benchmark`, and k.
+
+    `demonstrations` is the k of tuning and of the tables, `curve` further k at which models are evaluated.
+    """
+
+    source: str
+    split: str = ""
+    tuning_source: str = ""
+    training_tasks: Positive | None = None
+    target_tasks: Positive | None = None
+    examples: Annotated[int, Field(gt=1)] = 64
+    items: Annotated[int, Field(gt=1)] | None = None
+    longest: Positive | None = None
+    demonstrations: Positive
+    curve: tuple[Annotated[int, Field(ge=0)], ...] = ()
+
+
+class InContext(Settings):
+    """How models are in-context tuned and distilled. Models that are not named are those of the profile.
+
+    Attributes:
+        votes: draws of demonstrations under Multitask-ICT, whose answers are put together by majority.
+        options: of a query that are compared in tuning, at most; None for all.
+        normalised: divide an option's log-probability by its number of tokens.
+        hard_weight: a(t) of distilling methods; `lm_weight` is b of ICL-D (LM).
+    """
+
+    student: str | None = None
+    teacher: str | None = None
+    crossfit: BenchmarkSettings | None = None
+    lama: BenchmarkSettings | None = None
+
+    paradigms: Annotated[tuple[Paradigm, ...], Field(min_length=1)] = ("meta", "multitask")
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    votes: Positive = 5
+    eval_batch_size: Positive = 16
+
+    steps: Positive
+    batch_size: Positive
+    learning_rate: LearningRate
+    teacher_learning_rate: LearningRate | None = None
+    tuning: Literal["full", "lora"] = "full"
+    teacher_tuning: Literal["full", "lora"] | None = None
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "linear"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    options: Annotated[int, Field(gt=1)] | None = None
+    normalised: bool = False
+
+    hard_weight: Literal[tuple(HARD_WEIGHTS)] = "linear"
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    lm_weight: Annotated[float, Field(gt=0)] = 0.2
+    lm_text: str = "inputs"
+    lm_batch: Positive = 4
+    lm_characters: Positive = 200
+
+    def benchmark(self, name: str) -> Benchmark | None:
+        """The benchmark of a name, or None where these settings do not have it."""
+        settings: BenchmarkSettings | None = getattr(self, name)
+        if settings is None:
+            return None
+        return Benchmark(name=name, **settings.model_dump(exclude={"demonstrations", "curve"}))
+
+
+class IctPlan:
+    """The cells of one benchmark under a profile's settings."""
+
+    def __init__(
+        self, settings: InContext, name: str, student: str, teacher: str, dtypes: tuple[str, str], device: Device
+    ) -> None:
+        """Plan; `dtypes` are the student's and the teacher's."""
+        self.settings = settings
+        self.name = name
+        self.sizes: BenchmarkSettings = getattr(settings, name)
+        self._benchmark = settings.benchmark(name)
+        self._student, self._teacher = settings.student or student, settings.teacher or teacher
+        self._dtypes, self._device = dtypes, device
+
+    def cells(self) -> list[IctCell]:
+        """Seed by seed; what is not tuned has one cell a seed, whatever the paradigm."""
+        settings = self.settings
+        cells = [
+            self._cell(name, method, paradigm, seed)
+            for seed in settings.seeds
+            for paradigm in settings.paradigms
+            for name, method in ICT_METHODS.items()
+        ]
+        return list(dict.fromkeys(cells))
+
+    def _cell(self, name: str, method: IctMethod, paradigm: Paradigm, seed: int) -> IctCell:
+        settings, student = self.settings, method.tuned and not method.teacher_answers
+        return IctCell(
+            method=name,
+            benchmark=self._benchmark,
+            paradigm=paradigm if method.tuned else None,
+            seed=seed,
+            model=self._teacher if method.teacher_answers else self._student,
+            dtype=self._dtypes[method.teacher_answers],
+            device=self._device,
+            demonstrations=tuple(sorted({*self.sizes.curve, self.sizes.demonstrations})),
+            votes=settings.votes if method.tuned and paradigm == "multitask" else 1,
+            normalised=settings.normalised,
+            eval_batch_size=settings.eval_batch_size,
+            episodes=self._episodes(paradigm, seed) if student else None,
+            training=self._training(settings.learning_rate, settings.tuning) if student else None,
+            mixture=self._mixture(method) if student else None,
+            teacher=self._tuned_teacher(paradigm, seed) if method.distils or (method.tuned and not student) else None,
+        )
+
+    def _episodes(self, paradigm: Paradigm, seed: int) -> Episodes:
+        settings = self.settings
+        k = self.sizes.demonstrations
+        return Episodes(self._benchmark, paradigm, seed, k, settings.steps, settings.options, settings.normalised)
+
+    def _tuned_teacher(self, paradigm: Paradigm, seed: int) -> TunedTeacher:
+        settings = self.settings
+        rate = settings.teacher_learning_rate or settings.learning_rate
+        training = self._training(rate, settings.teacher_tuning or settings.tuning)
+        return TunedTeacher(self._teacher, self._dtypes[1], self._device, self._episodes(paradigm, seed), training)
+
+    def _mixture(self, method: IctMethod) -> Mixture:
+        settings = self.settings
+        if not method.distils:
+            return Mixture()
+        distilled = Mixture(settings.hard_weight, temperature=settings.temperature)
+        if not method.plain_text:
+            return distilled
+        texts = (settings.lm_text, settings.lm_batch, settings.lm_characters)
+        return Mixture(settings.hard_weight, settings.lm_weight, settings.temperature, *texts)
+
+    def _training(self, learning_rate: float, tuning: Tuning) -> Training:
+        settings, lora = self.settings, tuning == "lora"
+        return Training(
+            tuning=tuning,
+            learning_rate=learning_rate,
+            epochs=1,
+            batch_size=settings.batch_size,
+            schedule=settings.schedule,
+            warmup=settings.warmup,
+            weight_decay=0.0,
+            dtype="float32",
+            lora_rank=8 if lora else None,
+            lora_alpha=16 if lora else None,
+            lora_dropout=0.0 if lora else None,
+        )

@@ -1,0 +1,35 @@
+"""Filling in the cells of a benchmark: the same store, executor and progress as for the rest of the study."""
+
+from collections.abc import Sequence
+
+from lib import ict_preflight
+from lib.errors import StudyError, require_one_of
+from lib.ict_frames import task_frame
+from lib.ict_methods import ICT_METHODS
+from lib.models import quiet
+from lib.profiles import Profile
+from lib.sweep import Sweep, collect, compute
+
+# The notebooks of in-context learning distillation, and the benchmark that each is about.
+NOTEBOOKS = {"11_crossfit": "crossfit", "12_lama": "lama"}
+
+
+def fill_benchmark(profile: Profile, benchmark: str, methods: Sequence[str] | None = None) -> Sweep:
+    """Compute the cells of a benchmark that are missing, keep those that are there, and return them all.
+
+    Args:
+        profile: the study's settings.
+        benchmark: `crossfit` or `lama`.
+        methods: the methods wanted, keys of `ICT_METHODS`; None for all.
+
+    Raises:
+        StudyError: the profile does not have the benchmark, or a setting cannot work and nothing was computed.
+    """
+    quiet()
+    for name in methods or ():
+        require_one_of("methods", name, ICT_METHODS)
+    cells = [cell for cell in profile.ict_cells(benchmark) if methods is None or cell.method in methods]
+    if not cells:
+        raise StudyError(f"in_context.{benchmark}: profile {profile.name} does not have it.")
+    compute(profile, cells, ict_preflight.check)
+    return collect(profile, cells, task_frame)

@@ -16,6 +16,7 @@ from lib.few_shot_tasks import (
     TaskSet,
     first_with_data,
     require_options,
+    require_rows,
     rows_of,
     target,
     text_of,
@@ -33,7 +34,9 @@ def tasks(benchmark: Benchmark, seed: int) -> TaskSet:
     names = _split(benchmark)
 
     def to_tune_on(name: str) -> FewShotTask:
-        return FewShotTask(name, tuple(query for rows in _rows(benchmark, name).values() for query in rows))
+        queries = [query for rows in _rows(benchmark, name).values() for query in rows]
+        require_rows(queries, benchmark)
+        return FewShotTask(name, tuple(queries))
 
     def to_evaluate(name: str) -> FewShotTask:
         rows = _rows(benchmark, name)
@@ -62,17 +65,11 @@ def _split(benchmark: Benchmark) -> dict[str, list[str]]:
 
 
 def _rows(benchmark: Benchmark, name: str) -> dict[str, list[Query]]:
-    """The rows of a task, `test` and the other `examples`; those that are too long are left out.
-
-    Raises:
-        MissingTaskError: there are none.
-    """
+    """The rows of a task, `test` and the other `examples`; those that are too long are left out."""
     found: dict[str, list[Query]] = {"examples": [], "test": []}
     for where, row in _source(benchmark, name):
         if benchmark.longest is None or len(str(row.get("input"))) <= benchmark.longest:
             found["test" if row.get("split") == "test" else "examples"].append(_query(row, where))
-    if not any(found.values()):
-        raise MissingTaskError(f"no rows of at most {benchmark.longest} characters")
     return found
 
 

@@ -60,6 +60,7 @@ class Benchmark:
         examples: labelled examples of each target (the paper: 32 for training and 32 for validation).
         items: evaluated of each target; None for all.
         longest: characters; longer rows are left out. None for no limit.
+        fewest: examples that a task must have, or be left out: the demonstrations and a query to tune on.
     """
 
     name: Literal["crossfit", "lama"]
@@ -71,6 +72,7 @@ class Benchmark:
     examples: int = 64
     items: int | None = None
     longest: int | None = None
+    fewest: int = 2
 
 
 @dataclass(frozen=True)
@@ -130,14 +132,25 @@ def target(name: str, rows: Sequence[Query], items: Sequence[Query], benchmark: 
     Raises:
         MissingTaskError: there are no items, or too few rows.
     """
+    require_rows(rows, benchmark)
     known = {row.text for row in rows}
     apart = [item for item in items if item.text not in known]
-    if len(apart) < 2 or len(rows) < 2:
-        raise MissingTaskError(f"{len(rows)} examples and {len(apart)} items to evaluate")
+    if len(apart) < 2:
+        raise MissingTaskError(f"{len(apart)} items to evaluate, {_limits(benchmark)}")
     examples = random.Random(f"examples {name} {seed}").sample(list(rows), min(benchmark.examples, len(rows)))
     count = len(apart) if benchmark.items is None else min(benchmark.items, len(apart))
     chosen = random.Random(f"items {name}").sample(apart, count)
     return FewShotTask(name, tuple(examples), tuple(chosen))
+
+
+def require_rows(rows: Sequence[Query], benchmark: Benchmark) -> None:
+    """Raise `MissingTaskError` where there are fewer rows than a task must have."""
+    if len(rows) < benchmark.fewest:
+        raise MissingTaskError(f"{len(rows)} examples, {_limits(benchmark)}, where {benchmark.fewest} are needed")
+
+
+def _limits(benchmark: Benchmark) -> str:
+    return "of any length" if benchmark.longest is None else f"of at most {benchmark.longest} characters"
 
 
 def require_options(options: object, gold: object, where: str) -> tuple[tuple[str, ...], int]:

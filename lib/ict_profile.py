@@ -1,8 +1,8 @@
 """Settings of in-context learning distillation, the part `in_context` of a profile, and the cells that they mean."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lib.cells import Device, Training
 from lib.few_shot_tasks import Benchmark
@@ -38,6 +38,20 @@ class BenchmarkSettings(Settings):
     longest: Positive | None = None
     demonstrations: Positive
     curve: tuple[Annotated[int, Field(ge=0)], ...] = ()
+
+    @model_validator(mode="after")
+    def _enough_examples(self) -> Self:
+        if self.examples < self.fewest:
+            raise ValueError(
+                f"examples: {self.examples} of each target are too few for {self.demonstrations} demonstrations and a "
+                f"query, and for the curve {list(self.curve)}; {self.fewest} are needed."
+            )
+        return self
+
+    @property
+    def fewest(self) -> int:
+        """Examples that a task must have: for the most demonstrations, and in tuning for a query after them."""
+        return max((self.demonstrations + 1, *self.curve))
 
 
 class InContext(Settings):
@@ -83,7 +97,7 @@ class InContext(Settings):
         settings: BenchmarkSettings | None = getattr(self, name)
         if settings is None:
             return None
-        return Benchmark(name=name, **settings.model_dump(exclude={"demonstrations", "curve"}))
+        return Benchmark(name=name, fewest=settings.fewest, **settings.model_dump(exclude={"demonstrations", "curve"}))
 
 
 class IctPlan:

@@ -18,6 +18,7 @@ from lib.few_shot_tasks import (
     TaskSet,
     first_with_data,
     require_options,
+    require_rows,
     rows_of,
     target,
     text_of,
@@ -47,7 +48,8 @@ def tasks(benchmark: Benchmark, seed: int) -> TaskSet:
 
     def to_tune_on(name: str) -> FewShotTask:
         tuning, facts = _facts(benchmark, name)
-        both = _queries(benchmark, name, usable[name], tuning if benchmark.tuning_source else [*tuning, *facts])
+        both = _queries(benchmark, name, usable[name], [*tuning, *facts])
+        require_rows(both, benchmark)
         return FewShotTask(name, tuple(both))
 
     rest = [name for name in names if name not in taken]

@@ -75,12 +75,13 @@ def run(options: argparse.Namespace) -> int:
     Store(profile.folder).forget_failures()
     sweep = _filled(profile, sorted({name for names in wanted.values() for name in names} & {*profile.methods}))
     _fill_variants(profile, [path.stem for path in wanted])
-    benchmarks = _fill_benchmarks(profile, [path.stem for path in wanted])
+    benchmarks, without_data = _fill_benchmarks(profile, [path.stem for path in wanted])
     for method, reason in sweep.refused.items():
         print(f"Refused: {method}: {reason}", flush=True)
     there = {method for one in (sweep, *benchmarks) for method in one.results.get("method", [])}
-    failed = {name: why for one in (sweep, *benchmarks) for name, why in one.failed.items()}
-    failed |= _draw(profile, wanted, there)
+    failed = {name: why for one in (sweep, *benchmarks) for name, why in one.failed.items()} | without_data
+    drawn = {path: names for path, names in wanted.items() if path.stem not in without_data}
+    failed |= _draw(profile, drawn, there)
     index = report.write_index(profile, failed)
     print(f"Figures: {_shown(profile.folder)}\nReport:  {_shown(index)}")
     for name, reason in failed.items():
@@ -129,16 +130,19 @@ def _fill_variants(profile: "Profile", notebooks: list[str]) -> None:
             fill_variants(profile, plan.variants(profile), [plan.METHOD])
 
 
-def _fill_benchmarks(profile: "Profile", notebooks: list[str]) -> list["Sweep"]:
-    """The results of the notebooks of in-context learning distillation."""
+def _fill_benchmarks(profile: "Profile", notebooks: list[str]) -> tuple[list["Sweep"], dict[str, str]]:
+    """The results of the notebooks of in-context learning distillation, and those that cannot work, with reasons."""
     from lib.ict_sweep import NOTEBOOKS, fill_benchmark
 
-    sweeps = []
+    sweeps, failed = [], {}
     for notebook, benchmark in NOTEBOOKS.items():
         if notebook in notebooks:
             print(f"{notebook}:", flush=True)
-            sweeps.append(fill_benchmark(profile, benchmark))
-    return sweeps
+            try:
+                sweeps.append(fill_benchmark(profile, benchmark))
+            except StudyError as error:  # its data are apart from the rest's, which can still be drawn
+                failed[notebook] = str(error)
+    return sweeps, failed
 
 
 def _draw(profile: "Profile", wanted: dict[Path, list[str]], there: set[str]) -> dict[str, str]:

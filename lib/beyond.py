@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lib.errors import require_one_of
 from lib.figures import COLOURS, REFERENCE_LINE, house_style
 from lib.frames import DOMAINS
 from lib.methods import METHODS
@@ -44,9 +45,15 @@ def ideas(profile: Profile) -> dict[str, dict[str, Any]]:
 
 
 def variants(profile: Profile) -> dict[str, dict[str, Any]]:
-    """What is run: every idea, at two support sizes and on a few seeds."""
-    here = few(profile, SIZES, SEEDS)
-    return {name: {**here, **change} for name, change in ideas(profile).items()}
+    """What is run: every idea, or those that the profile names, at two support sizes and on a few seeds.
+
+    Raises:
+        StudyError: the profile names an idea that is not known.
+    """
+    here, tried = few(profile, SIZES, SEEDS), ideas(profile)
+    for name in profile.ideas or ():
+        require_one_of("ideas", name, tried)
+    return {name: {**here, **change} for name, change in tried.items() if name in (profile.ideas or tried)}
 
 
 def references(profile: Profile) -> Sweep:

@@ -1,5 +1,6 @@
 """Settings of in-context learning distillation, the part `in_context` of a profile, and the cells that they mean."""
 
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -100,19 +101,27 @@ class InContext(Settings):
         return Benchmark(name=name, fewest=settings.fewest, **settings.model_dump(exclude={"demonstrations", "curve"}))
 
 
+@dataclass(frozen=True)
+class Pair:
+    """The models of a profile, with the precision of each, and where they run."""
+
+    student: str
+    teacher: str
+    student_dtype: str
+    teacher_dtype: str
+    device: Device
+
+
 class IctPlan:
     """The cells of one benchmark under a profile's settings."""
 
-    def __init__(
-        self, settings: InContext, name: str, student: str, teacher: str, dtypes: tuple[str, str], device: Device
-    ) -> None:
-        """Plan; `dtypes` are the student's and the teacher's."""
+    def __init__(self, settings: InContext, name: str, pair: Pair) -> None:
+        """Plan; models that the settings name take the place of the pair's."""
+        named = {"student": settings.student, "teacher": settings.teacher}
         self.settings = settings
-        self.name = name
         self.sizes: BenchmarkSettings = getattr(settings, name)
         self._benchmark = settings.benchmark(name)
-        self._student, self._teacher = settings.student or student, settings.teacher or teacher
-        self._dtypes, self._device = dtypes, device
+        self._pair = replace(pair, **{role: model for role, model in named.items() if model})
 
     def cells(self) -> list[IctCell]:
         """Seed by seed; what is not tuned has one cell a seed, whatever the paradigm."""
@@ -126,15 +135,15 @@ class IctPlan:
         return list(dict.fromkeys(cells))
 
     def _cell(self, name: str, method: IctMethod, paradigm: Paradigm, seed: int) -> IctCell:
-        settings, student = self.settings, method.tuned and not method.teacher_answers
+        settings, pair, student = self.settings, self._pair, method.tuned and not method.teacher_answers
         return IctCell(
             method=name,
             benchmark=self._benchmark,
             paradigm=paradigm if method.tuned else None,
             seed=seed,
-            model=self._teacher if method.teacher_answers else self._student,
-            dtype=self._dtypes[method.teacher_answers],
-            device=self._device,
+            model=pair.teacher if method.teacher_answers else pair.student,
+            dtype=pair.teacher_dtype if method.teacher_answers else pair.student_dtype,
+            device=pair.device,
             demonstrations=tuple(sorted({*self.sizes.curve, self.sizes.demonstrations})),
             votes=settings.votes if method.tuned and paradigm == "multitask" else 1,
             normalised=settings.normalised,
@@ -151,10 +160,10 @@ class IctPlan:
         return Episodes(self._benchmark, paradigm, seed, k, settings.steps, settings.options, settings.normalised)
 
     def _tuned_teacher(self, paradigm: Paradigm, seed: int) -> TunedTeacher:
-        settings = self.settings
+        settings, pair = self.settings, self._pair
         rate = settings.teacher_learning_rate or settings.learning_rate
         training = self._training(rate, settings.teacher_tuning or settings.tuning)
-        return TunedTeacher(self._teacher, self._dtypes[1], self._device, self._episodes(paradigm, seed), training)
+        return TunedTeacher(pair.teacher, pair.teacher_dtype, pair.device, self._episodes(paradigm, seed), training)
 
     def _mixture(self, method: IctMethod) -> Mixture:
         settings = self.settings

@@ -14,7 +14,7 @@ from lib.prompts import EncodedPrompts
 from lib.scoring import one_each, pad_right, read_prefix, similar_lengths
 
 # Rows of (prompt, option) at a time whose options have further tokens: each holds a copy of its prompt's cache.
-ROWS = 256
+ROWS = 32
 
 
 def option_log_probs(

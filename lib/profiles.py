@@ -10,7 +10,7 @@ from lib import world
 from lib.cells import Cell, Device, Distillation, Targets, Task, Training
 from lib.errors import StudyError, require_one_of
 from lib.ict_cells import IctCell
-from lib.ict_profile import IctPlan, InContext
+from lib.ict_profile import IctPlan, InContext, Pair
 from lib.methods import METHODS, Method
 from lib.models import DTYPES
 from lib.paths import FIGURES, PROFILES
@@ -32,7 +32,8 @@ class Profile(BaseModel):
     """One validated profile. A setting `by method` is one value for all methods or a mapping from method names.
 
     With `isolate` each cell has a process of its own and its resident memory is measured; without, cells share
-    processes (`workers` of them, of one thread each, or this one) and tensors are counted.
+    processes (`workers` of them, of one thread each, or this one) and tensors are counted. `choices` and `ideas` are
+    those that notebooks 09 and 10 try, None for all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -87,6 +88,8 @@ class Profile(BaseModel):
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     bitfit: Literal["existing", "add"] = "existing"
 
+    choices: tuple[str, ...] | None = None
+    ideas: tuple[str, ...] | None = None
     in_context: InContext | None = None
 
     @field_validator("label_words", mode="before")
@@ -172,8 +175,8 @@ class Profile(BaseModel):
         """Cells of in-context learning distillation on `crossfit` or `lama`; none where the profile lacks it."""
         if self.in_context is None or self.in_context.benchmark(benchmark) is None:
             return []
-        dtypes = (self.student_dtype, self.teacher_dtype)
-        return IctPlan(self.in_context, benchmark, self.student, self.teacher, dtypes, self.device).cells()
+        pair = Pair(self.student, self.teacher, self.student_dtype, self.teacher_dtype, self.device)
+        return IctPlan(self.in_context, benchmark, pair).cells()
 
     def _works_without_support(self, method: Method) -> bool:
         return method.teacher_answers or (method.distils and self.queries != "support") or not method.reads_support

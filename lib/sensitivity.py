@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lib.errors import require_one_of
 from lib.figures import COLOURS, REFERENCE_LINE, house_style
 from lib.frames import DOMAINS
 from lib.intervals import interval
@@ -40,10 +41,17 @@ def rate(profile: Profile) -> float:
 
 
 def candidates(profile: Profile) -> dict[tuple[str, Any], dict[str, Any]]:
-    """(choice, value) to the change that makes it; the profile's own value is among each choice's."""
+    """(choice, value) to the change that makes it; the profile's own value is among each choice's.
+
+    Raises:
+        StudyError: the profile names a choice that is not known.
+    """
     middle, values = centre(profile), {**KNOBS, "learning_rate": tuple(rate(profile) * factor for factor in RATES)}
     if profile.data == "world":
         values.pop("pattern")  # its tokenizer knows the words of one pattern
+    for knob in profile.choices or ():
+        require_one_of("choices", knob, values)
+    values = {knob: tried for knob, tried in values.items() if knob in (profile.choices or values)}
     names = {"learning_rate": f"learning_rate.{METHOD}"}
     return {
         (knob, value): {names.get(knob, knob): value}

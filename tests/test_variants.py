@@ -131,3 +131,13 @@ def test_items_of_kinds_that_the_pool_lacks_are_scored_apart():
     assert table.accuracy.to_dict() == pytest.approx({"held out of the pool": 1.0, "of kinds in the pool": 0.25})
     assert (table.low <= table.accuracy).all()
     assert (table.accuracy <= table.high).all()
+
+
+def test_a_profile_may_name_the_choices_and_ideas_that_are_tried():
+    few_of_them = read_profile("smoke", {"choices": ["kl_weight", "pool"], "ideas": [PLAIN, "confidence"]})
+    assert list(beyond.variants(few_of_them)) == [PLAIN, "confidence"]
+    assert {choice for choice, _ in sensitivity.candidates(few_of_them)} == {"kl_weight", "pool"}
+    with pytest.raises(StudyError, match=r"ideas: 'confidense' is not known\. Did you mean 'confidence'"):
+        beyond.variants(read_profile("smoke", {"ideas": ["confidense"]}))
+    with pytest.raises(StudyError, match="choices: 'lambda' is not known"):
+        sensitivity.candidates(read_profile("smoke", {"choices": ["lambda"]}))

@@ -48,7 +48,7 @@ def _joined(values: pd.DataFrame) -> pd.Series:
 
 
 def curves_figure(means: pd.DataFrame, benchmark: str) -> Figure:
-    """Scores against k, a column a paradigm and a row a metric: means over seeds with 95% intervals.
+    """Scores in percent against k, a column a paradigm and a row a metric: means over seeds with 95% intervals.
 
     The dotted line is the score of the commonest answer of each task, where the metric has one.
     """
@@ -60,7 +60,7 @@ def curves_figure(means: pd.DataFrame, benchmark: str) -> Figure:
         shown = means[means.paradigm.isna() | (means.paradigm == paradigm)]
         for axis, (metric, name) in zip(axes[:, column], metrics.items(), strict=True):
             _lines(axis, shown, metric)
-            axis.set(title=title if axis is axes[0, column] else "", ylabel=name if column == 0 else "")
+            axis.set(title=title if axis is axes[0, column] else "", ylabel=name if column == 0 else "", ylim=(0, 103))
             if metric == "precision_1":
                 axis.axhline(shown.majority.mean(), label="commonest answer", **REFERENCE_LINE)
         axes[-1, column].set(xlabel="demonstrations k", xticks=sorted(means.k.unique()))

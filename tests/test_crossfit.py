@@ -1,4 +1,4 @@
-"""CrossFit's tasks from files of rows: which are tuned on, which evaluated, and what is said of those that cannot be."""
+"""CrossFit's tasks from files of rows: which are tuned on, which evaluated, and what is said of those left out."""
 
 import json
 from dataclasses import replace
@@ -133,7 +133,9 @@ def test_a_task_on_both_sides_is_refused(source):
 @pytest.mark.parametrize("limit", [None, 9, 10])
 def test_rows_with_more_characters_than_the_limit_are_left_out(source, limit):
     lengths = [8, 8, 9, 9, 10, 11]
-    rows = [row(letter * n, split=split) for split in ("train", "test") for n, letter in zip(lengths, "qrstuv", strict=True)]
+    rows = [
+        row(letter * n, split=split) for split in ("train", "test") for n, letter in zip(lengths, "qrstuv", strict=True)
+    ]
     apart = [{**one, "input": one["input"].upper()} if one["split"] == "test" else one for one in rows]
     for name in ("a", "c"):
         write(source, name, apart)

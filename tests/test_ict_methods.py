@@ -124,9 +124,7 @@ def expected_scores(model, cell):
             votes = [votes_by_hand(model, task, k, vote) for vote in range(cell.votes if k else 1)]
             orders = [order_by_hand(of_item) for of_item in zip(*votes, strict=True)]
             gold = [labels.index(item.options[item.gold]) for item in task.items]
-            predicted = [
-                labels.index(item.options[order[0]]) for item, order in zip(task.items, orders, strict=True)
-            ]
+            predicted = [labels.index(item.options[order[0]]) for item, order in zip(task.items, orders, strict=True)]
             rank = [order.index(item.gold) for item, order in zip(task.items, orders, strict=True)]
             found.append(TaskScores(task.name, k, len(labels), gold, predicted, rank))
     return found

@@ -104,7 +104,13 @@ def test_the_options_are_all_objects_of_the_relation(source):
 
 @pytest.mark.parametrize(
     "template",
-    ["[Y] is home to [X] .", "[X] plays in [Y] position .", "[X] is a [Y]!", "Nobody knows [Y] .", "[X] has no object ."],
+    [
+        "[Y] is home to [X] .",
+        "[X] plays in [Y] position .",
+        "[X] is a [Y]!",
+        "Nobody knows [Y] .",
+        "[X] has no object .",
+    ],
 )
 def test_a_relation_whose_template_does_not_end_in_the_object_is_left_out_with_its_template(source, template):
     write_templates(source, {**TEMPLATES, "odd": template})

@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax, rel_entr, softmax
+from scipy.stats import entropy
 
-from lib.losses import context_distillation_loss, cross_entropy, kl_divergence
+from lib.losses import (
+    HARD_WEIGHTS,
+    context_distillation_loss,
+    cross_entropy,
+    hard_weight,
+    in_context_distillation_loss,
+    kl_divergence,
+    soft_cross_entropy,
+)
 
 TEMPERATURES = [0.5, 1.0, 2.0, 7.5]
 ALL_MASKS = [[True] * 6, [True, False, True, True, False, False], [False, False, False, False, True, False]]
@@ -224,3 +233,106 @@ def test_weights_multiply_each_rows_divergence():
     torch.testing.assert_close(
         kl_divergence(teacher, student, every(6), 2.0, torch.ones(6)), kl_divergence(teacher, student, every(6), 2.0)
     )
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_soft_cross_entropy_equals_its_definition_in_float64(temperature):
+    teacher, student = draw(40), draw(41)
+    p = softmax(teacher.double().numpy() / temperature, axis=1)
+    log_q = log_softmax(student.double().numpy() / temperature, axis=1)
+    loss = soft_cross_entropy(teacher, student, temperature)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(-(temperature**2) * (p * log_q).sum(axis=1).mean(), rel=2e-5)
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_soft_cross_entropy_gradient_is_the_analytic_one(temperature):
+    teacher, student = draw(42), draw(43)
+    found = gradient(lambda s: soft_cross_entropy(teacher, s, temperature), student)
+    p, q = (softmax(logits.double().numpy() / temperature, axis=1) for logits in (teacher, student))
+    np.testing.assert_allclose(found.numpy(), temperature * (q - p) / 6, rtol=1e-4, atol=1e-6)
+
+
+def test_soft_cross_entropy_temperature_is_one_unless_given():
+    teacher, student = draw(44), draw(45)
+    assert soft_cross_entropy(teacher, student) == soft_cross_entropy(teacher, student, 1.0)
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_soft_cross_entropy_is_the_teachers_entropy_and_the_divergence_from_it(temperature):
+    teacher, student = draw(46), draw(47)
+    entropies = entropy(softmax(teacher.double().numpy() / temperature, axis=1), axis=1)
+    own = temperature**2 * entropies.mean()
+    divergence = kl_divergence(teacher, student, every(6), temperature).item()
+    assert soft_cross_entropy(teacher, teacher, temperature).item() == pytest.approx(own, rel=2e-5)
+    assert soft_cross_entropy(teacher, student, temperature).item() == pytest.approx(own + divergence, rel=2e-5)
+
+
+def test_soft_cross_entropy_of_a_certain_teacher_is_the_cross_entropy_with_its_label():
+    student = draw(48)
+    one_hot = torch.nn.functional.one_hot(LABELS, 5).float() * 200
+    torch.testing.assert_close(soft_cross_entropy(one_hot, student), cross_entropy(student, LABELS, every(6)))
+
+
+def test_soft_cross_entropy_does_not_depend_on_a_constant_added_to_a_row():
+    teacher, student, shift = draw(49), draw(50), torch.arange(6.0)[:, None]
+    plain = soft_cross_entropy(teacher, student, 2.0)
+    torch.testing.assert_close(soft_cross_entropy(teacher + shift, student - shift, 2.0), plain)
+    torch.testing.assert_close(soft_cross_entropy(teacher.log_softmax(-1), student, 2.0), plain)
+
+
+def test_no_gradient_of_the_soft_cross_entropy_reaches_the_teacher():
+    teacher, student = draw(51).requires_grad_(True), draw(52).requires_grad_(True)
+    soft_cross_entropy(teacher, student, 2.0).backward()
+    assert teacher.grad is None
+    assert student.grad.abs().max() > 0
+
+
+def test_soft_cross_entropy_of_no_rows_is_zero_and_can_be_differentiated():
+    student = draw(53).requires_grad_(True)
+    loss = soft_cross_entropy(draw(54)[:0], student[:0], 2.0)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert torch.equal(student.grad, torch.zeros(6, 5))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_soft_cross_entropy_of_low_precision_logits_is_computed_in_float32(dtype):
+    teacher, student = draw(55).to(dtype), draw(56).to(dtype)
+    p, log_q = softmax(teacher.double().numpy(), axis=1), log_softmax(student.double().numpy(), axis=1)
+    loss = soft_cross_entropy(teacher, student)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(-(p * log_q).sum(axis=1).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "weights"),
+    [
+        ("constant", [1, 1, 1, 1, 1]),
+        ("linear", [1, 0.75, 0.5, 0.25, 0]),
+        ("cosine", [1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4, 0]),
+    ],
+)
+def test_gold_labels_weigh_by_schedule_and_progress(schedule, weights):
+    assert [hard_weight(schedule, i / 4) for i in range(5)] == pytest.approx(weights)
+
+
+@pytest.mark.parametrize("schedule", HARD_WEIGHTS)
+def test_the_weight_of_gold_labels_begins_at_one_never_rises_and_stays_a_share(schedule):
+    weights = [hard_weight(schedule, i / 100) for i in range(101)]
+    assert weights[0] == 1.0
+    assert weights == sorted(weights, reverse=True)
+    assert min(weights) >= 0.0
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(1.0, 3.0), (0.0, 5.0), (0.25, 4.5), (0.5, 4.0)])
+def test_in_context_distillation_weighs_gold_labels_against_the_teacher(weight, expected):
+    loss = in_context_distillation_loss(torch.tensor(3.0), torch.tensor(5.0), weight)
+    assert loss.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
+def test_in_context_distillation_shares_its_gradient_by_weight(weight):
+    hard, soft = torch.tensor(3.0, requires_grad=True), torch.tensor(5.0, requires_grad=True)
+    in_context_distillation_loss(hard, soft, weight).backward()
+    assert (hard.grad.item(), soft.grad.item()) == (weight, 1.0 - weight)

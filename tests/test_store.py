@@ -17,6 +17,7 @@ import lib.profiles
 import lib.store
 from lib.cells import key
 from lib.costs import Cost
+from lib.ict_methods import TunedWeights
 from lib.methods import TeacherTargets, run
 from lib.paths import ROOT
 from lib.profiles import read_profile
@@ -75,6 +76,15 @@ def cut(file, kept):
 
 def some_targets():
     return TeacherTargets(torch.randn(2, 2), torch.randn(3, 2), Cost(1.5, 20, None, None, 300))
+
+
+def teacher_of(profile):
+    return next(cell.teacher for cell in profile.ict_cells("crossfit") if cell.teacher)
+
+
+def some_weights(dtype=torch.float32):
+    parameters = {"model.wide": torch.randn(3, 2, dtype=dtype).T, "model.bias": torch.zeros(5, dtype=dtype)}
+    return TunedWeights(parameters, [0.75, 0.5], Cost(1.5, 20, None, None, None, 300))
 
 
 def write_half_and_raise(scratch):
@@ -198,6 +208,45 @@ def test_targets_come_back_as_they_were_saved(store, smoke_profile, dtype):
     assert (loaded.log_probs.dtype, loaded.cost) == (dtype, targets.cost)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_tuned_teacher_comes_back_as_it_was_saved(store, smoke_profile, dtype):
+    request, weights = teacher_of(smoke_profile), some_weights(dtype)
+    store.save_weights(request, weights)
+    loaded = store.load_weights(request)
+    assert loaded.parameters.keys() == weights.parameters.keys()
+    assert all(torch.equal(values, loaded.parameters[name]) for name, values in weights.parameters.items())
+    assert {values.dtype for values in loaded.parameters.values()} == {dtype}
+    assert (loaded.losses, loaded.cost) == (weights.losses, weights.cost)
+
+
+def test_a_tuned_teacher_is_loaded_for_its_own_settings_alone(store, smoke_profile):
+    request = teacher_of(smoke_profile)
+    store.save_weights(request, some_weights())
+    assert store.load_weights(replace(request, model="another")) is None
+    assert not store.ready(replace(request, episodes=replace(request.episodes, paradigm="multitask")))
+
+
+def test_a_preparation_is_ready_once_it_is_there(store, smoke_profile):
+    teacher, request = teacher_of(smoke_profile), request_of(smoke_profile)
+    assert (store.ready(teacher), store.ready(request)) == (False, False)
+    store.save_weights(teacher, some_weights())
+    assert (store.ready(teacher), store.ready(request)) == (True, False)
+    store.save_targets(request, some_targets())
+    assert (store.ready(teacher), store.ready(request)) == (True, True)
+
+
+@pytest.mark.parametrize("kept", [0, 0.5, 0.999])
+def test_a_tuned_teacher_that_is_cut_short_is_not_ready_and_counts_as_absent_with_a_warning(
+    store, smoke_profile, capsys, kept
+):
+    request = teacher_of(smoke_profile)
+    store.save_weights(request, some_weights())
+    (file,) = files(store.folder)
+    cut(file, kept)
+    assert (store.ready(request), store.load_weights(request)) == (False, None)
+    assert capsys.readouterr().err.count(f"warning: {file} is cut short") == 2
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_number_that_is_not_finite_is_never_written(store, baseline, value):
     cell, outcome = baseline
@@ -229,12 +278,20 @@ def test_targets_forget_their_own_failure(store, smoke_profile):
     assert store.failure(request) is None
 
 
+def test_a_tuned_teacher_forgets_its_own_failure(store, smoke_profile):
+    request = teacher_of(smoke_profile)
+    store.fail(request, "out of memory")
+    assert (store.failure(request), store.ready(request)) == ("out of memory", False)
+    store.save_weights(request, some_weights())
+    assert store.failure(request) is None
+
+
 def test_all_failures_can_be_forgotten(store, baseline, smoke_profile):
-    jobs = [baseline[0], request_of(smoke_profile)]
+    jobs = [baseline[0], request_of(smoke_profile), teacher_of(smoke_profile), smoke_profile.ict_cells("lama")[0]]
     for job in jobs:
         store.fail(job, "out of memory")
     store.forget_failures()
-    assert [store.failure(job) for job in jobs] == [None, None]
+    assert [store.failure(job) for job in jobs] == [None] * 4
 
 
 def test_a_refusal_is_kept_with_its_reason(store, baseline):
@@ -243,8 +300,9 @@ def test_a_refusal_is_kept_with_its_reason(store, baseline):
 
 
 def test_an_empty_store_has_nothing_and_writes_nothing(store, baseline, smoke_profile):
-    request = request_of(smoke_profile)
+    request, teacher = request_of(smoke_profile), teacher_of(smoke_profile)
     assert [store.load(baseline[0]), store.failure(baseline[0]), store.load_targets(request)] == [None, None, None]
+    assert (store.load_weights(teacher), store.ready(teacher)) == (None, False)
     store.forget_failures()
     assert list(store.folder.iterdir()) == []
 

@@ -12,7 +12,7 @@ from lib.episodes import Episode, EpisodeReader, demonstrations_of
 from lib.errors import StudyError
 from lib.few_shot_tasks import FewShotTask, task_set
 from lib.ict_cells import IctCell, Mixture, TunedTeacher
-from lib.ict_training import Side, Tuning
+from lib.ict_training import InContextTuning, Side
 from lib.methods import lora_config
 from lib.models import DTYPES, adapt, load_model, merged, trainable_parameters
 from lib.options import score_options
@@ -90,7 +90,7 @@ def tune_teacher(request: TunedTeacher, isolated: bool = True) -> TunedWeights:
     model = load_model(request.model, "float32", request.device)
     with meter.phase(model) as cost:
         adapted = adapt(model, request.training.tuning, lora_config(request.training))
-        tuning = Tuning(Side(adapted, EpisodeReader(request.model)), None, request.episodes, Mixture())
+        tuning = InContextTuning(Side(adapted, EpisodeReader(request.model)), None, request.episodes, Mixture())
         log = tuning.train(request.training)
         cost.tokens = log.tokens
     trained = {name: one.detach().cpu() for name, one in adapted.named_parameters() if one.requires_grad}
@@ -148,7 +148,7 @@ def _tuned_student(
     taught_by = Side(teacher, EpisodeReader(cell.teacher.model)) if cell.teacher and teacher else None
     with meter.phase(torch.nn.ModuleList([model, teacher] if teacher else [model])) as costs["training"]:
         adapted = adapt(model, training.tuning, lora_config(training))
-        tuning = Tuning(Side(adapted, EpisodeReader(cell.model)), taught_by, cell.episodes, cell.mixture)
+        tuning = InContextTuning(Side(adapted, EpisodeReader(cell.model)), taught_by, cell.episodes, cell.mixture)
         log = tuning.train(training)
         costs["training"].tokens = log.tokens
     trained = trainable_parameters(adapted)

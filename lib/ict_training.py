@@ -29,7 +29,7 @@ class Side:
 
 
 @dataclass
-class Tuning:
+class InContextTuning:
     """A student's in-context tuning, with a teacher or without; the tokens that both read are counted."""
 
     student: Side

@@ -22,7 +22,7 @@ from lib.ict_methods import (
     tune_teacher,
     tuned_teacher,
 )
-from lib.ict_training import Tuning
+from lib.ict_training import InContextTuning
 from lib.profiles import read_profile
 
 ONE_SEED = {"in_context.seeds": [0]}
@@ -71,11 +71,11 @@ def asked(monkeypatch):
     """What a tuning is asked, step by step: itself, the step's episodes, texts and weight of gold labels."""
     calls = []
 
-    def spy(self, *arguments, original=Tuning.loss):
+    def spy(self, *arguments, original=InContextTuning.loss):
         calls.append((self, *arguments))
         return original(self, *arguments)
 
-    monkeypatch.setattr(Tuning, "loss", spy)
+    monkeypatch.setattr(InContextTuning, "loss", spy)
     return calls
 
 

@@ -16,7 +16,7 @@ from lib.episodes import Episode, EpisodeReader, batches
 from lib.errors import NonFiniteLossError
 from lib.few_shot_tasks import Benchmark
 from lib.ict_cells import Episodes, Mixture
-from lib.ict_training import Side, Tuning, next_token_loss, soft_lm_loss
+from lib.ict_training import InContextTuning, Side, next_token_loss, soft_lm_loss
 from lib.text_alignment import AlignedText, SharedTokens
 
 CROSSFIT = Episodes(Benchmark("crossfit", "embedded"), "meta", 0, 1, 4, None, False)
@@ -67,7 +67,9 @@ def asked():
 
 
 def tuning(student, teacher=None, mixture=None, episodes=CROSSFIT):
-    return Tuning(Side(student, READER), Side(teacher, READER) if teacher else None, episodes, mixture or Mixture())
+    return InContextTuning(
+        Side(student, READER), Side(teacher, READER) if teacher else None, episodes, mixture or Mixture()
+    )
 
 
 def log_softmax(values):
@@ -169,9 +171,11 @@ def test_the_loss_of_plain_text_is_in_proportion_to_its_weight(student, teacher,
     assert loss(0.6) - without == pytest.approx(3 * once, rel=1e-4)
 
 
-def test_no_gradient_reaches_the_teacher(student, teacher, asked):
-    teacher.requires_grad_(True)
+def test_no_gradient_reaches_the_teacher_and_none_is_kept_for_it(student, teacher, asked):
+    kept = set()
+    teacher.requires_grad_(True).register_forward_pre_hook(lambda *_: kept.add(torch.is_grad_enabled()))
     tuning(student, teacher, Mixture(lm_weight=0.5)).loss(asked, TEXTS, 0.5).backward()
+    assert kept == {False}
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert all(parameter.grad is not None for parameter in student.parameters())
 
@@ -227,11 +231,11 @@ def test_a_single_step_is_on_gold_labels(student, broken_teacher):
 def test_plain_texts_are_drawn_anew_for_each_step_and_by_the_seed(student, monkeypatch):
     drawn = {}
 
-    def spy(self, asked, texts, weight, original=Tuning.loss):
+    def spy(self, asked, texts, weight, original=InContextTuning.loss):
         drawn.setdefault(self.episodes.seed, []).append(tuple(texts))
         return original(self, asked, texts, weight)
 
-    monkeypatch.setattr(Tuning, "loss", spy)
+    monkeypatch.setattr(InContextTuning, "loss", spy)
     for seed in (0, 1, 0):
         tuning(student, None, Mixture(lm_weight=0.5, lm_batch=3), replace(CROSSFIT, seed=seed)).train(STILL)
     assert drawn[0][:4] == drawn[0][4:] != drawn[1]
@@ -319,7 +323,7 @@ def test_a_teacher_with_other_token_numbers_teaches_the_same(student, teacher, a
         other.get_input_embeddings().weight[places] = teacher.get_input_embeddings().weight.clone()
     assert reader.whole_prompts(asked) != READER.whole_prompts(asked)
     expected = tuning(student, teacher, mixture).loss(asked, TEXTS, weight).item()
-    apart = Tuning(Side(student, READER), Side(other, reader), CROSSFIT, mixture)
+    apart = InContextTuning(Side(student, READER), Side(other, reader), CROSSFIT, mixture)
     assert apart.loss(asked, TEXTS, weight).item() == pytest.approx(expected, rel=1e-5)
 
 

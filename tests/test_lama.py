@@ -264,6 +264,14 @@ def test_a_relation_with_fewer_facts_than_are_needed_is_left_out(source):
     assert all(reason.endswith("of any length, where 15 are needed") for reason in found.left_out.values())
 
 
+@pytest.mark.parametrize("few", TEMPLATES)
+def test_a_relation_with_too_few_facts_to_be_evaluated_is_not_tuned_on_in_its_place(source, few):
+    write_facts(source, few, facts_of(few, 8))
+    found = tasks(source, target_tasks=1, fewest=5)
+    assert sorted([*names(found.training), *names(found.targets), *found.left_out]) == sorted(TEMPLATES)
+    assert few not in names(found.targets)
+
+
 @pytest.mark.parametrize(
     ("file", "line", "message"),
     [

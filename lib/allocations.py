@@ -129,7 +129,7 @@ class Allocations(TorchDispatchMode):
     def _place(self) -> str:
         if self._modules is None:
             return ""
-        module = max(self._modules.parents - {"Global"}, key=len, default="")
+        module = max(sorted(self._modules.parents - {"Global"}), key=len, default="")
         module = module.partition(".")[2] or module  # without the model's class, unless that is all
         stage = self.stage or ("backward" if _in_backward() else "")
         return f"{module} ({stage})" if module and stage else module or stage

@@ -4,11 +4,13 @@ Rows of the split `test` are evaluated where a task is a target; its other rows 
 tune on under Meta-ICT gives all its rows.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from lib.errors import StudyError
 from lib.few_shot_tasks import (
+    ANSWER,
     Benchmark,
     FewShotTask,
     MissingTaskError,
@@ -22,7 +24,6 @@ from lib.few_shot_tasks import (
     text_of,
 )
 from lib.paths import locate
-from lib.store import read_json
 
 
 def tasks(benchmark: Benchmark, seed: int) -> TaskSet:
@@ -31,7 +32,7 @@ def tasks(benchmark: Benchmark, seed: int) -> TaskSet:
     Raises:
         StudyError: as for `lib.few_shot_tasks.task_set`.
     """
-    names = _split(benchmark)
+    names = {side: list(dict.fromkeys(listed)) for side, listed in _split(benchmark).items()}
 
     def to_tune_on(name: str) -> FewShotTask:
         queries = [query for rows in _rows(benchmark, name).values() for query in rows]
@@ -54,9 +55,14 @@ def _split(benchmark: Benchmark) -> dict[str, list[str]]:
 
         return TASK_SPLIT
     file = locate(benchmark.split)
-    content = read_json(file) if benchmark.split else None
-    if content is None:
-        raise StudyError(f"crossfit.split: {benchmark.split!r} is not a JSON file of train and test task names.")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudyError(
+            f"crossfit.split: {benchmark.split!r} is not a JSON file of train and test task names ({error})."
+        ) from None
+    if not isinstance(content, dict):
+        raise StudyError(f"crossfit.split: {file} must hold an object with train and test.")
     for side in ("train", "test"):
         names = content.get(side)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -65,12 +71,13 @@ def _split(benchmark: Benchmark) -> dict[str, list[str]]:
 
 
 def _rows(benchmark: Benchmark, name: str) -> dict[str, list[Query]]:
-    """The rows of a task, `test` and the other `examples`; those that are too long are left out."""
-    found: dict[str, list[Query]] = {"examples": [], "test": []}
+    """The rows of a task, `test` and the other `examples`; what is too long, or said before, is left out."""
+    found: dict[str, dict[str, Query]] = {"examples": {}, "test": {}}
     for where, row in _source(benchmark, name):
         if benchmark.longest is None or len(str(row.get("input"))) <= benchmark.longest:
-            found["test" if row.get("split") == "test" else "examples"].append(_query(row, where))
-    return found
+            query = _query(row, where)
+            found["test" if row.get("split") == "test" else "examples"].setdefault(query.text, query)
+    return {part: list(queries.values()) for part, queries in found.items()}
 
 
 def _source(benchmark: Benchmark, name: str) -> list[tuple[str, Mapping[str, Any]]]:
@@ -85,4 +92,4 @@ def _source(benchmark: Benchmark, name: str) -> list[tuple[str, Mapping[str, Any
 
 def _query(row: Mapping[str, Any], where: str) -> Query:
     options, gold = require_options(row.get("options"), row.get("output"), where)
-    return Query(f"{text_of(row, 'input', where)}\nAnswer:", options, gold)
+    return Query(text_of(row, "input", where) + ANSWER, options, gold)

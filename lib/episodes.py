@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from datasets import load_dataset
+from transformers import DynamicCache, PretrainedConfig
 
 from lib.errors import StudyError, first_line
-from lib.few_shot_tasks import FewShotTask, Query, task_set
+from lib.few_shot_tasks import ANSWER, FewShotTask, Query, task_set
 from lib.ict_cells import Episodes
 from lib.models import load_config, load_tokenizer
 from lib.paths import locate
@@ -91,13 +92,17 @@ class EpisodeReader:
         """Load the model's tokenizer; errors as for `lib.models.load_tokenizer`."""
         self.reference = reference
         self.tokenizer = load_tokenizer(reference)
-        self._max_positions: int = load_config(reference).max_position_embeddings
+        self._max_positions = _positions(load_config(reference))
         self._options = lru_cache(maxsize=None)(self._option_ids)
 
     def prompts(self, episodes: Sequence[Episode]) -> EncodedPrompts:
-        """The prompts, with room left for the longest option; errors as for `lib.prompts.encode`."""
-        room = max(len(option) for episode in episodes for option in self.options(episode.query))
-        return encode(self.tokenizer, [episode.text for episode in episodes], self._max_positions - room)
+        """The prompts, with room left for the longest option but its last token, which is not read.
+
+        Raises:
+            StudyError: as for `lib.prompts.encode`.
+        """
+        room = max(len(option) for episode in episodes for option in self.options(episode.query)) - 1
+        return encode(self.tokenizer, [episode.text for episode in episodes], self._max_positions, room)
 
     def whole_prompts(self, episodes: Sequence[Episode]) -> list[list[int]]:
         """The prompts, each with all of its tokens; errors as for `lib.prompts.encode`."""
@@ -125,6 +130,16 @@ class EpisodeReader:
         return found
 
 
+def _positions(config: PretrainedConfig) -> int:
+    """Tokens that the model can read: of a model with a sliding window, as many as are in the window.
+
+    Beyond it a cache keeps only what is last, padding included, and options of several tokens would be scored wrongly.
+    """
+    layers = DynamicCache(config=config).layers
+    windows = [layer.sliding_window - 1 for layer in layers if getattr(layer, "is_sliding", False)]
+    return min([config.max_position_embeddings, *windows])
+
+
 def plain_texts(source: str, episodes: Episodes, characters: int) -> list[str]:
     """Texts for the language-modelling terms, each of at most so many characters.
 
@@ -138,22 +153,29 @@ def plain_texts(source: str, episodes: Episodes, characters: int) -> list[str]:
         StudyError: no such file, no such dataset, or no text in it.
     """
     if source == "inputs":
-        texts = [query.text for task in tuned_on(episodes) for query in task.examples]
+        texts = [query.text.removesuffix(ANSWER) for task in tuned_on(episodes) for query in task.examples]
     elif source.startswith("hub:"):
         texts = _hub_texts(source.removeprefix("hub:"))
     else:
-        file = locate(source)
-        if not file.is_file():
-            raise StudyError(f"lm_text: {source!r} is not there. Allowed: inputs, a text file, or hub:OWNER/NAME.")
-        texts = file.read_text(encoding="utf-8").splitlines()
+        texts = _file_texts(source)
     kept = list(dict.fromkeys(text.strip()[:characters].rstrip() for text in texts if text.strip()))
     if not kept:
         raise StudyError(f"lm_text: {source!r} holds no text.")
     return kept
 
 
+def _file_texts(source: str) -> list[str]:
+    file = locate(source)
+    if not file.is_file():
+        raise StudyError(f"lm_text: {source!r} is not there. Allowed: inputs, a text file, or hub:OWNER/NAME.")
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise StudyError(f"lm_text: {source!r} is not UTF-8 ({error.reason} at byte {error.start}).") from error
+
+
 def _hub_texts(name: str) -> list[str]:
     try:
-        return list(load_dataset(name, split="train")["text"])
+        return [text for text in load_dataset(name, split="train")["text"] if text]
     except Exception as error:  # datasets raises many kinds for a hub that cannot be reached
         raise StudyError(f"lm_text: {name!r} could not be read from the hub ({first_line(error)}).") from error

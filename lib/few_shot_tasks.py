@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from datasets import load_dataset
+from datasets.exceptions import DatasetNotFoundError
 
 from lib.errors import StudyError, first_line
 from lib.jsonl import json_lines
 from lib.paths import locate
+
+ANSWER = "\nAnswer:"  # what stands between a text and its answer, where the text itself does not ask for it
 
 
 class Query(NamedTuple):
@@ -183,7 +186,10 @@ def rows_of(source: str, file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         return
     folder = locate(source)
     if not folder.is_dir():
-        raise StudyError(f"data: {str(folder)!r} is not a folder. Allowed: embedded, hub:OWNER/NAME, or a folder.")
+        raise StudyError(
+            f"in_context: the source {source!r} is not a folder. Allowed: embedded, hub:OWNER/NAME, hub (LAMA alone), "
+            "or a folder."
+        )
     path: Path = folder / file
     if not path.is_file():
         raise MissingTaskError(f"no file {file} in {source}")
@@ -194,10 +200,14 @@ def rows_of(source: str, file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _rows_on_hub(name: str, file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
         table = load_dataset(name, data_files=file, split="train")
+    except DatasetNotFoundError as error:  # a kind of FileNotFoundError, but none of one task's file
+        raise StudyError(f"in_context: no dataset {name!r} on the hub, or no right to read it.") from error
     except FileNotFoundError as error:
         raise MissingTaskError(f"no file {file} in {name}") from error
     except Exception as error:  # datasets raises many kinds for a hub that cannot be reached
-        raise StudyError(f"data: {file} of {name!r} could not be read from the hub ({first_line(error)}).") from error
+        raise StudyError(
+            f"in_context: {file} of {name!r} could not be read from the hub ({first_line(error)})."
+        ) from error
     for number, row in enumerate(table, start=1):
         yield f"{name}/{file}, line {number}", row
 

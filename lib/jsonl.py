@@ -14,7 +14,8 @@ def json_lines(file: Path) -> list[tuple[int, dict[str, Any]]]:
         StudyError: a line is not UTF-8, not JSON, or not an object.
     """
     with file.open("rb") as lines:
-        return [(number, _object(file, number, line)) for number, line in enumerate(lines, start=1) if line.strip()]
+        numbered = [(number, line.rstrip()) for number, line in enumerate(lines, start=1)]
+    return [(number, _object(file, number, line)) for number, line in numbered if line]
 
 
 def _object(file: Path, number: int, line: bytes) -> dict[str, Any]:

@@ -5,6 +5,7 @@ objects that its facts have; the paper (arXiv 2212.10670) had BERT fill a mask i
 """
 
 import random
+from functools import cache
 from typing import Any
 
 from datasets import load_dataset
@@ -86,8 +87,8 @@ def _facts(benchmark: Benchmark, name: str) -> tuple[list[Fact], list[Fact]]:
         evaluated = set(facts)
         return [fact for fact in _read(benchmark.tuning_source, name) if fact not in evaluated], facts
     order = random.Random(f"facts {name}").sample(facts, len(facts))
-    count = min(benchmark.examples, len(facts) // 2)
-    return order[:count], order[count:]
+    half = len(facts) // 2
+    return order[:half], order[half:]
 
 
 def _read(source: str, name: str) -> list[Fact]:
@@ -96,19 +97,22 @@ def _read(source: str, name: str) -> list[Fact]:
 
         return list(FACTS.get(name, []))
     if source == "hub":
+        if name not in _hub():
+            raise MissingTaskError("no facts on the hub")
         return _hub()[name][1]
     rows = rows_of(source, f"{name}.jsonl")
     pairs = [(text_of(row, "sub_label", where), text_of(row, "obj_label", where)) for where, row in rows]
     return list(dict.fromkeys(pairs))
 
 
+@cache
 def _hub() -> dict[str, tuple[str, list[Fact]]]:
     """Template and facts of each relation, from the hub's T-REx part of LAMA."""
     try:
         table = load_dataset("facebook/lama", "trex", revision="refs/convert/parquet", split="train")
     except Exception as error:  # datasets raises many kinds for a hub that cannot be reached
         raise StudyError(
-            f"data: LAMA could not be read from the hub ({first_line(error)}). Set lama.source to a folder."
+            f"in_context: LAMA could not be read from the hub ({first_line(error)}). Set lama.source to a folder."
         ) from error
     return by_relation(table)
 
@@ -118,7 +122,7 @@ def by_relation(table: Any) -> dict[str, tuple[str, list[Fact]]]:  # noqa: ANN40
     found: dict[str, tuple[str, dict[Fact, None]]] = {}
     for row in table:
         _, facts = found.setdefault(row["predicate_id"], (row["template"], {}))
-        facts[row["sub_label"], row["obj_label"]] = None
+        facts[row["sub_label"].strip(), row["obj_label"].strip()] = None
     return {name: (template, list(facts)) for name, (template, facts) in found.items()}
 
 

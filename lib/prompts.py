@@ -57,21 +57,24 @@ class EncodedPrompts:
         return len(self.prefix) + sum(map(len, self.suffixes))
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_positions: int) -> EncodedPrompts:
+def encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_positions: int, room: int = 0
+) -> EncodedPrompts:
     """Tokenise whole prompts and split off the longest prefix of ids that they share.
 
     The split is made on ids and not on text, because text cut at a blank line or a space tokenises differently
     from the whole; so prefix + suffix is the whole prompt by construction. Special tokens are added once.
 
     Raises:
-        StudyError: a prompt has more tokens than `max_positions`.
+        StudyError: a prompt has more tokens than `max_positions`, less the `room` that is kept for an answer.
     """
     whole: list[list[int]] = tokenizer(list(texts))["input_ids"]
     longest = max(range(len(whole)), key=lambda i: len(whole[i]))
-    if len(whole[longest]) > max_positions:
+    if len(whole[longest]) + room > max_positions:
+        answer = f" and {room} of an answer" if room else ""
         raise StudyError(
-            f"prompt: {len(whole[longest])} tokens do not fit the model's {max_positions} positions "
-            f"(the prompt that ends in {texts[longest][-60:]!r}); use fewer demonstrations or a shorter pattern."
+            f"prompt: {len(whole[longest])} tokens{answer} do not fit the model's {max_positions} positions "
+            f"(the prompt that ends in {texts[longest][-60:]!r}); use fewer demonstrations or shorter texts."
         )
     shared = len(os.path.commonprefix(whole))  # noqa: RUF071 - id by id is what is wanted
     cut = min(shared, min(map(len, whole)) - 1)

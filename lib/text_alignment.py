@@ -44,7 +44,12 @@ def align(text: str, student: PreTrainedTokenizerBase, teacher: PreTrainedTokeni
 
 
 def _ends(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], dict[int, int]]:
-    """Token ids, and for each character that a token ends before, the last token that does."""
+    """Token ids, and for each character that a token ends before, the last token that does.
+
+    A token of bytes may end inside a character: its offsets cover that character, and so do those of the next.
+    """
     encoded = tokenizer(text, return_offsets_mapping=True)
-    ends: Sequence[tuple[int, int]] = encoded["offset_mapping"]
-    return encoded["input_ids"], {end: i for i, (_, end) in enumerate(ends)}
+    spans: Sequence[tuple[int, int]] = encoded["offset_mapping"]
+    followed_by = [start for start, _ in [*spans[1:], (len(text), len(text))]][: len(spans)]
+    whole = [(i, end) for i, ((_, end), start) in enumerate(zip(spans, followed_by, strict=True)) if start >= end]
+    return encoded["input_ids"], {end: i for i, end in whole}

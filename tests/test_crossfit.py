@@ -194,8 +194,8 @@ def test_a_bad_row_is_refused_with_file_and_line(source, name, line, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{oops", r"crossfit\.split: '.*split\.json' is not a JSON file of train and test task names\."),
-        ('["a"]', r"crossfit\.split: '.*split\.json' is not a JSON file of train and test task names\."),
+        ("{oops", r"crossfit\.split: '.*split\.json' is not a JSON file of train and test task names \(.*\)\."),
+        ('["a"]', r"crossfit\.split: .*split\.json must hold an object with train and test\."),
         ('{"train": ["a"]}', r"split\.json: test must be a list of task names, not None\."),
         ('{"train": "a", "test": ["c"]}', r"split\.json: train must be a list of task names, not 'a'\."),
         ('{"train": ["a"], "test": ["c", 3]}', r"split\.json: test must be a list of task names, not \['c', 3\]\."),
@@ -240,3 +240,13 @@ def test_an_embedded_task_that_there_is_not_is_listed(monkeypatch):
     found = task_set(Benchmark("crossfit", "embedded"), 0)
     task_set.cache_clear()
     assert found.left_out == {"moods": "not among the embedded tasks"}
+
+
+def test_a_row_or_a_name_that_comes_twice_counts_once(source):
+    for name in ("a", "c"):
+        write(source, name, rows_of_task(name) * 2)
+    set_split(source, ["a", "a"], ["c", "c"])
+    found = tasks(source)
+    assert [task.name for task in found.training + found.targets] == ["a", "c"]
+    assert len({query.text for query in found.training[0].examples}) == len(found.training[0].examples) == 10
+    assert len(found.targets[0].items) == 4

@@ -4,11 +4,10 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaConfig, MistralConfig, PreTrainedTokenizerFast
 
 from lib import episodes as module
 from lib import smoke
@@ -192,7 +191,7 @@ TOKENIZERS = {
 @pytest.fixture(params=TOKENIZERS)
 def reader(request, monkeypatch):
     monkeypatch.setattr(module, "load_tokenizer", lambda reference: TOKENIZERS[request.param])
-    monkeypatch.setattr(module, "load_config", lambda reference: SimpleNamespace(max_position_embeddings=512))
+    monkeypatch.setattr(module, "load_config", lambda reference: LlamaConfig(max_position_embeddings=512))
     return EpisodeReader("any")
 
 
@@ -221,7 +220,7 @@ def test_some_options_are_of_several_tokens(reader):
 
 
 def with_positions(monkeypatch, count):
-    monkeypatch.setattr(module, "load_config", lambda reference: SimpleNamespace(max_position_embeddings=count))
+    monkeypatch.setattr(module, "load_config", lambda reference: LlamaConfig(max_position_embeddings=count))
     return EpisodeReader("random-opt-student")
 
 
@@ -231,10 +230,11 @@ def test_a_prompt_fits_with_its_longest_option_and_not_with_a_position_less(monk
         Episode(shown, Query("whale\nAnswer:", options, 0)) for options in [("plant", "tree"), ("in the sea", "sea")]
     ]
     (prompt, _), longest = EpisodeReader("random-opt-student").whole_prompts(asked), 3
-    assert with_positions(monkeypatch, len(prompt) + longest).whole_prompts(asked) == [prompt, prompt]
-    short = with_positions(monkeypatch, len(prompt) + longest - 1)
+    assert with_positions(monkeypatch, len(prompt) + longest - 1).whole_prompts(asked) == [prompt, prompt]
+    short = with_positions(monkeypatch, len(prompt) + longest - 2)
     with pytest.raises(
-        StudyError, match=rf"^prompt: {len(prompt)} tokens do not fit .*whale\\nAnswer:'.*demonstrations"
+        StudyError,
+        match=rf"^prompt: {len(prompt)} tokens and 2 of an answer do not fit .*whale\\nAnswer:'.*demonstrations",
     ):
         short.prompts(asked)
     assert short.whole_prompts(asked[:1]) == [prompt]
@@ -245,7 +245,7 @@ def test_a_reader_has_the_tokenizer_and_the_positions_of_its_model(reference):
     many = tuple(Query("dog\nAnswer:", ("animal", "plant"), 0) for _ in range(120))
     reader = EpisodeReader(reference)
     assert reader.tokenizer is smoke.tokenizer()
-    with pytest.raises(StudyError, match=r"^prompt: \d+ tokens do not fit the model's 51\d positions"):
+    with pytest.raises(StudyError, match=r"^prompt: \d+ tokens do not fit the model's 512 positions"):
         reader.prompts([Episode(many, many[0])])
 
 
@@ -359,3 +359,10 @@ def test_a_hub_that_cannot_be_reached_is_one_clear_error(hub_cache):
         plain_texts("hub:nobody/nothing", EPISODES, 100)
     assert str(caught.value).startswith("lm_text: 'nobody/nothing' could not be read from the hub (")
     assert "\n" not in str(caught.value)
+
+
+def test_of_a_sliding_window_no_more_is_read_than_it_holds(monkeypatch):
+    windowed = MistralConfig(max_position_embeddings=512, sliding_window=8)
+    monkeypatch.setattr(module, "load_config", lambda reference: windowed)
+    with pytest.raises(StudyError, match="do not fit the model's 7 positions"):
+        EpisodeReader("random-opt-student").prompts(asked_of_embedded_tasks(2))

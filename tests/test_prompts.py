@@ -133,7 +133,7 @@ def test_a_prompt_that_does_not_fit_is_refused_with_the_numbers(tokenizer):
 
 def test_the_prompt_that_does_not_fit_is_named_by_its_end():
     texts = ["Two boys.", "The chef cooked soup and rice for two boys at noon. Yes or No?\nanswer:"]
-    with pytest.raises(StudyError, match=r"noon\. Yes or No\?\\nanswer:.*fewer demonstrations or a shorter pattern"):
+    with pytest.raises(StudyError, match=r"noon\. Yes or No\?\\nanswer:.*fewer demonstrations or shorter texts"):
         encode(TOKENIZERS["gpt2"], texts, 5)
 
 

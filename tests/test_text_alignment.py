@@ -12,6 +12,7 @@ CORPUS = [
     "The old dog sleeps under the table while two boys play chess in the park.",
     "A singer and a painter met at noon, and the chef cooked soup and rice.",
     "好好 study 好 and 🙂 smiles, 好 study and 🙂🙂 smile.",
+    "Çedilla, naïve façade; 好好 study 好 and 🙂 smiles 🙂.",
 ]
 TEXTS = [
     *CORPUS,

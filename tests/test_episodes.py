@@ -366,3 +366,14 @@ def test_of_a_sliding_window_no_more_is_read_than_it_holds(monkeypatch):
     monkeypatch.setattr(module, "load_config", lambda reference: windowed)
     with pytest.raises(StudyError, match="do not fit the model's 7 positions"):
         EpisodeReader("random-opt-student").prompts(asked_of_embedded_tasks(2))
+
+
+def test_a_text_file_that_is_not_utf_8_is_refused(tmp_path):
+    file = tmp_path / "latin.txt"
+    file.write_bytes("caf\u00e9".encode("latin-1"))
+    with pytest.raises(StudyError, match=r"^lm_text: '.*latin\.txt' is not UTF-8 \(.* at byte 3\)"):
+        plain_texts(str(file), EPISODES, 20)
+
+
+def test_texts_of_tasks_are_without_the_cue_for_an_answer():
+    assert not [text for text in plain_texts("inputs", EPISODES, 200) if "Answer" in text]

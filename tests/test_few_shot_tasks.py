@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from datasets.exceptions import DatasetNotFoundError
 
 from lib import crossfit, few_shot_tasks
 from lib.errors import StudyError
@@ -269,3 +270,13 @@ def test_the_hub_is_asked_for_this_file_alone(monkeypatch):
     monkeypatch.setattr(few_shot_tasks, "load_dataset", lambda *names, **options: asked.append((names, options)) or [])
     assert list(rows_of("hub:owner/name", "t.jsonl")) == []
     assert asked == [(("owner/name",), {"data_files": "t.jsonl", "split": "train"})]
+
+
+def test_a_repository_that_is_not_there_is_no_missing_task(monkeypatch):
+    def load(*_, **__):
+        raise DatasetNotFoundError("no such thing")
+
+    monkeypatch.setattr("lib.few_shot_tasks.load_dataset", load)
+    with pytest.raises(StudyError, match="no dataset 'owner/nope' on the hub") as caught:
+        list(rows_of("hub:owner/nope", "a.jsonl"))
+    assert not isinstance(caught.value, MissingTaskError)

@@ -104,6 +104,10 @@ class EpisodeReader:
         room = max(len(option) for episode in episodes for option in self.options(episode.query)) - 1
         return encode(self.tokenizer, [episode.text for episode in episodes], self._max_positions, room)
 
+    def require_room(self, texts: Sequence[str]) -> None:
+        """Raise `StudyError` where a plain text has more tokens than the model has positions."""
+        encode(self.tokenizer, texts, self._max_positions)
+
     def whole_prompts(self, episodes: Sequence[Episode]) -> list[list[int]]:
         """The prompts, each with all of its tokens; errors as for `lib.prompts.encode`."""
         encoded = self.prompts(episodes)

@@ -55,7 +55,8 @@ def judge(means: pd.DataFrame, benchmark: str) -> pd.DataFrame:
 
     An effect is the mean over seeds of the relative difference of the two arms, which share the seed's examples,
     episodes and evaluated items. Verdicts use an interval widened to 1 − .05 / (number of claims); with fewer than
-    three seeds nothing can be told. Claims without results are left out.
+    three seeds nothing can be told. A seed whose second arm is at 0 and the first is not has no relative difference:
+    it is left out, as are claims without results. Costs are those of all k together, so they are the same at each.
 
     Args:
         means: rows of `lib.ict_frames.seed_means`.
@@ -74,8 +75,9 @@ def judge(means: pd.DataFrame, benchmark: str) -> pd.DataFrame:
 
 
 def _judged(means: pd.DataFrame, claim: IctClaim) -> Iterator[dict[str, object]]:
-    first, second = (_arm(means, *arm)[claim.quantity] for arm in (claim.arm, claim.against))
-    paired = (first / second.clip(lower=1e-6) - 1).dropna()
+    arms = (_arm(means, *arm)[claim.quantity] for arm in (claim.arm, claim.against))
+    first, second = next(arms).align(next(arms), join="inner")
+    paired = ((first - second) / second.where(second > 0)).mask(first == second, 0.0).dropna()
     for k, effects in paired.groupby(level="k"):
         low, high = interval(effects)
         outer = interval(effects, 1 - SIGNIFICANT / len(ICT_CLAIMS))

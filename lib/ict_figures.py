@@ -54,9 +54,10 @@ def curves_figure(means: pd.DataFrame, benchmark: str) -> Figure:
     """
     house_style()
     metrics = METRICS[benchmark]
+    paradigms = {name: title for name, title in PARADIGMS.items() if (means.paradigm == name).any()}
     shape = {"figsize": (11, 3.6 * len(metrics) + 0.6), "sharex": True, "sharey": "row", "squeeze": False}
-    figure, axes = plt.subplots(len(metrics), len(PARADIGMS), **shape)
-    for column, (paradigm, title) in enumerate(PARADIGMS.items()):
+    figure, axes = plt.subplots(len(metrics), len(paradigms), **shape)
+    for column, (paradigm, title) in enumerate(paradigms.items()):
         shown = means[means.paradigm.isna() | (means.paradigm == paradigm)]
         for axis, (metric, name) in zip(axes[:, column], metrics.items(), strict=True):
             _lines(axis, shown, metric)

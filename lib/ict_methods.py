@@ -88,6 +88,7 @@ def tune_teacher(request: TunedTeacher, isolated: bool = True) -> TunedWeights:
     warm_up(request.device)
     meter = PhaseMeter(request.device, isolated)
     model = load_model(request.model, "float32", request.device)
+    torch.manual_seed(request.episodes.seed)  # a LoRA adapter starts from random weights
     with meter.phase(model) as cost:
         adapted = adapt(model, request.training.tuning, lora_config(request.training))
         tuning = InContextTuning(Side(adapted, EpisodeReader(request.model)), None, request.episodes, Mixture())
@@ -146,6 +147,7 @@ def _tuned_student(
         raise StudyError(f"{cell.name}: a student is tuned on episodes, by an objective.")
     model = load_model(cell.model, "float32", cell.device)
     taught_by = Side(teacher, EpisodeReader(cell.teacher.model)) if cell.teacher and teacher else None
+    torch.manual_seed(cell.episodes.seed)  # a LoRA adapter starts from random weights
     with meter.phase(torch.nn.ModuleList([model, teacher] if teacher else [model])) as costs["training"]:
         adapted = adapt(model, training.tuning, lora_config(training))
         tuning = InContextTuning(Side(adapted, EpisodeReader(cell.model)), taught_by, cell.episodes, cell.mixture)

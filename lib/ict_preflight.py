@@ -1,7 +1,8 @@
 """What of in-context tuning can be known to fail before any model is loaded, is said before any model is loaded."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
+from typing import TypeVar
 
 from lib.episodes import Episode, EpisodeReader, batches, demonstrations_of, plain_texts
 from lib.errors import StudyError
@@ -11,6 +12,7 @@ from lib.models import check_device
 from lib.preflight import LONGEST
 from lib.text_alignment import shared_tokens
 
+Row = TypeVar("Row")
 FEWEST_SHARED = 100  # tokens: below, two vocabularies have nothing to compare
 
 
@@ -34,7 +36,8 @@ def check(cells: Iterable[IctCell]) -> dict[IctCell, str]:
 
 def _check_evaluation(cell: IctCell, reader: EpisodeReader) -> None:
     for task in task_set(cell.benchmark, cell.seed).targets:
-        items = sorted(task.items, key=lambda item: -len(item.text))[:LONGEST]
+        items = _longest(task.items, lambda item: len(item.text))
+        items += _longest(task.items, lambda item: max(map(len, item.options)))
         for vote in range(cell.votes):
             before = demonstrations_of(task, max(cell.demonstrations), vote, cell.seed)
             reader.prompts([Episode(before, item) for item in items])
@@ -43,13 +46,19 @@ def _check_evaluation(cell: IctCell, reader: EpisodeReader) -> None:
 def _check_tuning(episodes: Episodes, batch_size: int, reader: EpisodeReader) -> None:
     """The very episodes that will be drawn."""
     drawn = (episode for batch in batches(episodes, batch_size) for episode in batch)
-    reader.prompts(sorted(drawn, key=lambda episode: -len(episode.text))[:LONGEST])
+    reader.prompts(_longest(drawn, lambda episode: len(episode.text)))
+
+
+def _longest(rows: Iterable[Row], length: Callable[[Row], int]) -> list[Row]:
+    return sorted(rows, key=length, reverse=True)[:LONGEST]
 
 
 def _check_texts(cell: IctCell, readers: "cache[EpisodeReader]") -> None:
     if not (cell.mixture and cell.mixture.lm_weight and cell.episodes):
         return
-    plain_texts(cell.mixture.lm_text, cell.episodes, cell.mixture.lm_characters)
+    texts = _longest(plain_texts(cell.mixture.lm_text, cell.episodes, cell.mixture.lm_characters), len)
+    for model in filter(None, [cell.model, cell.teacher and cell.teacher.model]):
+        readers(model).require_room(texts)
     if cell.teacher:
         student, teacher = readers(cell.model).tokenizer, readers(cell.teacher.model).tokenizer
         shared = len(shared_tokens(student, teacher).student)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from lib import ict_preflight
 from lib.errors import StudyError, require_one_of
-from lib.ict_frames import task_frame
+from lib.ict_frames import METRICS, task_frame
 from lib.ict_methods import ICT_METHODS
 from lib.models import quiet
 from lib.profiles import Profile
@@ -26,10 +26,13 @@ def fill_benchmark(profile: Profile, benchmark: str, methods: Sequence[str] | No
         StudyError: the profile does not have the benchmark, or a setting cannot work and nothing was computed.
     """
     quiet()
+    require_one_of("benchmark", benchmark, METRICS)
     for name in methods or ():
         require_one_of("methods", name, ICT_METHODS)
+    if not profile.ict_cells(benchmark):
+        raise StudyError(f"in_context.{benchmark}: profile {profile.name} does not have it.")
     cells = [cell for cell in profile.ict_cells(benchmark) if methods is None or cell.method in methods]
     if not cells:
-        raise StudyError(f"in_context.{benchmark}: profile {profile.name} does not have it.")
+        raise StudyError("methods: none is asked for.")
     compute(profile, cells, ict_preflight.check)
     return collect(profile, cells, task_frame)

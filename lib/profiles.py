@@ -295,6 +295,8 @@ def _change(settings: dict[str, Any], name: str, value: object) -> None:
 def _with(settings: dict[str, Any], path: list[str], value: object) -> dict[str, Any]:
     """A copy of nested settings with one of them replaced."""
     first, *rest = path
+    if rest and not isinstance(settings.get(first) or {}, dict):
+        raise StudyError(f"in_context: {first} is one value, {settings[first]!r}; {'.'.join(rest)} is no part of it.")
     return {**settings, first: _with(settings.get(first) or {}, rest, value) if rest else value}
 
 

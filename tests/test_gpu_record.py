@@ -34,8 +34,8 @@ def test_every_method_size_and_variant_is_measured():
     assert all(one.cell.device == "cuda" for _, one in found)
 
 
-# Not `all logits`: where tensors are counted one by one, autograd fills the logits' gradient out of place, a tensor more.
-# The allocator's own record of that variant is compared in test_memory.
+# Not `all logits`: where tensors are counted one by one, autograd fills the logits' gradient out of place, which is a
+# tensor more. The allocator's own record of that variant is compared in test_memory.
 @pytest.mark.parametrize("variant", [PAPER, "checkpointing", "batch of 1"])
 def test_a_measurement_with_random_weights_costs_what_was_predicted(kept, variant):
     chosen = [one for name, one in configurations("cpu", **SMALL) if name == variant and one.cell.method == "cd"][-1]

@@ -161,3 +161,11 @@ def test_the_table_and_the_details_of_claims_can_show_them_at_one_k():
     judged = judged_of(*groups)
     assert verdict_table(judged, headline=4).loc[BETTER].here.startswith("+10% [+")
     assert details(judged, headline=4).count("<details>") == 1
+
+
+def test_scores_of_zero_on_both_sides_are_no_difference_and_on_one_side_tell_nothing():
+    nothing, something = [0.0, 0.0, 0.0], [5.0, 5.0, 5.0]
+    same = one(judged_of(rows("icl_d", "meta", nothing), rows("ict", "meta", nothing)), BETTER)
+    assert (same["effect"], same["verdict"]) == (0, "not supported")
+    with pytest.raises(StudyError, match="none can be judged"):
+        judged_of(rows("icl_d", "meta", something), rows("ict", "meta", nothing))

@@ -423,3 +423,13 @@ def test_a_process_of_its_own_has_its_resident_memory_measured(method):
     cell = cell_of(method)
     costs = run_ict(cell, loud_weights() if cell.teacher else None).costs
     assert all(cost.rss is not None and cost.tensors is None for name, cost in costs.items() if name != "teacher")
+
+
+def test_an_adapter_starts_alike_whatever_ran_before():
+    profile = read_profile("smoke", {"in_context.tuning": "lora"})
+    cell = next(one for one in profile.ict_cells("lama") if one.method == "ict")
+    courses = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        courses.append(run_ict(cell, None, isolated=False).losses)
+    assert courses[0] == courses[1]

@@ -72,6 +72,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"No --profile given: this is {DEFAULT_PROFILE}.", flush=True)
     profile = read_profile(options.profile or DEFAULT_PROFILE, dict(options.changes))
     wanted = _wanted(report.figure_notebooks(options.only), profile)
+    if not wanted:
+        raise StudyError(f"only: profile {profile.name} has no settings for {', '.join(options.only)} (in_context).")
     Store(profile.folder).forget_failures()
     sweep = _filled(profile, sorted({name for names in wanted.values() for name in names} & {*profile.methods}))
     _fill_variants(profile, [path.stem for path in wanted])

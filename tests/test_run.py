@@ -20,6 +20,10 @@ BAD = {
     "support too large": (["--set", "support_sizes=[100]"], "support_sizes: 100 .* largest possible is 6"),
     "pool too large": (["--set", "pool_size=50"], "pool_size: 50 queries asked for"),
     "no cuda": (["--set", "device=cuda"], "device: 'cuda' asked for"),
+    "no such part": (["--profile", "tiny", "--only", "11"], "profile tiny has no settings for 11"),
+    "unknown part": (["--set", "in_context.lama.itms=3"], "in_context.lama.itms: 3 is not allowed"),
+    "part of a value": (["--set", "in_context.steps.x=3"], "in_context: steps is one value, 4"),
+    "too many demonstrations": (["--set", "in_context.lama.demonstrations=99"], "examples: 64 .* 100 are needed"),
 }
 
 

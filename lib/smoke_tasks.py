@@ -23,12 +23,12 @@ TASK_SPLIT = {"train": ["kinds", "places"], "test": ["times", "sizes"]}
 
 
 def _rows(by_option: dict[str, str]) -> list[dict[str, object]]:
-    """Rows in CrossFit's form; of each option's words the last two are evaluated."""
+    """Rows in CrossFit's form; of each option's words the last two are evaluated. Inputs are texts of two tokens."""
     rows: list[dict[str, object]] = []
     for option, words in by_option.items():
         for i, word in enumerate(words.split()):
             split = "test" if i >= 4 else "train"
-            rows.append({"input": word, "output": option, "options": list(by_option), "split": split})
+            rows.append({"input": f"a {word}", "output": option, "options": list(by_option), "split": split})
     return rows
 
 

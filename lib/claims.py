@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,6 +23,15 @@ LEAST_DISTANCE = 0.1
 FARTHEST = 2  # effects beyond are named at the figure's edge
 
 Verdict = Literal["supported", "not supported", "contradicted", "cannot be told"]
+
+
+class AnyClaim(Protocol):
+    """What a verdict needs to know of a claim, whatever two things it compares."""
+
+    statement: str
+    quantity: str
+    effect: float
+    paper: str
 
 
 @dataclass(frozen=True)
@@ -110,20 +119,27 @@ def _judged(sweep: Sweep, claim: Claim, level: float) -> list[dict[str, object]]
         paired = _cost_effects(sweep.results, claim)
         found = {size: (values.mean(), interval(values), interval(values, level)) for size, values in paired.items()}
         seeds = max((len(values) for values in paired.values()), default=0)
-    return [
-        {
-            "claim": claim.statement,
-            "paper": claim.paper,
-            "quantity": claim.quantity,
-            "support_size": size,
-            "seeds": seeds,
-            "effect": effect,
-            "low": inner[0],
-            "high": inner[1],
-            "verdict": verdict(*outer, claim.effect) if seeds >= FEWEST_SEEDS else "cannot be told",
-        }
-        for size, (effect, inner, outer) in found.items()
-    ]
+    return [judged_row(claim, size, seeds, *told) for size, told in found.items()]
+
+
+def judged_row(
+    claim: AnyClaim, size: object, seeds: int, effect: float, inner: tuple[float, float], outer: tuple[float, float]
+) -> dict[str, object]:
+    """One claim at one size: the effect with its 95% interval `inner`, and the verdict by the wider `outer`.
+
+    With fewer than three seeds nothing can be told.
+    """
+    return {
+        "claim": claim.statement,
+        "paper": claim.paper,
+        "quantity": claim.quantity,
+        "support_size": size,
+        "seeds": seeds,
+        "effect": effect,
+        "low": inner[0],
+        "high": inner[1],
+        "verdict": verdict(*outer, claim.effect) if seeds >= FEWEST_SEEDS else "cannot be told",
+    }
 
 
 def _accuracy_effects(correct: Correct, claim: Claim) -> dict[object, np.ndarray]:

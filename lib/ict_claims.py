@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib.claims import FEWEST_SEEDS, LESS, MORE, SIGNIFICANT, verdict
+from lib.claims import LESS, MORE, SIGNIFICANT, judged_row
 from lib.errors import StudyError
 from lib.frames import PHASES
 from lib.ict_frames import METRICS, PARADIGMS
@@ -79,20 +79,8 @@ def _judged(means: pd.DataFrame, claim: IctClaim) -> Iterator[dict[str, object]]
     first, second = next(arms).align(next(arms), join="inner")
     paired = ((first - second) / second.where(second > 0)).mask(first == second, 0.0).dropna()
     for k, effects in paired.groupby(level="k"):
-        low, high = interval(effects)
         outer = interval(effects, 1 - SIGNIFICANT / len(ICT_CLAIMS))
-        told = len(effects) >= FEWEST_SEEDS
-        yield {
-            "claim": claim.statement,
-            "paper": claim.paper,
-            "quantity": claim.quantity,
-            "support_size": k,
-            "seeds": len(effects),
-            "effect": effects.mean(),
-            "low": low,
-            "high": high,
-            "verdict": verdict(*outer, claim.effect) if told else "cannot be told",
-        }
+        yield judged_row(claim, k, len(effects), effects.mean(), interval(effects), outer)
 
 
 def _arm(means: pd.DataFrame, method: str, paradigm: str) -> pd.DataFrame:

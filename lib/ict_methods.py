@@ -13,8 +13,8 @@ from lib.errors import StudyError
 from lib.few_shot_tasks import FewShotTask, task_set
 from lib.ict_cells import IctCell, Mixture, TunedTeacher
 from lib.ict_training import InContextTuning, Side
-from lib.methods import lora_config
-from lib.models import DTYPES, adapt, load_model, merged, trainable_parameters
+from lib.methods import adapted
+from lib.models import DTYPES, load_model, merged, trainable_parameters
 from lib.options import score_options
 
 
@@ -88,25 +88,24 @@ def tune_teacher(request: TunedTeacher, isolated: bool = True) -> TunedWeights:
     warm_up(request.device)
     meter = PhaseMeter(request.device, isolated)
     model = load_model(request.model, "float32", request.device)
-    torch.manual_seed(request.episodes.seed)  # a LoRA adapter starts from random weights
     with meter.phase(model) as cost:
-        adapted = adapt(model, request.training.tuning, lora_config(request.training))
-        tuning = InContextTuning(Side(adapted, EpisodeReader(request.model)), None, request.episodes, Mixture())
-        log = tuning.train(request.training)
+        teacher = adapted(model, request.training, request.episodes.seed)
+        side = Side(teacher, EpisodeReader(request.model))
+        log = InContextTuning(side, None, request.episodes, Mixture()).train(request.training)
         cost.tokens = log.tokens
-    trained = {name: one.detach().cpu() for name, one in adapted.named_parameters() if one.requires_grad}
+    trained = {name: one.detach().cpu() for name, one in teacher.named_parameters() if one.requires_grad}
     return TunedWeights(trained, log.losses, cost)
 
 
 def tuned_teacher(request: TunedTeacher, weights: TunedWeights) -> PreTrainedModel:
     """The teacher with its trained parameters, frozen."""
     model = load_model(request.model, "float32", request.device)
-    adapted = adapt(model, request.training.tuning, lora_config(request.training))
-    places = dict(adapted.named_parameters())
+    teacher = adapted(model, request.training, request.episodes.seed)
+    places = dict(teacher.named_parameters())
     with torch.no_grad():
         for name, values in weights.parameters.items():
             places[name].copy_(values)
-    return merged(adapted).to(DTYPES[request.dtype]).eval().requires_grad_(False)
+    return merged(teacher).to(DTYPES[request.dtype]).eval().requires_grad_(False)
 
 
 def run_ict(cell: IctCell, weights: TunedWeights | None, isolated: bool = True) -> IctOutcome:
@@ -147,14 +146,13 @@ def _tuned_student(
         raise StudyError(f"{cell.name}: a student is tuned on episodes, by an objective.")
     model = load_model(cell.model, "float32", cell.device)
     taught_by = Side(teacher, EpisodeReader(cell.teacher.model)) if cell.teacher and teacher else None
-    torch.manual_seed(cell.episodes.seed)  # a LoRA adapter starts from random weights
     with meter.phase(torch.nn.ModuleList([model, teacher] if teacher else [model])) as costs["training"]:
-        adapted = adapt(model, training.tuning, lora_config(training))
-        tuning = InContextTuning(Side(adapted, EpisodeReader(cell.model)), taught_by, cell.episodes, cell.mixture)
-        log = tuning.train(training)
+        student = adapted(model, training, cell.episodes.seed)
+        side = Side(student, EpisodeReader(cell.model))
+        log = InContextTuning(side, taught_by, cell.episodes, cell.mixture).train(training)
         costs["training"].tokens = log.tokens
-    trained = trainable_parameters(adapted)
-    return merged(adapted).to(DTYPES[cell.dtype]), trained, log.losses
+    trained = trainable_parameters(student)
+    return merged(student).to(DTYPES[cell.dtype]), trained, log.losses
 
 
 @dataclass(frozen=True)

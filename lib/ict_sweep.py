@@ -29,9 +29,10 @@ def fill_benchmark(profile: Profile, benchmark: str, methods: Sequence[str] | No
     require_one_of("benchmark", benchmark, METRICS)
     for name in methods or ():
         require_one_of("methods", name, ICT_METHODS)
-    if not profile.ict_cells(benchmark):
+    planned = profile.ict_cells(benchmark)
+    if not planned:
         raise StudyError(f"in_context.{benchmark}: profile {profile.name} does not have it.")
-    cells = [cell for cell in profile.ict_cells(benchmark) if methods is None or cell.method in methods]
+    cells = [cell for cell in planned if methods is None or cell.method in methods]
     if not cells:
         raise StudyError("methods: none is asked for.")
     compute(profile, cells, ict_preflight.check)

@@ -183,11 +183,16 @@ def _train(
     if cell.distillation:
         pool = _pool_rows(cell.distillation, reader, targets)
         support = support if trains_on_support(cell.distillation) else []
-    torch.manual_seed(cell.seed)  # a LoRA adapter starts from random weights
-    adapted = adapt(model, training.tuning, lora_config(training), training.biases)
-    log = train(adapted, pool, support, objective(cell, training, reader.label_columns), training, cell.seed)
+    student = adapted(model, training, cell.seed)
+    log = train(student, pool, support, objective(cell, training, reader.label_columns), training, cell.seed)
     cost.tokens = log.tokens
-    return adapted, log.losses
+    return student, log.losses
+
+
+def adapted(model: PreTrainedModel, training: Training, seed: int) -> torch.nn.Module:
+    """The model with what `training` trains made trainable, in place; the seed is that of new random weights."""
+    torch.manual_seed(seed)  # a LoRA adapter starts from random weights
+    return adapt(model, training.tuning, lora_config(training), training.biases)
 
 
 def trains_on_support(distillation: Distillation) -> bool:

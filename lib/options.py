@@ -3,7 +3,6 @@
 A prompt is read once, whatever number of options it has; what they share is in the key-value cache.
 """
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from lib.prompts import EncodedPrompts
-from lib.scoring import one_each, pad_right, read_prefix, similar_lengths
+from lib.scoring import one_each, own_layers, pad_right, read_prefix, similar_lengths
 
 # Rows of (prompt, option) at a time whose options have further tokens: each holds a copy of its prompt's cache.
 ROWS = 32
@@ -77,8 +76,7 @@ def _further_tokens(
 
 def _chosen(cache: DynamicCache, rows: Tensor) -> DynamicCache:
     """A cache of these rows; the one that they come from stays as it is."""
-    chosen = copy.copy(cache)
-    chosen.layers = [copy.copy(layer) for layer in cache.layers]
+    chosen = own_layers(cache)
     chosen.batch_select_indices(rows)
     return chosen
 
@@ -104,11 +102,21 @@ def score_options(
     cache = read_prefix(model, prompts.prefix)
     scores: list[Tensor] = [torch.empty(0)] * len(prompts.suffixes)
     for batch in similar_lengths(prompts.suffixes, batch_size):
-        shared = one_each(cache, len(batch)) if cache is not None else None
-        found = option_log_probs(model, [prompts.suffixes[i] for i in batch], [options[i] for i in batch], shared)
+        found = _batch_log_probs(model, cache, [prompts.suffixes[i] for i in batch], [options[i] for i in batch])
         for i, row in zip(batch, found, strict=True):
-            scores[i] = by_length(row, options[i]).cpu() if normalised else row.cpu()
+            scores[i] = by_length(row, options[i]) if normalised else row
     return scores
+
+
+def _batch_log_probs(
+    model: PreTrainedModel,
+    prefix: DynamicCache | None,
+    suffixes: Sequence[Sequence[int]],
+    options: Sequence[Sequence[Sequence[int]]],
+) -> list[Tensor]:
+    """One batch, in a function of its own so that nothing of it is in memory beside the next one's."""
+    shared = one_each(prefix, len(suffixes)) if prefix is not None else None
+    return [row.cpu() for row in option_log_probs(model, suffixes, options, shared)]
 
 
 def by_length(log_probs: Tensor, options: Sequence[Sequence[int]]) -> Tensor:

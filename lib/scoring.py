@@ -106,10 +106,16 @@ def read_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> DynamicCache |
 
 def one_each(cache: DynamicCache, count: int) -> DynamicCache:
     """A cache of `count` copies of the prefix; the one copy that is kept is not itself copied first."""
-    shared = copy.copy(cache)
-    shared.layers = [copy.copy(layer) for layer in cache.layers]
+    shared = own_layers(cache)
     shared.batch_repeat_interleave(count)  # makes new tensors in these layers
     return shared
+
+
+def own_layers(cache: DynamicCache) -> DynamicCache:
+    """The cache with layers of its own that hold the same tensors: given others, the cache keeps what it had."""
+    apart = copy.copy(cache)
+    apart.layers = [copy.copy(layer) for layer in cache.layers]
+    return apart
 
 
 def similar_lengths(suffixes: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib.errors import require_one_of
 from lib.figures import COLOURS, REFERENCE_LINE, house_style
 from lib.frames import DOMAINS
 from lib.methods import METHODS
@@ -16,7 +15,7 @@ from lib.profiles import Profile
 from lib.resampling import Resampling, bounds, correct_items, digits, right
 from lib.store import Record
 from lib.sweep import Sweep, fill
-from lib.variants import Variants, few
+from lib.variants import Variants, chosen, few
 
 METHOD = "cd"
 REFERENCES = ("baseline", "icl", "pbft", "teacher_icl")
@@ -50,10 +49,8 @@ def variants(profile: Profile) -> dict[str, dict[str, Any]]:
     Raises:
         StudyError: the profile names an idea that is not known.
     """
-    here, tried = few(profile, SIZES, SEEDS), ideas(profile)
-    for name in profile.ideas or ():
-        require_one_of("ideas", name, tried)
-    return {name: {**here, **change} for name, change in tried.items() if name in (profile.ideas or tried)}
+    here, tried = few(profile, SIZES, SEEDS), chosen("ideas", profile.ideas, ideas(profile))
+    return {name: {**here, **change} for name, change in tried.items()}
 
 
 def references(profile: Profile) -> Sweep:
@@ -100,9 +97,9 @@ def apart(found: Variants) -> pd.DataFrame:
         for size, records in _with_held_out(sweep).items():
             correct = np.stack([right(record["outcome"]["out_of_domain"]) for record in records])
             away = np.stack([digits(record["outcome"]["held_out"]) for record in records])
-            for items, chosen in (("held out of the pool", away), ("of kinds in the pool", 1 - away)):
+            for items, taken in (("held out of the pool", away), ("of kinds in the pool", 1 - away)):
                 resampling = Resampling(*correct.shape)
-                draws = resampling.accuracies(correct * chosen) / resampling.accuracies(chosen)
+                draws = resampling.accuracies(correct * taken) / resampling.accuracies(taken)
                 low, high = bounds(draws)
                 shown = {"name": name, "items": items, "support_size": size, "accuracy": draws[0]}
                 rows.append({**shown, "low": low, "high": high, "seeds": len(records)})

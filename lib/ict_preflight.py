@@ -1,18 +1,16 @@
 """What of in-context tuning can be known to fail before any model is loaded, is said before any model is loaded."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
-from typing import TypeVar
 
 from lib.episodes import Episode, EpisodeReader, batches, demonstrations_of, plain_texts
 from lib.errors import StudyError
 from lib.few_shot_tasks import task_set
 from lib.ict_cells import Episodes, IctCell
 from lib.models import check_device
-from lib.preflight import LONGEST
+from lib.preflight import longest
 from lib.text_alignment import shared_tokens
 
-Row = TypeVar("Row")
 FEWEST_SHARED = 100  # tokens: below, two vocabularies have nothing to compare
 
 
@@ -36,8 +34,8 @@ def check(cells: Iterable[IctCell]) -> dict[IctCell, str]:
 
 def _check_evaluation(cell: IctCell, reader: EpisodeReader) -> None:
     for task in task_set(cell.benchmark, cell.seed).targets:
-        items = _longest(task.items, lambda item: len(item.text))
-        items += _longest(task.items, lambda item: max(map(len, item.options)))
+        items = longest(task.items, lambda item: len(item.text))
+        items += longest(task.items, lambda item: max(map(len, item.options)))
         for vote in range(cell.votes):
             before = demonstrations_of(task, max(cell.demonstrations), vote, cell.seed)
             reader.prompts([Episode(before, item) for item in items])
@@ -46,17 +44,13 @@ def _check_evaluation(cell: IctCell, reader: EpisodeReader) -> None:
 def _check_tuning(episodes: Episodes, batch_size: int, reader: EpisodeReader) -> None:
     """The very episodes that will be drawn."""
     drawn = (episode for batch in batches(episodes, batch_size) for episode in batch)
-    reader.prompts(_longest(drawn, lambda episode: len(episode.text)))
-
-
-def _longest(rows: Iterable[Row], length: Callable[[Row], int]) -> list[Row]:
-    return sorted(rows, key=length, reverse=True)[:LONGEST]
+    reader.prompts(longest(drawn, lambda episode: len(episode.text)))
 
 
 def _check_texts(cell: IctCell, readers: "cache[EpisodeReader]") -> None:
     if not (cell.mixture and cell.mixture.lm_weight and cell.episodes):
         return
-    texts = _longest(plain_texts(cell.mixture.lm_text, cell.episodes, cell.mixture.lm_characters), len)
+    texts = longest(plain_texts(cell.mixture.lm_text, cell.episodes, cell.mixture.lm_characters), len)
     for model in filter(None, [cell.model, cell.teacher and cell.teacher.model]):
         readers(model).require_room(texts)
     if cell.teacher:

@@ -1,7 +1,8 @@
 """What can be known to fail before any model is loaded, is said before any model is loaded."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
+from typing import TypeVar
 
 from lib.cells import Cell, Targets
 from lib.data import Example
@@ -10,6 +11,7 @@ from lib.methods import METHODS
 from lib.models import Tuning, check_device, check_tuning, same_vocabulary
 from lib.reading import Reader, evaluation_items, pool_of, support_of, teacher_contexts
 
+Row = TypeVar("Row")
 # Tokens grow with characters, nearly: the longest few texts hold the longest prompt.
 LONGEST = 8
 
@@ -67,5 +69,10 @@ def _check_targets(cell: Cell, request: Targets, student: Reader, teacher: Reade
         )
 
 
+def longest(rows: Iterable[Row], length: Callable[[Row], int]) -> list[Row]:
+    """The few rows that are longest by a measure."""
+    return sorted(rows, key=length, reverse=True)[:LONGEST]
+
+
 def _longest(rows: Iterable[Example]) -> list[Example]:
-    return sorted(rows, key=lambda row: -len(row.premise) - len(row.hypothesis))[:LONGEST]
+    return longest(rows, lambda row: len(row.premise) + len(row.hypothesis))

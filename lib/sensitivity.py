@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib.errors import require_one_of
 from lib.figures import COLOURS, REFERENCE_LINE, house_style
 from lib.frames import DOMAINS
 from lib.intervals import interval
 from lib.profiles import Profile
 from lib.prompts import PATTERNS
-from lib.variants import Variants, few
+from lib.variants import Variants, chosen, few
 
 METHOD = "cd"
 KNOBS: dict[str, tuple[Any, ...]] = {
@@ -49,9 +48,7 @@ def candidates(profile: Profile) -> dict[tuple[str, Any], dict[str, Any]]:
     middle, values = centre(profile), {**KNOBS, "learning_rate": tuple(rate(profile) * factor for factor in RATES)}
     if profile.data == "world":
         values.pop("pattern")  # its tokenizer knows the words of one pattern
-    for knob in profile.choices or ():
-        require_one_of("choices", knob, values)
-    values = {knob: tried for knob, tried in values.items() if knob in (profile.choices or values)}
+    values = chosen("choices", profile.choices, values)
     names = {"learning_rate": f"learning_rate.{METHOD}"}
     return {
         (knob, value): {names.get(knob, knob): value}

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from lib import preflight
-from lib.errors import StudyError
+from lib.errors import StudyError, require_one_of
 from lib.profiles import Profile
 from lib.sweep import Sweep, fill_together
 
@@ -28,6 +28,17 @@ class Variants:
     def _repr_markdown_(self) -> str:
         lines = [f"{len(self.sweeps)} variants of profile **{next(iter(self.sweeps.values())).profile.name}**."]
         return "\n\n".join(lines + [f"Left out: *{name}*. {reason}" for name, reason in self.left_out.items()])
+
+
+def chosen(key: str, names: Sequence[str] | None, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the known that a profile names under a key, in their own order; all where it names none.
+
+    Raises:
+        StudyError: it names one that is not known.
+    """
+    for name in names or ():
+        require_one_of(key, name, known)
+    return {name: one for name, one in known.items() if name in (names or known)}
 
 
 def few(profile: Profile, support_sizes: Sequence[int], seeds: int) -> dict[str, Any]:

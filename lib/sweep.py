@@ -37,12 +37,12 @@ class Sweep:
     """The results of a profile's cells, one row each, and what did not come to a result, with reasons.
 
     `records` are the stored results in full, with every item's label log-probabilities. In a notebook a sweep shows
-    itself as a short paragraph.
+    itself as a short paragraph, and as plain text without its results, which would be megabytes of a saved notebook.
     """
 
     profile: Profile
-    results: pd.DataFrame
-    records: list[Record] = field(default_factory=list)
+    results: pd.DataFrame = field(repr=False)
+    records: list[Record] = field(default_factory=list, repr=False)
     refused: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 

@@ -1,7 +1,7 @@
 """A profile with changes, several at a time: the same methods under each, computed as one list of cells."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -16,7 +16,7 @@ from lib.sweep import Sweep, fill_together
 class Variants:
     """Results by the variant's name, and what could not be tried, with reasons."""
 
-    sweeps: dict[str, Sweep]
+    sweeps: dict[str, Sweep] = field(repr=False)
     left_out: dict[str, str]
 
     @property

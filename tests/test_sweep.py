@@ -91,6 +91,12 @@ def test_a_second_sweep_computes_nothing_and_returns_the_same(profile, executed)
     assert second.results.equals(first.results)
 
 
+def test_a_sweep_as_plain_text_names_its_profile_and_holds_no_results(profile):
+    sweep = fill(profile, ["icl"])
+    assert "name='smoke'" in repr(sweep)
+    assert sweep.records[0]["key"] not in repr(sweep)
+
+
 def test_a_wider_sweep_computes_only_what_is_new(profile, executed):
     fill(profile, ["icl"])
     fill(read_profile("smoke", {"support_sizes": [1, 4], "seeds": [0]}), ["baseline", "icl"])

@@ -35,9 +35,9 @@ def tasks(benchmark: Benchmark, seed: int) -> TaskSet:
     names = {side: list(dict.fromkeys(listed)) for side, listed in _split(benchmark).items()}
 
     def to_tune_on(name: str) -> FewShotTask:
-        queries = [query for rows in _rows(benchmark, name).values() for query in rows]
+        queries = {query.text: query for rows in _rows(benchmark, name).values() for query in rows}
         require_rows(queries, benchmark)
-        return FewShotTask(name, tuple(queries))
+        return FewShotTask(name, tuple(queries.values()))
 
     def to_evaluate(name: str) -> FewShotTask:
         rows = _rows(benchmark, name)

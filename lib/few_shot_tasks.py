@@ -5,8 +5,8 @@ read by `lib.crossfit`, LAMA's relations by `lib.lama`.
 """
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -98,7 +98,7 @@ def task_set(benchmark: Benchmark, seed: int) -> TaskSet:
     from lib import crossfit, lama
 
     reader = {"crossfit": crossfit.tasks, "lama": lama.tasks}[benchmark.name]
-    found = reader(benchmark, seed)
+    found = _without_evaluated(reader(benchmark, seed), benchmark)
     both = {task.name for task in found.training} & {task.name for task in found.targets}
     if both:
         raise StudyError(f"{benchmark.name}: {', '.join(sorted(both))} would be both tuned on and evaluated.")
@@ -107,6 +107,25 @@ def task_set(benchmark: Benchmark, seed: int) -> TaskSet:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in found.left_out.items())
             raise StudyError(f"{benchmark.name}: no task {side} is left. {reasons}")
     return found
+
+
+def _without_evaluated(found: TaskSet, benchmark: Benchmark) -> TaskSet:
+    """The tasks without those examples whose text some target is scored on: tasks of other names may share rows.
+
+    A task that has too few left is left out, with the reason.
+    """
+    evaluated = {item.text for task in found.targets for item in task.items}
+    left_out = dict(found.left_out)
+
+    def kept(tasks: Sequence[FewShotTask]) -> Iterator[FewShotTask]:
+        for task in tasks:
+            examples = tuple(row for row in task.examples if row.text not in evaluated)
+            if len(examples) < benchmark.fewest and len(examples) < len(task.examples):
+                left_out[task.name] = f"{len(examples)} examples that are not evaluated, {benchmark.fewest} are needed"
+            else:
+                yield replace(task, examples=examples)
+
+    return TaskSet(tuple(kept(found.training)), tuple(kept(found.targets)), left_out)
 
 
 def first_with_data(
@@ -146,7 +165,7 @@ def target(name: str, rows: Sequence[Query], items: Sequence[Query], benchmark: 
     return FewShotTask(name, tuple(examples), tuple(chosen))
 
 
-def require_rows(rows: Sequence[Query], benchmark: Benchmark) -> None:
+def require_rows(rows: Sized, benchmark: Benchmark) -> None:
     """Raise `MissingTaskError` where there are fewer rows than a task must have."""
     if len(rows) < benchmark.fewest:
         raise MissingTaskError(f"{len(rows)} examples, {_limits(benchmark)}, where {benchmark.fewest} are needed")

@@ -32,6 +32,8 @@ Fact = tuple[str, str]  # subject and object
 def tasks(benchmark: Benchmark, seed: int) -> TaskSet:
     """The relations: a fixed draw of `target_tasks` to evaluate, then of `training_tasks` to tune on.
 
+    A subject and object that a target is evaluated on are not tuned on under another relation either.
+
     Raises:
         StudyError: as for `lib.few_shot_tasks.task_set`.
     """
@@ -46,10 +48,11 @@ def tasks(benchmark: Benchmark, seed: int) -> TaskSet:
 
     targets, lacking = first_with_data(names, benchmark.target_tasks, to_evaluate)
     taken = {task.name for task in targets} | set(lacking)
+    evaluated = {fact for task in targets for fact in _facts(benchmark, task.name)[1]}
 
     def to_tune_on(name: str) -> FewShotTask:
-        tuning, facts = _facts(benchmark, name)
-        both = _queries(benchmark, name, usable[name], [*tuning, *facts])
+        both = [fact for part in _facts(benchmark, name) for fact in part if fact not in evaluated]
+        both = _queries(benchmark, name, usable[name], both)
         require_rows(both, benchmark)
         return FewShotTask(name, tuple(both))
 

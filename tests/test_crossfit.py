@@ -9,6 +9,7 @@ from lib.errors import StudyError
 from lib.few_shot_tasks import Benchmark, Query, task_set
 
 OPTIONS = ["good", "so so", "bad"]
+OTHER_LETTERS = str.maketrans("qrstuvQRSTUV", "ghijklGHIJKL")
 
 
 def row(text, output="good", split="train", **more):
@@ -77,6 +78,30 @@ def test_a_task_to_tune_on_gives_all_of_its_rows_and_no_items(source):
     assert task.items == ()
 
 
+def test_a_text_that_stands_in_both_parts_of_a_task_to_tune_on_is_there_once(source):
+    write(source, "a", [*rows_of_task("a"), row("a train 1", split="test"), row("a test 2", split="train")])
+    assert texts(tasks(source).training[0].examples) == sorted(one["input"] for one in rows_of_task("a"))
+
+
+@pytest.mark.parametrize("paradigm", ["meta", "multitask"])
+def test_what_a_target_is_scored_on_is_tuned_on_by_no_task_whatever_its_name(source, paradigm):
+    sharing = "a" if paradigm == "meta" else "c"
+    write(source, sharing, [*rows_of_task(sharing), *(row(f"d test {i}", "bad") for i in range(3))])
+    found = tasks(source)
+    tuned_on = found.training if paradigm == "meta" else found.targets
+    evaluated = {item.text for task in found.targets for item in task.items}
+    assert len(evaluated) == 8
+    assert evaluated.isdisjoint(query.text for task in tuned_on for query in task.examples)
+    assert len(tuned_on[0].examples) == len(rows_of_task("a", test=4 if paradigm == "meta" else 0))
+
+
+def test_a_task_of_evaluated_rows_alone_is_left_out_with_the_reason(source):
+    write(source, "a", [row(f"d test {i}", "bad") for i in range(4)])
+    found = tasks(source)
+    assert names(found.training) == ["b"]
+    assert found.left_out["a"] == "0 examples that are not evaluated, 2 are needed"
+
+
 def test_a_targets_items_are_its_test_rows_and_its_examples_the_others(source):
     write(source, "c", [*rows_of_task("c"), row("c dev", split="dev"), {**row("c none"), "split": None}])
     task = tasks(source).targets[0]
@@ -137,8 +162,8 @@ def test_rows_with_more_characters_than_the_limit_are_left_out(source, limit):
         row(letter * n, split=split) for split in ("train", "test") for n, letter in zip(lengths, "qrstuv", strict=True)
     ]
     apart = [{**one, "input": one["input"].upper()} if one["split"] == "test" else one for one in rows]
-    for name in ("a", "c"):
-        write(source, name, apart)
+    write(source, "c", apart)
+    write(source, "a", [{**one, "input": one["input"].translate(OTHER_LETTERS)} for one in apart])
     found = tasks(source, longest=limit)
     kept = [n for n in lengths if limit is None or n <= limit]
     assert sorted(map(len, texts(found.targets[0].items))) == kept

@@ -218,6 +218,19 @@ def test_relations_tuned_on_give_all_of_their_facts(source):
         assert task.items == ()
 
 
+def test_a_fact_that_is_evaluated_is_not_tuned_on_under_another_relation(source, more):
+    (target,) = names(tasks(source, target_tasks=1, tuning_source=str(more)).targets)
+    others = [name for name in TEMPLATES if name != target]
+    for name in others:
+        write_facts(source, name, [*facts_of(name), *facts_of(target)[:3]])
+        write_facts(more, name, [("new", "Rome"), *facts_of(target)[3:6]])
+    found = tasks(source, target_tasks=1, tuning_source=str(more))
+    assert names(found.targets) == [target]
+    assert sorted(names(found.training)) == sorted(others)
+    for task in found.training:
+        assert answered(task.examples) == asked(task.name, [*facts_of(task.name), ("new", "Rome")])
+
+
 def test_facts_of_a_tuning_source_are_shown_and_all_facts_of_the_source_evaluated(source, more):
     for task in tasks(source, tuning_source=str(more)).targets:
         assert answered(task.items) == asked(task.name, facts_of(task.name))
@@ -244,7 +257,7 @@ def test_prompts_with_more_characters_than_the_limit_are_left_out(source, limit)
     facts = [(f"{subject[:-1]}{i}", OBJECTS[i % 4]) for i, subject in enumerate(subjects * 3)]
     write_templates(source, {"born": TEMPLATES["born"], "speaks": TEMPLATES["speaks"]})
     write_facts(source, "born", facts)
-    write_facts(source, "speaks", facts)
+    write_facts(source, "speaks", [(subject.upper(), answer) for subject, answer in facts])
     kept = [fact for fact in dict.fromkeys(facts) if limit is None or len(f"{fact[0]} was born in") <= limit]
     assert answered(queries_of(everything(source, target_tasks=1, longest=limit)["born"])) == asked("born", kept)
 

@@ -1,18 +1,20 @@
 """What may make context distillation better than the paper's: where the pool comes from, and what the teacher says."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lib.claims import FEWEST_SEEDS, SIGNIFICANT, share_recovered, shown_share
 from lib.figures import COLOURS, REFERENCE_LINE, house_style
 from lib.frames import DOMAINS
 from lib.methods import METHODS
 from lib.profiles import Profile
-from lib.resampling import Resampling, bounds, correct_items, digits, right
+from lib.resampling import Array, Correct, Resampling, bounds, correct_items, digits, ratio, right
 from lib.store import Record
 from lib.sweep import Sweep, fill
 from lib.variants import Variants, chosen, few
@@ -58,33 +60,91 @@ def references(profile: Profile) -> Sweep:
     return fill(profile.changed(few(profile, SIZES, SEEDS)), list(REFERENCES))
 
 
+class Answers(NamedTuple):
+    """What an idea or a reference gets right in one domain, and the method under which it stands in `correct`."""
+
+    correct: Correct
+    method: str
+
+    def at(self, size: int, seeds: Sequence[int]) -> Array | None:
+        """[seeds, items] of 0 and 1, or None where a seed is missing."""
+        items = self.correct.of(self.method, size)
+        if items is None or not seeds or not set(seeds) <= set(self.correct.seeds):
+            return None
+        return items[[self.correct.seeds.index(seed) for seed in seeds]]
+
+
+def answers(found: Variants, others: Sweep, domain: str) -> dict[str, Answers]:
+    """The references, then the ideas, by name; those without a result are left out."""
+    named = {METHODS[method].label: (others, method) for method in REFERENCES}
+    named |= {name: (sweep, METHOD) for name, sweep in found.sweeps.items()}
+    told = {}
+    for name, (sweep, method) in named.items():
+        readers = (method,) if METHODS[method].reads_support else (method, "icl")
+        correct = correct_items(sweep.records, domain, readers)
+        if any(correct.of(method, size) is not None for size in correct.sizes):
+            told[name] = Answers(correct, method)
+    return told
+
+
 def compared(found: Variants, others: Sweep) -> pd.DataFrame:
     """Each idea and reference at each support size, in both domains: accuracy with a 95% interval over seeds and items.
 
-    Columns: name, domain, support_size, accuracy, low, high, seeds.
+    Columns: name, domain, support_size, accuracy, low, high; accuracy on_entailment and on_non_entailment;
+    share_entailment of the predictions; majority, the accuracy of one answer for everything; seeds.
     """
     rows = []
     for domain in DOMAINS:
-        for method in REFERENCES:
-            rows += _rows(METHODS[method].label, others, domain, method)
-        for name, sweep in found.sweeps.items():
-            rows += _rows(name, sweep, domain, METHOD)
+        for name, one in answers(found, others, domain).items():
+            for size in one.correct.sizes:
+                items = one.at(size, one.correct.seeds)
+                if items is not None:
+                    shown = {"name": name, "domain": domain, "support_size": size}
+                    rows.append(shown | _scores(items, one.correct))
     return pd.DataFrame(rows)
 
 
-def _rows(name: str, sweep: Sweep, domain: str, method: str) -> list[dict[str, Any]]:
-    readers = (method,) if METHODS[method].reads_support else (method, "icl")
-    correct = correct_items(sweep.records, domain, readers)
-    rows = []
-    for size in correct.sizes:
-        items = correct.of(method, size)
-        if items is None:
+def _scores(items: Array, correct: Correct) -> dict[str, float]:
+    draws = correct.resampling().accuracies(items)
+    low, high = bounds(draws)
+    first = correct.gold == 0
+    says_entailment = np.where(first, items, 1 - items).mean()
+    halves = {"on_entailment": items[:, first].mean(), "on_non_entailment": items[:, ~first].mean()}
+    shown = {"accuracy": draws[0], "low": low, "high": high, **halves, "share_entailment": says_entailment}
+    return shown | {"majority": max(first.mean(), 1 - first.mean()), "seeds": len(items)}
+
+
+def differences(found: Variants, others: Sweep) -> pd.DataFrame:
+    """Each idea less the paper's way, ICL and PBFT, paired by seed and item: what an ingredient is worth.
+
+    Columns: name, against, domain, support_size, difference, low, high (95%, over seeds and items), differs, seeds.
+    `differs` is by intervals widened to 1 − .05 / (number of comparisons at one support size), and needs three seeds.
+    """
+    rivals = [PLAIN, *(METHODS[one].label for one in ("icl", "pbft"))]
+    rows: list[dict[str, Any]] = []
+    for domain in DOMAINS:
+        told = answers(found, others, domain)
+        pairs = [(name, rival) for name in found.sweeps for rival in rivals if name in told and rival in told]
+        pairs = [(name, rival) for name, rival in pairs if name != rival]
+        level = 1 - SIGNIFICANT / max(1, len(pairs) * len(DOMAINS))
+        for name, rival in pairs:
+            shown = {"name": name, "against": rival, "domain": domain}
+            rows += [shown | row for row in _differences(told[name], told[rival], level)]
+    return pd.DataFrame(rows)
+
+
+def _differences(one: Answers, rival: Answers, level: float) -> Iterator[dict[str, Any]]:
+    seeds = sorted({*one.correct.seeds} & {*rival.correct.seeds})
+    for size in one.correct.sizes:
+        own, other = one.at(size, seeds), rival.at(size, seeds)
+        if own is None or other is None:
             continue
-        draws = Resampling(*items.shape).accuracies(items)
+        draws = Resampling(len(seeds), one.correct.gold).accuracies(own - other)
         low, high = bounds(draws)
-        shown = {"name": name, "domain": domain, "support_size": size, "accuracy": draws[0]}
-        rows.append({**shown, "low": low, "high": high, "seeds": len(items)})
-    return rows
+        outer = bounds(draws, level)
+        differs = len(seeds) >= FEWEST_SEEDS and not outer[0] <= 0 <= outer[1]
+        shown = {"support_size": size, "difference": draws[0], "low": low, "high": high}
+        yield shown | {"differs": differs, "seeds": len(seeds)}
 
 
 def apart(found: Variants) -> pd.DataFrame:
@@ -97,9 +157,9 @@ def apart(found: Variants) -> pd.DataFrame:
         for size, records in _with_held_out(sweep).items():
             correct = np.stack([right(record["outcome"]["out_of_domain"]) for record in records])
             away = np.stack([digits(record["outcome"]["held_out"]) for record in records])
+            resampling = Resampling(len(records), digits(records[0]["outcome"]["out_of_domain"]["gold"]))
             for items, taken in (("held out of the pool", away), ("of kinds in the pool", 1 - away)):
-                resampling = Resampling(*correct.shape)
-                draws = resampling.accuracies(correct * taken) / resampling.accuracies(taken)
+                draws = ratio(resampling.accuracies(correct * taken), resampling.accuracies(taken))
                 low, high = bounds(draws)
                 shown = {"name": name, "items": items, "support_size": size, "accuracy": draws[0]}
                 rows.append({**shown, "low": low, "high": high, "seeds": len(records)})
@@ -115,58 +175,90 @@ def _with_held_out(sweep: Sweep) -> dict[int, list[Record]]:
     return by_size
 
 
-def targets_met(table: pd.DataFrame, found: Mapping[str, Sweep]) -> pd.DataFrame:
-    """For each idea: at how many support sizes it beats ICL and PBFT with intervals that do not touch, by domain, and
-    the least share of the distance from the untuned student to the teacher that it recovers at any size.
+def targets_met(found: Variants, others: Sweep) -> pd.DataFrame:
+    """For each idea and domain: at how many of its support sizes it beats both ICL and PBFT with intervals that do not
+    touch, and the least share of the distance from the untuned student to the teacher that it recovers at any of them,
+    with its 95% interval. Blank where a rival or the teacher has no result.
     """
+    table = compared(found, others)
+    if not len(table):
+        return pd.DataFrame()
     places = table.set_index(["domain", "name", "support_size"]).sort_index()
-    labels = {one: METHODS[one].label for one in REFERENCES}
-    rows = {}
-    for name in found:
-        row: dict[str, str] = {}
-        for domain, title in DOMAINS.items():
-            if (domain, name) not in places.index:
-                continue
-            own = places.loc[(domain, name)]
-            rivals = [
-                places.loc[(domain, labels[one])] for one in ("icl", "pbft") if (domain, labels[one]) in places.index
-            ]
-            beats = [size for size in own.index if all(_above(own.loc[size], rival, size) for rival in rivals)]
-            row[f"beats ICL and PBFT {title}"] = f"{len(beats)} of {len(own)}" if rivals else ""
-            row[f"least share recovered {title}"] = _least_share(places, domain, own, labels)
-        rows[name] = row
+    rows: dict[str, dict[str, str]] = {name: {} for name in found.sweeps}
+    for domain, title in DOMAINS.items():
+        told = answers(found, others, domain)
+        for name in [one for one in rows if one in told]:
+            of_domain = places.loc[domain]
+            rows[name][f"beats ICL and PBFT {title}"] = _beaten(of_domain, name)
+            rows[name][f"least share recovered {title}"] = _least_share(told, name)
     return pd.DataFrame.from_dict(rows, orient="index").fillna("")
 
 
-def _above(own: pd.Series, rival: pd.DataFrame, size: int) -> bool:
-    return size in rival.index and own.low > rival.loc[size].high
+def _beaten(places: pd.DataFrame, name: str) -> str:
+    """places: by name and support size."""
+    own, rivals = places.loc[name], [METHODS[one].label for one in ("icl", "pbft")]
+    judged = [size for size in own.index if all((rival, size) in places.index for rival in rivals)]
+    beats = [size for size in judged if all(own.low[size] > places.loc[(rival, size)].high for rival in rivals)]
+    return f"{len(beats)} of {len(judged)}" if judged else ""
 
 
-def _least_share(places: pd.DataFrame, domain: str, own: pd.DataFrame, labels: Mapping[str, str]) -> str:
-    if not {(domain, labels["baseline"]), (domain, labels["teacher_icl"])} <= set(places.index.droplevel(2)):
+def _least_share(told: Mapping[str, Answers], name: str) -> str:
+    start, teacher = (told.get(METHODS[one].label) for one in ("baseline", "teacher_icl"))
+    if start is None or teacher is None:
         return ""
-    start, teacher = (places.loc[(domain, labels[one])].accuracy for one in ("baseline", "teacher_icl"))
-    distance = teacher - start
-    shares = ((own.accuracy - start) / distance)[distance > 0.1].dropna()
-    return f"{shares.min():.0%}" if len(shares) else "teacher no better"
+    three = (start, teacher, told[name])
+    seeds = sorted(set.intersection(*(set(one.correct.seeds) for one in three)))
+    shares = []
+    for size in told[name].correct.sizes:
+        items = [one.at(size, seeds) for one in three]
+        if all(one is not None for one in items):
+            resampling = Resampling(len(seeds), told[name].correct.gold)
+            shares.append(share_recovered(*(resampling.accuracies(one) for one in items)))
+    known = [share for share in shares if share is not None]
+    if not known:
+        return "teacher no better" if shares else ""
+    return shown_share(min(known, key=lambda share: share[0]))
 
 
 def ideas_figure(table: pd.DataFrame, size: int) -> Figure:
-    """All ideas and references at one support size: accuracy in and out of domain with 95% intervals."""
+    """All ideas and references at one support size, in and out of domain: accuracy with 95% intervals; below, each
+    half apart, which shows whatever says one thing to everything.
+
+    Args:
+        table: from `compared`.
+        size: the support size.
+    """
     house_style()
     rows = table[table.support_size == size]
-    names = list(dict.fromkeys(rows.name))
-    figure, axes = plt.subplots(1, 2, figsize=(12, 0.38 * len(names) + 1.2), sharey=True)
-    references = {METHODS[one].label: COLOURS[one] for one in REFERENCES}
-    for axis, (domain, title) in zip(axes, DOMAINS.items(), strict=True):
+    names = list(dict.fromkeys(rows.name))[::-1]
+    shape = {"figsize": (12, 0.7 * len(names) + 2.2), "sharey": True, "sharex": "row"}
+    figure, axes = plt.subplots(2, 2, **shape)
+    for (top, bottom), (domain, title) in zip(axes.T, DOMAINS.items(), strict=True):
         of_domain = rows[rows.domain == domain].set_index("name").reindex(names)
-        for place, name in enumerate(reversed(names)):
-            one = of_domain.loc[name]
-            errors = np.abs([[one.low - one.accuracy], [one.high - one.accuracy]])
-            colour = references.get(name, COLOURS[METHOD])
-            axis.errorbar([one.accuracy], [place], xerr=errors, fmt="o", capsize=3, color=colour)
-        axis.axvline(0.5, **REFERENCE_LINE)
-        axis.set(title=title.capitalize(), xlabel="accuracy", yticks=range(len(names)), yticklabels=names[::-1])
+        _accuracies(top, of_domain)
+        _halves(bottom, of_domain)
+        top.set(title=title.capitalize(), xlabel="accuracy", yticks=range(len(names)), yticklabels=names)
+        bottom.set(xlabel="accuracy on each half", xlim=(-0.03, 1.03))
+    handles, labels = axes[1, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=3, loc="lower center", bbox_to_anchor=(0.5, -0.06), frameon=False)
     figure.suptitle(f"n = {size}", fontsize=11)
     figure.tight_layout()
     return figure
+
+
+def _accuracies(axis: Axes, rows: pd.DataFrame) -> None:
+    """rows: by name, from the lowest place upwards."""
+    references = {METHODS[one].label: COLOURS[one] for one in REFERENCES}
+    for place, (name, one) in enumerate(rows.iterrows()):
+        errors = np.abs([[one.low - one.accuracy], [one.high - one.accuracy]])
+        colour = references.get(name, COLOURS[METHOD])
+        axis.errorbar([one.accuracy], [place], xerr=errors, fmt="o", capsize=3, color=colour)
+    axis.axvline(rows.majority.max(), **REFERENCE_LINE)
+
+
+def _halves(axis: Axes, rows: pd.DataFrame) -> None:
+    places = range(len(rows))
+    axis.hlines(places, rows.on_entailment, rows.on_non_entailment, color="0.8", zorder=1)
+    axis.plot(rows.on_entailment, places, ">", color="0.2", label="items of entailment")
+    axis.plot(rows.on_non_entailment, places, "<", color="0.2", fillstyle="none", label="items of non-entailment")
+    axis.axvline(0.5, **REFERENCE_LINE)

@@ -14,7 +14,7 @@ from lib.figures import COLOURS, REFERENCE_LINE, house_style
 from lib.frames import DOMAINS
 from lib.intervals import interval
 from lib.methods import METHODS
-from lib.resampling import Correct, Resampling, bounds, correct_items
+from lib.resampling import Array, Correct, bounds, correct_items, ratio
 from lib.sweep import Sweep
 
 SIGNIFICANT = 0.05
@@ -148,15 +148,11 @@ def _accuracy_effects(correct: Correct, claim: Claim) -> dict[object, np.ndarray
     pairs = {size: pair for size, pair in pairs.items() if pair[0] is not None and pair[1] is not None}
     if not pairs:
         return {}
-    resampling = Resampling(*next(iter(pairs.values()))[0].shape)
+    resampling = correct.resampling()
     drawn = {size: tuple(map(resampling.accuracies, pair)) for size, pair in pairs.items()}
-    effects: dict[object, np.ndarray] = {size: _relative(*pair) for size, pair in drawn.items()}
+    effects: dict[object, np.ndarray] = {size: ratio(*pair) - 1 for size, pair in drawn.items()}
     first, second = (np.mean([pair[i] for pair in drawn.values()], axis=0) for i in (0, 1))
-    return effects | {"all": _relative(first, second)}
-
-
-def _relative(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return first / np.maximum(second, 1e-6) - 1  # a few items may all be wrong in a draw
+    return effects | {"all": ratio(first, second) - 1}
 
 
 def _cost_effects(results: pd.DataFrame, claim: Claim) -> dict[object, np.ndarray]:
@@ -215,21 +211,27 @@ def recovered(sweep: Sweep, method: str = "cd") -> pd.DataFrame:
             start, teacher, student = (correct.of(one, size) for one in ("baseline", "teacher_icl", method))
             if start is None or teacher is None or student is None:
                 continue
-            resampling = Resampling(*start.shape)
+            resampling = correct.resampling()
             low, high, reached = (resampling.accuracies(one) for one in (start, teacher, student))
+            share = share_recovered(low, high, reached)
             rows |= {
                 (name, "teacher", size): f"{high[0]:.2f}",
                 (name, METHODS[method].label, size): f"{reached[0]:.2f}",
-                (name, "share", size): _share(reached - low, high - low),
+                (name, "share", size): "" if share is None else shown_share(share),
             }
     table = pd.Series(rows, dtype=object)
     return table.unstack(sort=False).rename_axis("n =", axis=1).fillna("") if len(table) else pd.DataFrame()
 
 
-def _share(covered: np.ndarray, distance: np.ndarray) -> str:
-    if distance[0] < LEAST_DISTANCE:
-        return ""
-    draws = covered / np.maximum(distance, np.finfo(float).eps)
+def share_recovered(start: Array, teacher: Array, reached: Array) -> Array | None:
+    """Draws of the share of the distance from the untuned student to the teacher; None where there is no distance."""
+    if teacher[0] - start[0] < LEAST_DISTANCE:
+        return None
+    return ratio(reached - start, teacher - start)
+
+
+def shown_share(draws: Array) -> str:
+    """A share in percent with its 95% interval."""
     low, high = bounds(draws)
     return f"{draws[0]:.0%} [{low:.0%}, {high:.0%}]"
 

@@ -17,12 +17,13 @@ DRAWS = 4000
 class Correct:
     """Which items each method gets right: by method and support size an array [seeds, items] of 0 and 1.
 
-    All arrays have the same seeds and the same items, in the same order. A method that reads no support set has its one
-    result at every size and for every seed.
+    All arrays have the same seeds and the same items, in the same order; `gold` is the class of each item. A method
+    that reads no support set has its one result at every size and for every seed.
     """
 
     by_method: Mapping[tuple[str, int], Array]
     seeds: tuple[int, ...]
+    gold: Array
 
     @property
     def sizes(self) -> list[int]:
@@ -32,6 +33,10 @@ class Correct:
     def of(self, method: str, size: int) -> Array | None:
         """[seeds, items], or None where there is no result."""
         return self.by_method.get((method, size))
+
+    def resampling(self) -> "Resampling":
+        """Draws for these seeds and items."""
+        return Resampling(len(self.seeds), self.gold)
 
 
 def correct_items(records: Iterable[dict[str, Any]], domain: str, methods: Iterable[str]) -> Correct:
@@ -43,10 +48,12 @@ def correct_items(records: Iterable[dict[str, Any]], domain: str, methods: Itera
         methods: those to be compared; methods without any result are left out.
     """
     found: dict[tuple[str, int, int], Array] = {}
+    gold = np.empty(0)
     for record in records:
         cell = record["cell"]
         if cell["method"] in set(methods):
             found[cell["method"], cell["support_size"], cell["seed"]] = right(record["outcome"][domain])
+            gold = digits(record["outcome"][domain]["gold"])
     present = sorted({name for name, _, _ in found}, key=list(METHODS).index)
     sizes = sorted({size for name, size, _ in found if size > 0})
     seeds = sorted({seed for name, size, seed in found if METHODS[name].reads_support and size > 0})
@@ -59,7 +66,7 @@ def correct_items(records: Iterable[dict[str, Any]], domain: str, methods: Itera
         for size in sizes
         if complete
     }
-    return Correct(by_method, tuple(complete))
+    return Correct(by_method, tuple(complete), gold)
 
 
 def _one(found: Mapping[tuple[str, int, int], Array], method: str, size: int, seed: int) -> Array | None:
@@ -80,18 +87,56 @@ def digits(text: str) -> Array:
 
 
 class Resampling:
-    """Draws of seeds and of items, with replacement, that every accuracy shares."""
+    """Draws of seeds and of items that every accuracy shares, so that differences between methods are paired.
 
-    def __init__(self, seeds: int, items: int, draws: int = DRAWS, seed: int = 0) -> None:
-        """Draw; the first draw is the sample as it is."""
+    Items are drawn with replacement, each class as often as the sample has it. Seeds drawn with replacement would give
+    intervals far too narrow: three of them cannot show how much further ones would differ. So a draw's mean over seeds
+    departs from the sample's by Gaussian weights that are divided by the root of a χ² of seeds − 1 degrees of freedom:
+    with the items held fixed, the percentile interval is Student's t interval over seeds. The two departures, over
+    items and over seeds, are added.
+    """
+
+    def __init__(self, seeds: int, gold: Array, draws: int = DRAWS, seed: int = 0) -> None:
+        """Draw; the first draw is the sample as it is.
+
+        Args:
+            seeds: how many there are. With one, only items vary.
+            gold: [items], the class of each.
+            draws: how many.
+            seed: of the draws.
+        """
         random = np.random.default_rng(seed)
-        self._seeds = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds
-        self._items = random.multinomial(items, np.full(items, 1 / items), size=draws) / items
-        self._seeds[0], self._items[0] = 1 / seeds, 1 / items
+        self._items = np.zeros((draws, len(gold)))
+        for name in np.unique(gold):
+            (places,) = np.nonzero(gold == name)
+            equal = np.full(len(places), 1 / len(places))
+            self._items[:, places] = random.multinomial(len(places), equal, size=draws) / len(gold)
+        self._seeds = _departures(random, seeds, draws)
+        self._seeds[0], self._items[0] = 0, 1 / len(gold)
 
     def accuracies(self, correct: Array) -> Array:
         """The accuracy of each draw, [draws], from [seeds, items]; the first is that of the sample."""
-        return np.einsum("bi,bi->b", self._seeds @ correct, self._items)
+        return self._items @ correct.mean(axis=0) + self._seeds @ correct.mean(axis=1)
+
+
+def _departures(random: np.random.Generator, seeds: int, draws: int) -> Array:
+    """[draws, seeds] weights, which sum to 0: a draw's mean over seeds less the sample's is t · s / √seeds."""
+    if seeds == 1:
+        return np.zeros((draws, 1))
+    freedom = seeds - 1
+    normal = random.standard_normal((draws, seeds))
+    centred = normal - normal.mean(axis=1, keepdims=True)
+    scale = np.sqrt(random.chisquare(freedom, size=(draws, 1)) / freedom)
+    return centred / scale / np.sqrt(seeds * freedom)
+
+
+def ratio(numerator: Array, denominator: Array) -> Array:
+    """The quotient of two quantities in each draw, to first order about the sample, which is the first draw.
+
+    The denominator of a far draw may be near 0, where the quotient itself would say nothing (delta method).
+    """
+    middle = numerator[0] / denominator[0]
+    return middle + (numerator - middle * denominator) / denominator[0]
 
 
 def bounds(draws: Array, level: float = 0.95) -> tuple[float, float]:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lib.data import CLASSES
 from lib.figures import COLOURS, REFERENCE_LINE, house_style
 from lib.frames import DOMAINS
 from lib.intervals import interval
@@ -70,20 +71,28 @@ def name_of(choice: str, value: object) -> str:
 
 def moves(profile: Profile, found: Variants) -> pd.DataFrame:
     """Each value of each choice: accuracy of both domains, mean over seeds with its 95% interval, and whether it is the
-    profile's own.
+    profile's own; the accuracy on each half and what one answer for everything would score.
+
+    Columns: choice, value, own, seeds, and by domain `<domain>`, `<domain>_low`, `_high`, `_on_entailment`,
+    `_on_non-entailment`, `_majority`.
     """
     rows, middle = [], centre(profile)
     for knob, value in candidates(profile):
         sweep = found.sweeps.get(name_of(knob, value))
-        if sweep is None:
-            continue
-        row: dict[str, Any] = {"choice": knob, "value": value, "own": value == middle[knob]}
-        for domain in DOMAINS:
-            accuracies = sweep.results.groupby("seed")[f"{domain}_accuracy"].mean()
-            low, high = interval(accuracies)
-            row |= {domain: accuracies.mean(), f"{domain}_low": low, f"{domain}_high": high, "seeds": len(accuracies)}
-        rows.append(row)
+        if sweep is not None and len(sweep.results):
+            scores = [_scores(sweep.results, domain) for domain in DOMAINS]
+            said = {"choice": knob, "value": value, "own": value == middle[knob]}
+            rows.append(said | {"seeds": sweep.results.seed.nunique()} | scores[0] | scores[1])
     return pd.DataFrame(rows)
+
+
+def _scores(results: pd.DataFrame, domain: str) -> dict[str, float]:
+    accuracies = results.groupby("seed")[f"{domain}_accuracy"].mean()
+    low, high = interval(accuracies)
+    halves = {f"{domain}_on_{name}": results[f"{domain}_accuracy_on_{name}"].mean() for name in CLASSES}
+    gold = results[f"{domain}_gold_entailment"].iloc[0]
+    bounds = {f"{domain}_low": low, f"{domain}_high": high, f"{domain}_majority": max(gold, 1 - gold)}
+    return {domain: accuracies.mean()} | bounds | halves
 
 
 def spread(moved: pd.DataFrame) -> pd.DataFrame:
@@ -97,7 +106,11 @@ def spread(moved: pd.DataFrame) -> pd.DataFrame:
 
 
 def sensitivity_figure(moved: pd.DataFrame) -> Figure:
-    """A panel a choice: accuracy in and out of domain over its values; the profile's own value is marked."""
+    """A panel a choice: accuracy in and out of domain over its values; the profile's own value is marked.
+
+    Triangles are the accuracy on entailment (right) and on non-entailment (left) alone: where they are far apart, the
+    student says one thing to nearly everything.
+    """
     house_style()
     knobs = list(dict.fromkeys(moved.choice))
     columns = 4
@@ -108,7 +121,9 @@ def sensitivity_figure(moved: pd.DataFrame) -> Figure:
         for (domain, title), colour in zip(DOMAINS.items(), (COLOURS["pbft"], COLOURS["cd_lora"]), strict=True):
             errors = np.abs([rows[f"{domain}_low"] - rows[domain], rows[f"{domain}_high"] - rows[domain]])
             axis.errorbar(rows.index, rows[domain], yerr=errors, marker="o", capsize=3, color=colour, label=title)
-        axis.axhline(0.5, **REFERENCE_LINE)
+            for name, marker in zip(CLASSES, "><", strict=True):
+                axis.plot(rows.index, rows[f"{domain}_on_{name}"], marker, color=colour, alpha=0.5, fillstyle="none")
+            axis.axhline(rows[f"{domain}_majority"].max(), **REFERENCE_LINE)
         for place in rows.index[rows.own]:
             axis.axvspan(place - 0.25, place + 0.25, color="0.9", zorder=0)
         axis.set(title=knob, xticks=rows.index, xticklabels=[_shown(value) for value in rows.value])

@@ -1,11 +1,12 @@
 """Variants, sensitivity and the ideas beyond the paper: what is tried, what is left out, what the tables say."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
 from lib import beyond, sensitivity
-from lib.beyond import PLAIN, apart, compared, ideas, targets_met
+from lib.beyond import PLAIN, apart, compared, differences, ideas, targets_met
 from lib.errors import StudyError
 from lib.profiles import read_profile
 from lib.sweep import Sweep, fill
@@ -58,6 +59,8 @@ def moved():
     table = pd.DataFrame(rows, columns=["choice", "value", "in_domain", "out_of_domain"])
     for domain in ("in_domain", "out_of_domain"):
         table[f"{domain}_low"], table[f"{domain}_high"] = table[domain] - 0.02, table[domain] + 0.02
+        table[f"{domain}_on_entailment"], table[f"{domain}_on_non-entailment"] = table[domain], table[domain]
+        table[f"{domain}_majority"] = 0.5
     return table.assign(own=[False, True, True, False], seeds=3)
 
 
@@ -80,6 +83,8 @@ def test_moves_are_means_over_seeds(smoke_profile):
     expected = found.sweeps["kl_weight 1"].results.in_domain_accuracy.mean()
     assert table.loc[1.0, "in_domain"] == pytest.approx(expected)
     assert table[table.own].index.tolist() == [0.5]
+    halves = [table.loc[1.0, f"in_domain_on_{name}"] for name in ("entailment", "non-entailment")]
+    assert sum(halves) / 2 == pytest.approx(expected)  # the smoke profile evaluates as many of each
 
 
 def test_few_are_the_first_seeds_and_the_sizes_that_there_are():
@@ -95,16 +100,78 @@ def test_ideas_add_one_ingredient_at_a_time_to_the_papers_way():
         read_profile("smoke", change)
 
 
-def test_an_idea_meets_the_aim_only_where_intervals_do_not_touch():
-    def row(name, accuracy, half=0.05):
-        shared = {"support_size": 4, "accuracy": accuracy, "low": accuracy - half, "high": accuracy + half}
-        return [{"name": name, "domain": domain, **shared} for domain in ("in_domain", "out_of_domain")]
+ITEMS = 400
 
-    rows = row("ICL", 0.6) + row("PBFT", 0.6) + row("Baseline", 0.5) + row("Teacher ICL", 0.9)
-    table = pd.DataFrame(rows + row("clear", 0.8) + row("touching", 0.69))
-    met = targets_met(table, {"clear": None, "touching": None})
+
+def answered(method, accuracies, size=4):
+    """A sweep of one method that gets these shares of the items right, seed by seed, as many of each class."""
+    gold = np.arange(ITEMS) // 2 % 2
+    records = []
+    for seed, accuracy in enumerate(accuracies):
+        answers = np.where(np.arange(ITEMS) % 100 < 100 * accuracy, gold, 1 - gold)
+        scores = [[0.0, -1.0] if answer == 0 else [-1.0, 0.0] for answer in answers]
+        evaluation = {"label_log_probs": scores, "gold": "".join(map(str, gold))}
+        cell = {"method": method, "support_size": size, "seed": seed}
+        records.append({"cell": cell, "outcome": {"in_domain": evaluation, "out_of_domain": evaluation}})
+    return records
+
+
+def rivals(icl=(0.6,) * 3, pbft=(0.6,) * 3, teacher=(0.9,) * 3):
+    every = answered("icl", icl) + answered("pbft", pbft) + answered("teacher_icl", teacher)
+    return Sweep(None, None, every + answered("baseline", [0.5], size=0))
+
+
+def of_ideas(**accuracies):
+    return Variants({name: Sweep(None, None, answered("cd", values)) for name, values in accuracies.items()}, {})
+
+
+def test_an_idea_meets_the_aim_only_where_intervals_do_not_touch():
+    met = targets_met(of_ideas(clear=[0.8] * 3, touching=[0.65] * 3), rivals())
     assert met["beats ICL and PBFT in domain"].to_dict() == {"clear": "1 of 1", "touching": "0 of 1"}
-    assert met.loc["clear", "least share recovered out of domain"] == "75%"
+    assert met.loc["clear", "least share recovered out of domain"].startswith("75% [")
+
+
+def test_an_idea_beats_both_rivals_or_nothing_is_said():
+    met = targets_met(of_ideas(clear=[0.8] * 3), rivals(pbft=()))
+    assert met.loc["clear", "beats ICL and PBFT in domain"] == ""
+    without_teacher = targets_met(of_ideas(clear=[0.8] * 3), rivals(teacher=()))
+    assert without_teacher.loc["clear", "least share recovered in domain"] == ""
+    weak = targets_met(of_ideas(clear=[0.8] * 3), rivals(teacher=[0.55] * 3))
+    assert weak.loc["clear", "least share recovered in domain"] == "teacher no better"
+
+
+def test_differences_are_paired_by_seed():
+    """Seeds move both alike, so that each one's own interval is wide and that of their difference is not."""
+    moving = np.array([0.5, 0.6, 0.7])
+    found = of_ideas(**{PLAIN: moving, "better": moving + 0.1})
+    table = differences(found, rivals()).set_index(["name", "against", "domain"])
+    one = table.loc[("better", PLAIN, "in_domain")]
+    assert one.difference == pytest.approx(0.1)
+    assert one.differs
+    assert one.high - one.low < 0.1
+    own = compared(found, rivals()).set_index(["name", "domain"]).loc[("better", "in_domain")]
+    assert own.high - own.low > 0.4
+    assert (PLAIN, PLAIN, "in_domain") not in table.index
+    assert ("better", "PBFT", "out_of_domain") in table.index
+
+
+def test_only_seeds_that_both_have_are_compared_and_two_never_differ():
+    found = of_ideas(**{PLAIN: [0.5, 0.5, 0.9], "better": [0.8, 0.8]})
+    one = differences(found, rivals()).set_index(["name", "against", "domain"]).loc[("better", PLAIN, "in_domain")]
+    assert (one.seeds, one.difference) == (2, pytest.approx(0.3))
+    assert not one.differs
+
+
+def test_the_table_shows_one_answer_for_everything():
+    gold = np.repeat([0, 1], [100, 300])
+    evaluation = {"label_log_probs": [[0.0, -1.0]] * ITEMS, "gold": "".join(map(str, gold))}
+    cell = {"method": "cd", "support_size": 4, "seed": 0}
+    yes = [{"cell": cell, "outcome": {"in_domain": evaluation, "out_of_domain": evaluation}}]
+    table = compared(Variants({"yes": Sweep(None, None, yes)}, {}), Sweep(None, None, []))
+    one = table.iloc[0]
+    assert (one.accuracy, one.majority) == (pytest.approx(0.25), 0.75)
+    assert (one.on_entailment, one.on_non_entailment, one.share_entailment) == (1, 0, 1)
+    assert one.low == pytest.approx(one.high)  # no draw of the items has more of a class than the sample has
 
 
 def test_ideas_and_references_stand_in_one_table_and_figure(smoke_profile):
@@ -112,7 +179,7 @@ def test_ideas_and_references_stand_in_one_table_and_figure(smoke_profile):
     table = compared(found, fill(smoke_profile, ["baseline", "icl", "pbft", "teacher_icl"]))
     assert set(table.name) == {"Baseline", "ICL", "PBFT", "Teacher ICL", PLAIN}
     assert (table.low <= table.accuracy).all()
-    assert len(beyond.ideas_figure(table, 4).axes) == 2
+    assert len(beyond.ideas_figure(table, 4).axes) == 4
 
 
 def record(right_items, held_out, seed):

@@ -34,6 +34,7 @@ def ideas(profile: Profile) -> dict[str, dict[str, Any]]:
         "larger pool": {"pool_size": LARGER * profile.pool_size},
         "prior removed": prior,
         "four orders": {"orders": 4},
+        "four sets": {"demonstration_sets": 4},
         "confidence": {"confidence": True},
         "target's pool": target,
         "target's pool, prior removed": {**target, **prior},

@@ -59,8 +59,8 @@ class Targets:
 
     `pool` is where the queries come from: `train`, the in-domain training rows; `target`, rows like those that are
     evaluated out of domain; `support`, the support set itself. `held_out` are the halves of the target's `subcases` or
-    `templates` that the pool does without. `orders` is over how many orders of the demonstrations the teacher is
-    averaged.
+    `templates` that the pool does without. The teacher is averaged over `orders` orders of its demonstrations, and over
+    so many `demonstration_sets`: the support set, and further ones as large, which need labels of their own.
     """
 
     kept_in: ClassVar[str] = "targets"
@@ -77,6 +77,7 @@ class Targets:
     device: Device
     held_out: str = "nothing"
     orders: int = 1
+    demonstration_sets: int = 1
 
     @property
     def needs(self) -> None:

@@ -163,16 +163,17 @@ def teacher_targets(request: Targets, isolated: bool = True) -> TeacherTargets:
         answers = [next_token_log_probs(model, prompts, columns, request.batch_size) for prompts in asked]
         cost.tokens = sum(prompts.tokens for prompts in asked)
     last = len(CONTENT_FREE)
-    log_probs = _mean_over_orders(torch.cat([answer[:-last] for answer in answers]), request.orders)
+    contexts = request.orders * request.demonstration_sets
+    log_probs = _mean_over_contexts(torch.cat([answer[:-last] for answer in answers]), contexts)
     content_free = torch.stack([answer[-last:] for answer in answers]).mean(0)
     _require_finite(log_probs, request.teacher)
     return TeacherTargets(log_probs, content_free, cost)
 
 
-def _mean_over_orders(log_probs: torch.Tensor, orders: int) -> torch.Tensor:
-    """The log of the mean probability over orders: [orders · pool, columns], order by order, to [pool, columns]."""
-    by_order = log_probs.unflatten(0, (orders, -1))
-    return by_order.logsumexp(0) - math.log(orders)
+def _mean_over_contexts(log_probs: torch.Tensor, contexts: int) -> torch.Tensor:
+    """The log of the mean probability over contexts: [contexts · pool, columns], one by one, to [pool, columns]."""
+    by_context = log_probs.unflatten(0, (contexts, -1))
+    return by_context.logsumexp(0) - math.log(contexts)
 
 
 def _train(

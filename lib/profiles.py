@@ -66,6 +66,7 @@ class Profile(BaseModel):
     pool_size: Annotated[int, Field(ge=0, description="0: the support set's own queries")]
     held_out: Literal["nothing", "subcases", "templates"] = "nothing"
     orders: Positive = 1
+    demonstration_sets: Positive = 1
     calibration: Literal["none", "content_free", "pool"] = "none"
     confidence: bool = False
     ce_on: Literal["support", "pool"] = "support"
@@ -231,6 +232,7 @@ class Profile(BaseModel):
             device=self.device,
             held_out=self.held_out if self.queries == "target" else "nothing",
             orders=self.orders,
+            demonstration_sets=self.demonstration_sets,
         )
         return Distillation(targets, self.kl_weight, self.temperature, self.ce_on, self.calibration, self.confidence)
 

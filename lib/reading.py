@@ -18,6 +18,8 @@ from lib.data import (
 from lib.models import load_config, load_tokenizer
 from lib.prompts import CONTENT_FREE, PATTERNS, EncodedPrompts, encode, label_token_ids, label_words, prompt
 
+FURTHER_SETS = 10_000  # from one further set of demonstrations of a seed to the next, beyond the seeds of a study
+
 
 class Reader:
     """How one model reads the task: its tokenizer, the pattern, and the columns of its label words."""
@@ -47,8 +49,14 @@ def examples(source: str, dataset: str, split: Split) -> list[Example]:
 
 def support_of(record: Cell | Targets) -> list[Example]:
     """The support set of a cell, or of a teacher's targets: the same for equal task, size and seed."""
-    train_split = examples(record.task.source, record.task.in_domain, "train")
-    return support_set(train_split, record.support_size, record.seed)
+    return support_set(_train_rows(record.task), record.support_size, record.seed)
+
+
+@cache
+def _train_rows(task: Task) -> list[Example]:
+    """In-domain rows to train on and to demonstrate; a file that serves both splits lacks what is evaluated."""
+    evaluated = {item[:2] for item in evaluation_items(task, task.in_domain)}
+    return [row for row in examples(task.source, task.in_domain, "train") if row[:2] not in evaluated]
 
 
 def pool_of(request: Targets) -> list[Example]:
@@ -59,8 +67,7 @@ def pool_of(request: Targets) -> list[Example]:
     if request.pool == "target":
         allowed = without_held_out(_like_the_target(request.task), request.held_out, request.seed)
         return query_pool(allowed, support, request.pool_size, request.seed)
-    train_split = examples(request.task.source, request.task.in_domain, "train")
-    return query_pool(train_split, support, request.pool_size, request.seed)
+    return query_pool(_train_rows(request.task), support, request.pool_size, request.seed)
 
 
 def held_out_items(request: Targets) -> list[bool]:
@@ -84,18 +91,26 @@ def evaluation_items(task: Task, dataset: str) -> list[Example]:
 def teacher_contexts(request: Targets) -> list[tuple[list[Example], list[Example]]]:
     """(demonstrations, queries) pairs: one for a pool apart; leave-one-out where the support set is the pool.
 
-    All of them come once for each order of the demonstrations; the first is the support set's own.
+    All of them come once for each set of demonstrations and each of its orders; the support set's own comes first.
     """
-    support = support_of(request)
-    orders = [support] + [_shuffled(support, request.seed, i) for i in range(1, request.orders)]
+    support, pool = support_of(request), pool_of(request)
+    sets = [support] + [_further_set(request, support, pool, i) for i in range(1, request.demonstration_sets)]
+    orders = [order for one in sets for order in _orders(one, request)]
     if request.pool == "support":
         return [([one for one in order if one != query], [query]) for order in orders for query in support]
-    pool = pool_of(request)
     return [(order, pool) for order in orders]
 
 
-def _shuffled(support: list[Example], seed: int, i: int) -> list[Example]:
-    return random.Random(f"order {seed} {i}").sample(support, len(support))
+def _orders(demonstrations: list[Example], request: Targets) -> list[list[Example]]:
+    shuffled = (random.Random(f"order {request.seed} {i}") for i in range(1, request.orders))
+    return [demonstrations, *(draw.sample(demonstrations, len(demonstrations)) for draw in shuffled)]
+
+
+def _further_set(request: Targets, support: list[Example], pool: list[Example], i: int) -> list[Example]:
+    """Another support set as large, of which nothing is in the first one or in the pool."""
+    taken = {row[:2] for row in (*support, *pool)}
+    left = [row for row in _train_rows(request.task) if row[:2] not in taken]
+    return support_set(left, request.support_size, request.seed + i * FURTHER_SETS)
 
 
 def teacher_prompts(request: Targets, reader: Reader) -> list[EncodedPrompts]:

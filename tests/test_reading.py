@@ -28,12 +28,29 @@ def test_a_pool_from_the_targets_domain_has_none_of_what_is_evaluated():
     assert texts(pool) <= texts(reading.examples("world", "overlap", "train"))
 
 
-def test_where_one_file_is_both_pool_and_evaluation_only_the_rest_is_drawn(monkeypatch):
+@pytest.fixture
+def one_file(monkeypatch):
+    """Every dataset is one file without splits."""
     rows = [Example(f"{i}", "h", i % 2, f"sub{i % 4}", f"t{i % 3}") for i in range(60)]
     monkeypatch.setattr(reading, "examples", lambda source, dataset, split: rows)
-    asked = request(pool="target", pool_size=20, eval_limit=20)
+    reading._train_rows.cache_clear()
+    yield rows
+    reading._train_rows.cache_clear()
+
+
+@pytest.mark.parametrize("pool", ["target", "train"])
+def test_where_one_file_is_both_pool_and_evaluation_only_the_rest_is_drawn(one_file, pool):
+    asked = request(pool=pool, pool_size=20, eval_limit=20)
     assert not texts(pool_of(asked)) & texts(evaluation_items(asked.task, "overlap"))
     assert len(pool_of(asked)) == 20
+
+
+def test_where_one_file_is_both_splits_no_demonstration_is_evaluated(one_file):
+    asked = request(size=8, eval_limit=20, pool_size=4, demonstration_sets=2)
+    evaluated = texts(evaluation_items(asked.task, asked.task.in_domain))
+    for demonstrations, _ in teacher_contexts(asked):
+        assert len(demonstrations) == 8
+        assert not texts(demonstrations) & evaluated
 
 
 def test_a_pool_of_no_queries_is_the_support_set_left_one_out():
@@ -51,6 +68,24 @@ def test_orders_are_permutations_and_the_first_is_the_sets_own():
     assert all(sorted(order) == sorted(support) for order in orders)
     assert len({tuple(order) for order in orders}) == 3
     assert teacher_contexts(replace(asked, orders=1)) == teacher_contexts(asked)[:1]
+
+
+@pytest.mark.parametrize("pool", ["train", "support"])
+def test_further_sets_share_nothing_with_one_another_or_the_pool(pool):
+    asked = request(size=8, demonstration_sets=3, pool=pool)
+    found = teacher_contexts(asked)
+    support, asked_of = support_of(asked), texts(pool_of(asked))
+    assert found[: len(found) // 3] == teacher_contexts(replace(asked, demonstration_sets=1))
+    further = [one for one, _ in found[len(found) // 3 :]]
+    for demonstrations in further:
+        assert sum(row.label for row in demonstrations) == 4
+        assert not texts(demonstrations) & (asked_of | texts(support))
+    assert len({tuple(one) for one in further}) == 2
+    assert [query for _, query in found] == [query for _, query in found[: len(found) // 3]] * 3
+
+
+def test_sets_and_orders_are_multiplied():
+    assert len(teacher_contexts(request(orders=2, demonstration_sets=3))) == 6
 
 
 HANS = [

@@ -17,9 +17,8 @@ from lib.profiles import Profile
 from lib.resampling import Array, Correct, Resampling, bounds, correct_items, digits, ratio, right
 from lib.store import Record
 from lib.sweep import Sweep, fill
-from lib.variants import Variants, chosen, few
+from lib.variants import METHOD, Variants, chosen, few
 
-METHOD = "cd"
 REFERENCES = ("baseline", "icl", "pbft", "teacher_icl")
 PLAIN = "as in the paper"
 LARGER = 4

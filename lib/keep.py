@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lib.profiles import Profile
     from lib.store import Store
 
+MADE_BY = "A student that was trained by the study of few-shot distillation"
 CARD = """---
 library_name: transformers
 pipeline_tag: text-generation
@@ -30,13 +31,14 @@ tags: [few-shot, knowledge-distillation, context-distillation]
 ---
 # {method} of {student}, n = {n}, seed {seed}
 
-A student that was trained by the study of few-shot distillation: `{method}`, {support}.
+{made_by}: `{method}`, {support}.
 It answers a query with nothing before it.
 
 - student: `{student}`
 - teacher: {teacher}
 - data: `{source}`, in domain `{in_domain}`, out of domain `{out_of_domain}`
 - prompt: pattern `{pattern}`, label words {words}; the answer is the likelier of the two as the next token
+  (compare these two alone: what it may think of other words was not trained)
 
 ```text
 {example}
@@ -66,11 +68,12 @@ def keep(profile: "Profile", method: str, size: int, seed: int, folder: Path | N
         method: one that trains a student.
         size: support examples.
         seed: one of the profile's.
-        folder: where to; by default `students/<method>_n<size>_seed<seed>` in the profile's folder. What is there is
-            replaced, whole.
+        folder: where to; by default `students/<method>_n<size>_seed<seed>` in the profile's folder. A student that was
+            kept there is replaced, whole.
 
     Raises:
-        StudyError: no such result, the method trains nothing, or plain transformers could not load the student.
+        StudyError: no such result, the method trains nothing, plain transformers could not load the student, or the
+            folder holds something else.
     """
     from lib.store import Store
 
@@ -82,19 +85,38 @@ def keep(profile: "Profile", method: str, size: int, seed: int, folder: Path | N
     if cell.training and cell.training.biases == "add":
         raise StudyError("keep: a student with added biases is no model that plain transformers loads; keep another.")
     target = folder or profile.folder / "students" / f"{method}_n{size}_seed{seed}"
-    _save(_student(cell, store), cell, record, target)
+    _require_ours(target)
+    _save(_student(cell, store, record["environment"]["threads"]), cell, record, target)
     return target
 
 
-def _student(cell: "Cell", store: "Store") -> "PreTrainedModel":
-    """The student, trained again; its teacher is asked again where its targets are not there."""
+def _require_ours(target: Path) -> None:
+    """Raise where something else than an earlier kept student would be replaced."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    card = target / "README.md"
+    if not card.is_file() or MADE_BY not in card.read_text(encoding="utf-8", errors="replace"):
+        raise StudyError(
+            f"to: {str(target)!r} holds something else. Allowed: a new or empty folder, or a kept student."
+        )
+
+
+def _student(cell: "Cell", store: "Store", threads: int) -> "PreTrainedModel":
+    """The student, trained again by as many threads; its teacher is asked again where its targets are not there."""
+    import torch
+
     from lib.methods import teacher_targets, trained_student
 
     request = cell.distillation.targets if cell.distillation else None
     targets = store.load_targets(request) if request else None
     if request and targets is None:
         targets = teacher_targets(request, isolated=False)
-    return trained_student(cell, targets)
+    here = torch.get_num_threads()
+    torch.set_num_threads(threads)  # sums in another order make another student, if slightly
+    try:
+        return trained_student(cell, targets)
+    finally:
+        torch.set_num_threads(here)
 
 
 def _save(model: "PreTrainedModel", cell: "Cell", record: dict[str, Any], target: Path) -> None:
@@ -136,6 +158,7 @@ def _card(cell: "Cell", record: dict[str, Any]) -> str:
     distillation = cell.distillation
     pool = f"and the teacher's soft labels on {distillation.targets.pool_size} queries" if distillation else ""
     return CARD.format(
+        made_by=MADE_BY,
         method=cell.method,
         student=cell.model,
         teacher=f"`{distillation.targets.teacher}`" if distillation else "none",
@@ -167,7 +190,12 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--method", default="cd", help="one that trains a student (default: cd)")
     parser.add_argument("--support", type=int, default=8, metavar="N", help="support examples (default: 8)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--to", type=Path, metavar="FOLDER", help="default: students/ in the profile's folder")
+    parser.add_argument(
+        "--to",
+        type=Path,
+        metavar="FOLDER",
+        help="absolute, or from the study's folder; default: students/ in the profile's",
+    )
     add_changes(parser)
     return parser.parse_args(words)
 

@@ -74,14 +74,15 @@ def run(options: argparse.Namespace) -> int:
     wanted = _wanted(report.figure_notebooks(options.only), profile)
     if not wanted:
         raise StudyError(f"only: profile {profile.name} has no settings for {', '.join(options.only)} (in_context).")
+    plans = _variant_plans(profile, [path.stem for path in wanted])
     Store(profile.folder).forget_failures()
     sweep = _filled(profile, sorted({name for names in wanted.values() for name in names} & {*profile.methods}))
-    _fill_variants(profile, [path.stem for path in wanted])
+    tried = _fill_variants(profile, plans)
     benchmarks, without_data = _fill_benchmarks(profile, [path.stem for path in wanted])
     for method, reason in sweep.refused.items():
         print(f"Refused: {method}: {reason}", flush=True)
     there = {method for one in (sweep, *benchmarks) for method in one.results.get("method", [])}
-    failed = {name: why for one in (sweep, *benchmarks) for name, why in one.failed.items()} | without_data
+    failed = {name: why for one in (sweep, *benchmarks) for name, why in one.failed.items()} | without_data | tried
     drawn = {path: names for path, names in wanted.items() if path.stem not in without_data}
     failed |= _draw(profile, drawn, there)
     index = report.write_index(profile, failed)
@@ -121,15 +122,25 @@ def _filled(profile: "Profile", methods: list[str]) -> "Sweep":
     return sweep
 
 
-def _fill_variants(profile: "Profile", notebooks: list[str]) -> None:
-    """The cells of the notebooks that try variants of the profile."""
+def _variant_plans(profile: "Profile", notebooks: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The variants that notebooks try, by notebook; unknown names are an error before anything is computed."""
     from lib import beyond, sensitivity
-    from lib.variants import fill_variants
+    from lib.variants import METHOD
 
-    for notebook, plan in {"09_sensitivity": sensitivity, "10_beyond": beyond}.items():
-        if notebook in notebooks and plan.METHOD in profile.methods:
-            print(f"{notebook}:", flush=True)
-            fill_variants(profile, plan.variants(profile), [plan.METHOD])
+    plans = {"09_sensitivity": sensitivity, "10_beyond": beyond}
+    asked = [name for name in plans if name in notebooks and METHOD in profile.methods]
+    return {name: plans[name].variants(profile) for name in asked}
+
+
+def _fill_variants(profile: "Profile", plans: dict[str, dict[str, dict[str, Any]]]) -> dict[str, str]:
+    """Compute the cells of the notebooks that try variants; returns what failed, with reasons."""
+    from lib.variants import METHOD, fill_variants
+
+    failed: dict[str, str] = {}
+    for notebook, changes in plans.items():
+        print(f"{notebook}:", flush=True)
+        failed |= fill_variants(profile, changes, [METHOD]).failed
+    return failed
 
 
 def _fill_benchmarks(profile: "Profile", notebooks: list[str]) -> tuple[list["Sweep"], dict[str, str]]:

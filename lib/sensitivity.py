@@ -13,9 +13,8 @@ from lib.frames import DOMAINS
 from lib.intervals import interval
 from lib.profiles import Profile
 from lib.prompts import PATTERNS
-from lib.variants import Variants, chosen, few
+from lib.variants import METHOD, Variants, chosen, few
 
-METHOD = "cd"
 KNOBS: dict[str, tuple[Any, ...]] = {
     "kl_weight": (0.0, 0.25, 0.5, 0.75, 1.0),
     "temperature": (1.0, 2.0, 4.0),

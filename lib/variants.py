@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pandas as pd
-
 from lib import preflight
 from lib.errors import StudyError, require_one_of
 from lib.profiles import Profile
 from lib.sweep import Sweep, fill_together
+
+METHOD = "cd"  # what notebooks try variants of
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,15 @@ class Variants:
     left_out: dict[str, str]
 
     @property
-    def results(self) -> pd.DataFrame:
-        """All results, with a column `variant`."""
-        frames = [sweep.results.assign(variant=name) for name, sweep in self.sweeps.items()]
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    def failed(self) -> dict[str, str]:
+        """The cells that failed, with their variants' names and reasons."""
+        by_variant = {name: sweep.failed for name, sweep in self.sweeps.items()}
+        return {f"{name}: {cell}": why for name, cells in by_variant.items() for cell, why in cells.items()}
 
     def _repr_markdown_(self) -> str:
         lines = [f"{len(self.sweeps)} variants of profile **{next(iter(self.sweeps.values())).profile.name}**."]
-        return "\n\n".join(lines + [f"Left out: *{name}*. {reason}" for name, reason in self.left_out.items()])
+        lines += [f"Left out: *{name}*. {reason}" for name, reason in self.left_out.items()]
+        return "\n\n".join(lines + [f"Failed: *{name}*. {reason}" for name, reason in self.failed.items()])
 
 
 def chosen(key: str, names: Sequence[str] | None, known: Mapping[str, Any]) -> dict[str, Any]:

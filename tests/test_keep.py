@@ -58,6 +58,21 @@ def test_the_card_says_where_it_comes_from(filled, tmp_path):
     assert not list(tmp_path.glob(".keeping-*"))
 
 
+def test_an_earlier_student_is_replaced_and_nothing_else_ever(filled, tmp_path):
+    target = tmp_path / "student"
+    target.mkdir()
+    assert keep(filled, "cd", 4, 0, target) == target == keep(filled, "cd", 4, 1, target)
+    assert "seed 1" in (target / "README.md").read_text()
+    mine = tmp_path / "mine"
+    (mine / ".git").mkdir(parents=True)
+    (mine / "README.md").write_text("My own work.")
+    for other in (mine, mine / "README.md", tmp_path):
+        with pytest.raises(StudyError, match="holds something else"):
+            keep(filled, "cd", 4, 0, other)
+    assert (mine / "README.md").read_text() == "My own work."
+    assert (mine / ".git").is_dir()
+
+
 def test_targets_that_are_gone_are_asked_for_again(filled):
     for file in (filled.folder / "targets").iterdir():
         file.unlink()

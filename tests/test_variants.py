@@ -25,7 +25,8 @@ def test_each_variant_has_its_own_results_and_what_cannot_work_is_left_out(smoke
     assert list(found.sweeps) == ["own", "hot"]
     assert "pool_size: 999 queries asked for" in found.left_out["too large"]
     assert "temperature" in found.left_out["wrong"]
-    assert found.results.groupby("variant").size().to_dict() == {"own": 4, "hot": 4}
+    assert [len(sweep.results) for sweep in found.sweeps.values()] == [4, 4]
+    assert found.failed == {}
     losses = [sweep.records[0]["outcome"]["losses"] for sweep in found.sweeps.values()]
     assert losses[0] != losses[1]
 
@@ -34,6 +35,19 @@ def test_a_variant_that_says_nothing_new_is_the_profile_itself(smoke_profile):
     first = fill(smoke_profile, ["cd"]).records
     same = fill_variants(smoke_profile, {"same": {"temperature": smoke_profile.temperature}}, ["cd"]).sweeps["same"]
     assert [one["key"] for one in same.records] == [one["key"] for one in first]
+
+
+def test_cells_that_fail_are_listed_and_the_tables_do_without(smoke_profile):
+    names = ("learning_rate 0.00033", "learning_rate 0.003")
+    planned = {name: change for name, change in sensitivity.variants(smoke_profile).items() if name in names}
+    planned[names[1]] |= {"learning_rate.cd": 1e30}
+    found = fill_variants(smoke_profile, planned, ["cd"])
+    assert {name.partition(":")[0] for name in found.failed} == {names[1]}
+    assert all(found.failed.values())
+    assert f"Failed: *{next(iter(found.failed))}*" in found._repr_markdown_()
+    assert sensitivity.moves(smoke_profile, found).value.map("{:.2g}".format).tolist() == ["0.00033"]
+    failed_alone = Variants({PLAIN: found.sweeps[names[1]]}, {})
+    assert PLAIN not in set(compared(failed_alone, fill(smoke_profile, ["baseline", "icl"])).name)
 
 
 def test_where_no_variant_can_work_the_reasons_are_the_error(smoke_profile):

@@ -147,6 +147,19 @@ def _differences(one: Answers, rival: Answers, level: float) -> Iterator[dict[st
         yield shown | {"differs": differs, "seeds": len(seeds)}
 
 
+def differences_table(found: pd.DataFrame) -> pd.DataFrame:
+    """`differences` as text: a row a support size and idea, a column a domain and rival; a star where `differs`."""
+    if not len(found):
+        return pd.DataFrame()
+    texts = [
+        f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]{' *' if row.differs else ''}"
+        for row in found.itertuples()
+    ]
+    shown = found.assign(text=texts, domain=found.domain.map(DOMAINS), n=found.support_size)
+    order = {"index": ["n", "name"], "columns": ["domain", "against"]}
+    return shown.pivot_table("text", **order, aggfunc="first", sort=False).fillna("").rename_axis(columns=["", "less"])
+
+
 def apart(found: Variants) -> pd.DataFrame:
     """Ideas that hold a part of the target out of the pool: accuracy on that part and on the rest, out of domain.
 

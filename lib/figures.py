@@ -212,11 +212,15 @@ def save(figure: Figure, sweep: Sweep, name: str, quantities: Sequence[str]) -> 
 
 def save_with(figure: Figure, profile: Profile, name: str, drawn: pd.DataFrame) -> None:
     """Write `<name>.png`, `.svg` and, of what is drawn, `.csv` to the profile's folder."""
-    folder = profile.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.png")
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-    drawn.assign(profile=profile.name).to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    save_table(drawn, profile, name)
+    figure.savefig(profile.folder / f"{name}.png")
+    figure.savefig(profile.folder / f"{name}.svg", metadata={"Date": None})
+
+
+def save_table(drawn: pd.DataFrame, profile: Profile, name: str) -> None:
+    """Write `<name>.csv` to the profile's folder."""
+    profile.folder.mkdir(parents=True, exist_ok=True)
+    drawn.assign(profile=profile.name).to_csv(profile.folder / f"{name}.csv", index=False, float_format="%.6g")
 
 
 def _curves(

@@ -6,7 +6,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from lib import beyond, sensitivity
-from lib.beyond import PLAIN, apart, compared, differences, ideas, targets_met
+from lib.beyond import PLAIN, apart, compared, differences, differences_table, ideas, targets_met
 from lib.errors import StudyError
 from lib.profiles import read_profile
 from lib.sweep import Sweep, fill
@@ -174,6 +174,16 @@ def test_only_seeds_that_both_have_are_compared_and_two_never_differ():
     one = differences(found, rivals()).set_index(["name", "against", "domain"]).loc[("better", PLAIN, "in_domain")]
     assert (one.seeds, one.difference) == (2, pytest.approx(0.3))
     assert not one.differs
+
+
+def test_differences_are_shown_with_a_star_where_they_stand():
+    table = differences(of_ideas(**{PLAIN: [0.6] * 3, "better": [0.8] * 3}), rivals())
+    shown = differences_table(table)
+    assert shown.loc[(4, "better"), ("in domain", PLAIN)].startswith("+0.20 [+0.1")
+    assert shown.loc[(4, "better"), ("in domain", PLAIN)].endswith("] *")
+    assert shown.loc[(4, PLAIN), ("out of domain", "ICL")] == "+0.00 [+0.00, +0.00]"
+    assert shown.loc[(4, PLAIN), ("out of domain", PLAIN)] == ""
+    assert differences_table(pd.DataFrame()).empty
 
 
 def test_the_table_shows_one_answer_for_everything():

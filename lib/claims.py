@@ -20,6 +20,7 @@ from lib.sweep import Sweep
 SIGNIFICANT = 0.05
 FEWEST_SEEDS = 3  # two that agree by chance would pass any test
 LEAST_DISTANCE = 0.1
+LITTLE = 0.02  # a gain below is none to a claim that there is none
 FARTHEST = 2  # effects beyond are named at the figure's edge
 
 Verdict = Literal["supported", "not supported", "contradicted", "cannot be told"]
@@ -106,8 +107,11 @@ def verdict(low: float, high: float, claimed: float) -> Verdict:
 
     Measured in the claim's own direction: *supported* where all of the interval has the claimed sign and reaches the
     claimed size; *contradicted* where all of it has the other sign; *not supported* where the claimed size lies beyond
-    it; *cannot be told* where it holds both nothing and the claimed size.
+    it; *cannot be told* where it holds both nothing and the claimed size. A claim of 0, that there is no gain, is
+    *supported* where all of the interval is below `LITTLE`, else *contradicted* where all of it is a gain.
     """
+    if claimed == 0:
+        return _no_gain(low, high)
     sign = 1 if claimed > 0 else -1
     near, far = sorted((sign * low, sign * high))
     if np.isnan(near):
@@ -117,6 +121,12 @@ def verdict(low: float, high: float, claimed: float) -> Verdict:
     if far < sign * claimed:
         return "not supported"
     return "supported" if near > 0 else "cannot be told"
+
+
+def _no_gain(low: float, high: float) -> Verdict:
+    if high < LITTLE:
+        return "supported"
+    return "contradicted" if low > 0 else "cannot be told"
 
 
 def judge(sweep: Sweep, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
@@ -210,8 +220,12 @@ def _everywhere(of_method: pd.DataFrame, wide: pd.DataFrame) -> pd.DataFrame:
 def verdict_table(judged: pd.DataFrame, headline: object = "all") -> pd.DataFrame:
     """A row a claim: what the paper says, the effect at support size `headline` with its 95% interval, the verdict."""
     whole = judged[judged.support_size == headline].set_index("claim")
-    shown = [f"{row.effect:+.0%} [{row.low:+.0%}, {row.high:+.0%}]" for row in whole.itertuples()]
+    shown = [_with_bounds(row.effect, row.low, row.high) for row in whole.itertuples()]
     return pd.DataFrame({"the paper": whole.paper, "here": shown, "verdict": whole.verdict, "seeds": whole.seeds})
+
+
+def _with_bounds(effect: float, low: float, high: float) -> str:
+    return f"{effect:+.0%}" if np.isnan(low) else f"{effect:+.0%} [{low:+.0%}, {high:+.0%}]"
 
 
 def details(judged: pd.DataFrame, headline: object = "all") -> str:
@@ -222,8 +236,9 @@ def details(judged: pd.DataFrame, headline: object = "all") -> str:
             columns={"support_size": "n"}
         )
         text = table.to_html(index=False, float_format="{:+.2f}".format, border=0)
-        whole = rows[rows.support_size == headline].verdict.iloc[0]
-        parts.append(f"<details><summary><b>{claim}</b>: {whole}</summary>{text}</details>")
+        whole = rows[rows.support_size == headline].verdict
+        said = f": {whole.iloc[0]}" if len(whole) else ""
+        parts.append(f"<details><summary><b>{claim}</b>{said}</summary>{text}</details>")
     return "\n".join(parts)
 
 

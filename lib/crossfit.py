@@ -67,6 +67,8 @@ def _split(benchmark: Benchmark) -> dict[str, list[str]]:
         names = content.get(side)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise StudyError(f"{file}: {side} must be a list of task names, not {names!r}.")
+    if both := {*content["train"]} & {*content["test"]}:
+        raise StudyError(f"{file}: {', '.join(sorted(both))} would be both tuned on and evaluated.")
     return content
 
 

@@ -35,7 +35,7 @@ class Mixture:
     """L = a(t)·L_hard + (1 − a(t))·L_soft, each = L^ICL + b·L^LM (arXiv 2212.10670).
 
     Attributes:
-        hard: a(t) by name, a key of `lib.losses.HARD_WEIGHTS`.
+        hard: a(t) by name, a key of `lib.losses.HARD_WEIGHTS`; it begins at `hard_start`.
         lm_weight: b.
         lm_text: where plain text comes from: `inputs` of the tasks tuned on, a text file, or `hub:OWNER/NAME`.
         lm_batch: texts in each step.
@@ -48,6 +48,7 @@ class Mixture:
     lm_text: str = "inputs"
     lm_batch: int = 4
     lm_characters: int = 200
+    hard_start: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib.claims import LESS, MORE, SIGNIFICANT, judged_row
-from lib.errors import StudyError
+from lib.claims import MORE, SIGNIFICANT, judged_row
 from lib.frames import PHASES
 from lib.ict_frames import METRICS, PARADIGMS
 from lib.intervals import interval
 
 SCORE = "score"
+NO_GAIN = 0.0
+COLUMNS = ("claim", "paper", "quantity", "support_size", "seeds", "effect", "low", "high", "verdict")
 Arm = tuple[str, str]  # method and paradigm
 
 
@@ -41,7 +42,7 @@ ICT_CLAIMS = (
     IctClaim(
         "LM terms, Multitask-ICT", ("icl_d_lm", "multitask"), ("icl_d", "multitask"), SCORE, MORE, "complementary"
     ),
-    IctClaim("LM terms, Meta-ICT", ("icl_d_lm", "meta"), ("icl_d", "meta"), SCORE, LESS, "mostly do not help"),
+    IctClaim("LM terms, Meta-ICT", ("icl_d_lm", "meta"), ("icl_d", "meta"), SCORE, NO_GAIN, "mostly do not help"),
     IctClaim("Multitask- against Meta", ("icl_d", "multitask"), ("icl_d", "meta"), SCORE, MORE, "better"),
     *(
         IctClaim(f"Multitask- against Meta, {what}", ("icl_d", "multitask"), ("icl_d", "meta"), what, MORE, "dearer")
@@ -62,16 +63,14 @@ def judge(means: pd.DataFrame, benchmark: str) -> pd.DataFrame:
         means: rows of `lib.ict_frames.seed_means`.
         benchmark: which, for its first metric.
 
-    Raises:
-        StudyError: no claim has results.
+    Returns:
+        No rows where no claim has results.
     """
     wide = means.assign(score=means[next(iter(METRICS[benchmark]))])
     for quantity in ("tokens", "seconds"):
         wide[quantity] = wide[[name for phase in PHASES if (name := f"{phase}_{quantity}") in wide]].sum(axis=1)
     rows = [row for claim in ICT_CLAIMS for row in _judged(wide, claim)]
-    if not rows:
-        raise StudyError(f"claims: none can be judged; {benchmark} needs results of ict and icl_d.")
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _judged(means: pd.DataFrame, claim: IctClaim) -> Iterator[dict[str, object]]:

@@ -1,6 +1,7 @@
 """Figures and tables of in-context learning distillation: scores against k, and the paper's numbers."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,6 +17,13 @@ from lib.intervals import interval
 from lib.paths import ROOT
 from lib.sweep import Sweep
 
+UNITS = {"crossfit": "tasks", "lama": "relations"}
+# arXiv 2212.10670; what is not published is left out.
+_MULTITASK = "32 examples of each target, and 32 for validation"
+PAPER_SCALE = {
+    "crossfit": {"models": "GPT-2 large, medium, small", "tuned on, Multitask-ICT": _MULTITASK},
+    "lama": {"models": "BERT large, base, small", "tuned on, Multitask-ICT": _MULTITASK},
+}
 NUMBERS = ROOT / "lib" / "ict_paper_numbers.csv"
 _PALETTE = sns.color_palette("colorblind")
 # Colour and marker; the same method is alike in both benchmarks.
@@ -28,6 +36,8 @@ STYLES = {
     "icl_d_lm": (_PALETTE[3], "P"),
 }
 DODGE = 0.05
+# The column with what takes no skill, where a metric has such a level.
+NO_SKILL = {"precision_1": "majority", "precision_10": "chance_10"}
 
 
 def paper_table(benchmark: str) -> pd.DataFrame:
@@ -50,7 +60,7 @@ def _joined(values: pd.DataFrame) -> pd.Series:
 def curves_figure(means: pd.DataFrame, benchmark: str) -> Figure:
     """Scores in percent against k, a column a paradigm and a row a metric: means over seeds with 95% intervals.
 
-    The dotted line is the score of the commonest answer of each task, where the metric has one.
+    Dotted lines are what takes no skill: at precision 1 the commonest answer of each task, at 10 a random order.
     """
     house_style()
     metrics = METRICS[benchmark]
@@ -62,8 +72,8 @@ def curves_figure(means: pd.DataFrame, benchmark: str) -> Figure:
         for axis, (metric, name) in zip(axes[:, column], metrics.items(), strict=True):
             _lines(axis, shown, metric)
             axis.set(title=title if axis is axes[0, column] else "", ylabel=name if column == 0 else "", ylim=(0, 103))
-            if metric == "precision_1":
-                axis.axhline(shown.majority.mean(), label="commonest answer", **REFERENCE_LINE)
+            if metric in NO_SKILL:
+                axis.axhline(shown[NO_SKILL[metric]].mean(), label="without skill", **REFERENCE_LINE)
         axes[-1, column].set(xlabel="demonstrations k", xticks=sorted(means.k.unique()))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     place = {"loc": "lower center", "bbox_to_anchor": (0.5, -0.1 / len(metrics))}
@@ -85,6 +95,28 @@ def _lines(axis: Axes, means: pd.DataFrame, metric: str) -> None:
         axis.errorbar(places, heights, errors, color=colour, marker=marker, capsize=2, label=label)
 
 
+def scale(sweep: Sweep, benchmark: str) -> pd.DataFrame:
+    """How large this run is, beside what is known of the paper's: a row a quantity."""
+    cells = [record["cell"] for record in sweep.records]
+    tasks = {task["task"]: len(task["gold"]) for record in sweep.records for task in record["outcome"]["tasks"]}
+    tuned = next((cell for cell in cells if cell["episodes"]), None)
+    models = {cell["model"]: None for cell in cells}
+    here = {
+        "models": ", ".join(Path(model).name for model in models),
+        "targets": f"{len(tasks)} {UNITS[benchmark]}, {min(tasks.values())} to {max(tasks.values())} items of each",
+        "seeds": str(len({cell["seed"] for cell in cells})),
+    }
+    if tuned:
+        steps, batch = tuned["episodes"]["steps"], tuned["training"]["batch_size"]
+        limit = tuned["benchmark"]["training_tasks"]
+        here |= {
+            "tuned on, Meta-ICT": f"{'all other' if limit is None else f'at most {limit}'} {UNITS[benchmark]}",
+            "tuned on, Multitask-ICT": f"at most {tuned['benchmark']['examples']} examples of each target",
+            "steps": f"{steps} of {batch} episodes",
+        }
+    return pd.DataFrame({"here": here, "the paper": PAPER_SCALE[benchmark]}, index=list(here)).fillna("not known")
+
+
 def left_out(sweep: Sweep) -> pd.Series:
     """Tasks that the benchmark names and the results do not have, with reasons."""
     reasons: dict[str, str] = {}
@@ -94,11 +126,18 @@ def left_out(sweep: Sweep) -> pd.Series:
 
 
 def by_task(tasks: pd.DataFrame, benchmark: str, k: int, methods: Sequence[str] = COLUMNS) -> pd.DataFrame:
-    """The first metric of each target task at k, means over seeds: a row a task, columns paradigm and method."""
+    """The first metric of each target task at k, means over seeds: a row a task, columns paradigm and method.
+
+    Before them how many items are scored, and how many options the task has in all.
+    """
     metric = next(iter(METRICS[benchmark]))
     shown = tasks[(tasks.k == k) & tasks.method.isin(methods)]
     names = shown.assign(
         paradigm=shown.paradigm.map(PARADIGMS).fillna("untuned"),
         method=shown.method.map(lambda name: ICT_METHODS[name].label),
     )
-    return names.pivot_table(metric, "task", ["paradigm", "method"], sort=False).rename_axis(None)
+    table = names.pivot_table(metric, "task", ["paradigm", "method"], sort=False).rename_axis(None)
+    sizes = names.groupby("task")[["items", "options"]].first()
+    table.insert(0, ("", "items"), sizes["items"])
+    table.insert(1, ("", "options"), sizes["options"])
+    return table

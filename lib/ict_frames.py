@@ -23,8 +23,10 @@ TOP = 10
 def task_frame(records: Iterable[Record]) -> pd.DataFrame:
     """One row a cell, task and k: method, paradigm, seed, task, k, items, and scores of `METRICS`.
 
-    Scores are in percent, and so is `majority`, the share of the task's commonest answer. Costs of the cell stand in
-    every row of it, `<phase>_seconds`, `<phase>_tokens` and `<phase>_gb` (10⁹ bytes, as measured).
+    Scores are in percent; macro-F1 is over the labels that are right or given somewhere. Beside them, in percent too,
+    `majority`, the share of the task's commonest answer, and `chance_10`, precision at 10 of a random order; `options`
+    is how many the task has. Costs of the cell stand in every row of it, `<phase>_seconds`, `<phase>_tokens` and
+    `<phase>_gb` (10⁹ bytes, as measured).
     """
     rows = [row for record in records for row in _rows(record)]
     return pd.DataFrame(rows)
@@ -48,9 +50,11 @@ def _scores(task: dict[str, Any]) -> dict[str, Any]:
         "task": task["task"],
         "k": task["demonstrations"],
         "items": len(gold),
-        "macro_f1": 100 * f1_score(gold, predicted, labels=range(task["labels"]), average="macro", zero_division=0),
+        "macro_f1": 100 * f1_score(gold, predicted, average="macro", zero_division=0),
         "precision_1": 100 * float((rank == 0).mean()),
         "precision_10": 100 * float((rank < TOP).mean()),
+        "options": task["labels"],
+        "chance_10": 100 * min(1.0, TOP / task["labels"]),
         "majority": 100 * float(np.bincount(gold).max() / len(gold)),
     }
 
@@ -58,7 +62,7 @@ def _scores(task: dict[str, Any]) -> dict[str, Any]:
 def seed_means(tasks: pd.DataFrame) -> pd.DataFrame:
     """One row a method, paradigm, k and seed: scores averaged over the target tasks, costs as they are."""
     keys = ["method", "paradigm", "k", "seed"]
-    values = [name for name in tasks.select_dtypes("number") if name not in (*keys, "items")]
+    values = [name for name in tasks.select_dtypes("number") if name not in (*keys, "items", "options")]
     return tasks.groupby(keys, dropna=False, sort=False)[values].mean().reset_index()
 
 

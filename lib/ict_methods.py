@@ -122,12 +122,12 @@ def run_ict(cell: IctCell, weights: TunedWeights | None, isolated: bool = True) 
     warm_up(cell.device)
     meter = PhaseMeter(cell.device, isolated)
     costs = {"teacher": weights.cost} if weights else {}
-    teacher = tuned_teacher(cell.teacher, weights) if cell.teacher and weights else None
     trained, losses = 0, []
     if cell.training:
-        model, trained, losses = _tuned_student(cell, cell.training, teacher, meter, costs)
-    elif teacher is not None and weights is not None:
-        model, trained, losses = teacher, sum(one.numel() for one in weights.parameters.values()), weights.losses
+        model, trained, losses = _tuned_student(cell, cell.training, weights, meter, costs)
+    elif cell.teacher and weights:
+        model = tuned_teacher(cell.teacher, weights)
+        trained, losses = sum(one.numel() for one in weights.parameters.values()), weights.losses
     else:
         model = load_model(cell.model, cell.dtype, cell.device)
     found = task_set(cell.benchmark, cell.seed)
@@ -139,12 +139,16 @@ def run_ict(cell: IctCell, weights: TunedWeights | None, isolated: bool = True) 
 
 
 def _tuned_student(
-    cell: IctCell, training: Training, teacher: PreTrainedModel | None, meter: PhaseMeter, costs: dict[str, Cost]
+    cell: IctCell, training: Training, weights: TunedWeights | None, meter: PhaseMeter, costs: dict[str, Cost]
 ) -> tuple[PreTrainedModel, int, list[float]]:
-    """The student as it is scored, its number of trained parameters, and the loss of each step."""
+    """The student as it is scored, its number of trained parameters, and the loss of each step.
+
+    The teacher is here alone: nothing of it is in memory when the student is scored.
+    """
     if cell.episodes is None or cell.mixture is None:
         raise StudyError(f"{cell.name}: a student is tuned on episodes, by an objective.")
     model = load_model(cell.model, "float32", cell.device)
+    teacher = tuned_teacher(cell.teacher, weights) if cell.teacher and weights else None
     taught_by = Side(teacher, EpisodeReader(cell.teacher.model)) if cell.teacher and teacher else None
     with meter.phase(torch.nn.ModuleList([model, teacher] if teacher else [model])) as costs["training"]:
         student = adapted(model, training, cell.episodes.seed)

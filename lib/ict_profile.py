@@ -62,7 +62,7 @@ class InContext(Settings):
         votes: draws of demonstrations under Multitask-ICT, whose answers are put together by majority.
         options: of a query that are compared in tuning, at most; None for all.
         normalised: divide an option's log-probability by its number of tokens.
-        hard_weight: a(t) of distilling methods; `lm_weight` is b of ICL-D (LM).
+        hard_weight: a(t) of distilling methods, which begins at `hard_start`; `lm_weight` is b of ICL-D (LM).
     """
 
     student: str | None = None
@@ -87,11 +87,18 @@ class InContext(Settings):
     normalised: bool = False
 
     hard_weight: Literal[tuple(HARD_WEIGHTS)] = "linear"
+    hard_start: Annotated[float, Field(ge=0, le=1)] = 1.0
     temperature: Annotated[float, Field(gt=0)] = 1.0
     lm_weight: Annotated[float, Field(gt=0)] = 0.2
     lm_text: str = "inputs"
     lm_batch: Positive = 4
     lm_characters: Positive = 200
+
+    @model_validator(mode="after")
+    def _something_is_distilled(self) -> Self:
+        if self.hard_weight == "constant" and self.hard_start == 1:
+            raise ValueError("hard_weight: 'constant' needs hard_start below 1; at 1 the teacher is never asked.")
+        return self
 
     def benchmark(self, name: str) -> Benchmark | None:
         """The benchmark of a name, or None where these settings do not have it."""
@@ -115,12 +122,20 @@ class Pair:
 class IctPlan:
     """The cells of one benchmark under a profile's settings."""
 
-    def __init__(self, settings: InContext, name: str, pair: Pair) -> None:
-        """Plan; models that the settings name take the place of the pair's."""
+    def __init__(self, settings: InContext, name: str, pair: Pair, training: Training) -> None:
+        """Plan; models that the settings name take the place of the pair's.
+
+        Args:
+            settings: the part `in_context` of a profile.
+            name: the benchmark's.
+            pair: the profile's models.
+            training: what these settings do not say of training (precision, weight decay, LoRA), the profile's own.
+        """
         named = {"student": settings.student, "teacher": settings.teacher}
         self.settings = settings
         self.sizes: BenchmarkSettings = getattr(settings, name)
         self._benchmark = settings.benchmark(name)
+        self._common = training
         self._pair = replace(pair, **{role: model for role, model in named.items() if model})
 
     def cells(self) -> list[IctCell]:
@@ -169,24 +184,23 @@ class IctPlan:
         settings = self.settings
         if not method.distils:
             return Mixture()
-        distilled = Mixture(settings.hard_weight, temperature=settings.temperature)
+        start = settings.hard_start
+        distilled = Mixture(settings.hard_weight, temperature=settings.temperature, hard_start=start)
         if not method.plain_text:
             return distilled
         texts = (settings.lm_text, settings.lm_batch, settings.lm_characters)
-        return Mixture(settings.hard_weight, settings.lm_weight, settings.temperature, *texts)
+        return Mixture(settings.hard_weight, settings.lm_weight, settings.temperature, *texts, hard_start=start)
 
     def _training(self, learning_rate: float, tuning: Tuning) -> Training:
-        settings, lora = self.settings, tuning == "lora"
-        return Training(
+        settings = self.settings
+        adapter = {} if tuning == "lora" else {"lora_rank": None, "lora_alpha": None, "lora_dropout": None}
+        return replace(
+            self._common,
             tuning=tuning,
             learning_rate=learning_rate,
             epochs=1,
             batch_size=settings.batch_size,
             schedule=settings.schedule,
             warmup=settings.warmup,
-            weight_decay=0.0,
-            dtype="float32",
-            lora_rank=8 if lora else None,
-            lora_alpha=16 if lora else None,
-            lora_dropout=0.0 if lora else None,
+            **adapter,
         )

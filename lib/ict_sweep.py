@@ -1,9 +1,12 @@
 """Filling in the cells of a benchmark: the same store, executor and progress as for the rest of the study."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from lib import ict_preflight
 from lib.errors import StudyError, require_one_of
+from lib.ict_cells import IctCell
 from lib.ict_frames import METRICS, task_frame
 from lib.ict_methods import ICT_METHODS
 from lib.models import quiet
@@ -36,4 +39,9 @@ def fill_benchmark(profile: Profile, benchmark: str, methods: Sequence[str] | No
     if not cells:
         raise StudyError("methods: none is asked for.")
     compute(profile, cells, ict_preflight.check)
-    return collect(profile, cells, task_frame)
+    return replace(collect(profile, cells, task_frame), about=_about(planned, benchmark))
+
+
+def _about(planned: Sequence[IctCell], benchmark: str) -> str:
+    models = {ICT_METHODS[cell.method].teacher_answers: Path(cell.model).name for cell in planned}
+    return f"{models[True]} teaches {models[False]} to learn in context, on {benchmark}."

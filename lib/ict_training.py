@@ -58,7 +58,7 @@ class InContextTuning:
         drawn = batches(self.episodes, batch_size)
         for step, (asked, texts) in enumerate(zip(drawn, self._texts(), strict=True)):
             progress = step / max(1, self.episodes.steps - 1)
-            yield partial(self.loss, asked, texts, hard_weight(self.mixture.hard, progress))
+            yield partial(self.loss, asked, texts, hard_weight(self.mixture.hard, progress, self.mixture.hard_start))
 
     def _texts(self) -> Iterator[list[str]]:
         """Each step's plain texts; none where the objective has no language-modelling terms."""

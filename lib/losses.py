@@ -75,12 +75,12 @@ def soft_cross_entropy(teacher: Tensor, student: Tensor, temperature: float = 1.
     return temperature**2 * losses.sum() / max(len(losses), 1)
 
 
-def hard_weight(schedule: str, progress: float) -> float:
+def hard_weight(schedule: str, progress: float, start: float = 1.0) -> float:
     """a(t): by how much gold labels weigh against the teacher, at a share `progress` of the training (0 to 1).
 
-    `constant` is 1, gold labels alone; `linear` falls from 1 to 0; `cosine` does so along half a cosine.
+    It begins at `start`. `constant` stays there; `linear` falls to 0; `cosine` does so along half a cosine.
     """
-    return HARD_WEIGHTS[schedule](progress)
+    return start * HARD_WEIGHTS[schedule](progress)
 
 
 HARD_WEIGHTS: dict[str, Callable[[float], float]] = {

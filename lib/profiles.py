@@ -12,7 +12,7 @@ from lib.errors import StudyError, require_one_of
 from lib.ict_cells import IctCell
 from lib.ict_profile import IctPlan, InContext, Pair
 from lib.methods import METHODS, Method
-from lib.models import DTYPES
+from lib.models import DTYPES, Tuning
 from lib.paths import FIGURES, PROFILES
 from lib.prompts import PATTERNS
 from lib.training import OPTIMIZERS
@@ -177,7 +177,8 @@ class Profile(BaseModel):
         if self.in_context is None or self.in_context.benchmark(benchmark) is None:
             return []
         pair = Pair(self.student, self.teacher, self.student_dtype, self.teacher_dtype, self.device)
-        return IctPlan(self.in_context, benchmark, pair).cells()
+        common = self._training("lora", self.in_context.learning_rate, epochs=1)
+        return IctPlan(self.in_context, benchmark, pair, common).cells()
 
     def _works_without_support(self, method: Method) -> bool:
         return method.teacher_answers or (method.distils and self.queries != "support") or not method.reads_support
@@ -194,16 +195,19 @@ class Profile(BaseModel):
             task=self.task(own_seed),
             eval_batch_size=self.eval_batch_size,
             device=self.device,
-            training=self._training(name, method) if method.tuning else None,
+            training=self._method_training(name, method.tuning) if method.tuning else None,
             distillation=self._distillation(size, seed) if method.distils else None,
         )
 
-    def _training(self, name: str, method: Method) -> Training:
-        lora = method.tuning == "lora"
+    def _method_training(self, name: str, tuning: Tuning) -> Training:
+        return self._training(tuning, _by_method(self.learning_rate, name), _by_method(self.epochs, name))
+
+    def _training(self, tuning: Tuning, learning_rate: float, epochs: int) -> Training:
+        lora = tuning == "lora"
         return Training(
-            tuning=method.tuning,
-            learning_rate=_by_method(self.learning_rate, name),
-            epochs=_by_method(self.epochs, name),
+            tuning=tuning,
+            learning_rate=learning_rate,
+            epochs=epochs,
             batch_size=self.batch_size,
             schedule=self.schedule,
             warmup=self.warmup,
@@ -215,7 +219,7 @@ class Profile(BaseModel):
             optimizer=self.optimizer,
             checkpointing=self.checkpointing,
             logits=self.logits,
-            biases=self.bitfit if method.tuning == "bitfit" else "existing",
+            biases=self.bitfit if tuning == "bitfit" else "existing",
         )
 
     def _distillation(self, size: int, seed: int) -> Distillation:

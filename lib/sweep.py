@@ -37,7 +37,8 @@ class Sweep:
     """The results of a profile's cells, one row each, and what did not come to a result, with reasons.
 
     `records` are the stored results in full, with every item's label log-probabilities. In a notebook a sweep shows
-    itself as a short paragraph, and as plain text without its results, which would be megabytes of a saved notebook.
+    itself as a short paragraph (with `about` in place of what the profile says of itself), and as plain text without
+    its results, which would be megabytes of a saved notebook.
     """
 
     profile: Profile
@@ -45,10 +46,11 @@ class Sweep:
     records: list[Record] = field(default_factory=list, repr=False)
     refused: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    about: str | None = None
 
     def _repr_markdown_(self) -> str:
         count = len(self.records or self.results)
-        paragraphs = [f"Profile **{self.profile.name}**: {self.profile.about} {count} results."]
+        paragraphs = [f"Profile **{self.profile.name}**: {self.about or self.profile.about} {count} results."]
         paragraphs += [f"{name}: refused. {reason}" for name, reason in self.refused.items()]
         paragraphs += [f"{name}: failed. {reason}" for name, reason in self.failed.items()]
         return "\n\n".join(paragraphs)

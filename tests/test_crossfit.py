@@ -151,7 +151,7 @@ def test_a_split_of_which_no_task_has_data_is_refused_with_the_reasons(source, t
 
 def test_a_task_on_both_sides_is_refused(source):
     set_split(source, ["a", "c"], ["c", "d"])
-    with pytest.raises(StudyError, match=r"^crossfit: c would be both tuned on and evaluated"):
+    with pytest.raises(StudyError, match=r"split\.json: c would be both tuned on and evaluated"):
         tasks(source)
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from lib.ict_figures import NUMBERS, STYLES, by_task, curves_figure, left_out, paper_table
+from lib.ict_figures import NUMBERS, STYLES, by_task, curves_figure, left_out, paper_table, scale
 from lib.ict_frames import METRICS
 from lib.ict_methods import ICT_METHODS
 from lib.sweep import Sweep
@@ -19,7 +19,9 @@ def close_figures():
 
 def row(method, paradigm, k, seed, score, majority=40.0, task=None):
     scores = {"macro_f1": score, "precision_1": score, "precision_10": score + 20, "majority": majority}
-    return {"method": method, "paradigm": paradigm, "k": k, "seed": seed, **scores} | ({"task": task} if task else {})
+    scores |= {"chance_10": 25.0}
+    of_task = {"task": task, "items": 60, "options": 4} if task else {}
+    return {"method": method, "paradigm": paradigm, "k": k, "seed": seed, **scores, **of_task}
 
 
 @pytest.fixture
@@ -100,11 +102,12 @@ def test_titles_and_axes_say_what_they_show(means):
     assert axes[2].get_xticks().tolist() == [1, 4]
 
 
-def test_the_commonest_answer_is_a_line_where_the_metric_has_one(means):
+def test_what_takes_no_skill_is_a_line_where_the_metric_has_one(means):
     def lines(axis):
-        return [line.get_ydata() for line in axis.lines if line.get_label() == "commonest answer"]
+        return [line.get_ydata() for line in axis.lines if line.get_label() == "without skill"]
 
-    assert [list(map(list, lines(axis))) for axis in curves_figure(means, "lama").axes] == [[[40, 40]]] * 2 + [[]] * 2
+    found = [list(map(list, lines(axis))) for axis in curves_figure(means, "lama").axes]
+    assert found == [[[40, 40]]] * 2 + [[[25, 25]]] * 2
     assert [lines(axis) for axis in curves_figure(means, "crossfit").axes] == [[], []]
 
 
@@ -131,6 +134,28 @@ def test_tasks_that_are_left_out_are_named_once_with_their_reasons(smoke_profile
     assert left_out(Sweep(smoke_profile, pd.DataFrame(), [])).empty
 
 
+def test_the_scale_of_a_run_is_read_off_its_results(smoke_profile):
+    tasks = [{"task": name, "gold": "0" * count} for name, count in (("ant", 60), ("bee", 37))]
+    benchmark = {"training_tasks": 12, "examples": 64}
+    tuned = {"episodes": {"steps": 200}, "training": {"batch_size": 2}, "benchmark": benchmark}
+    cells = [
+        {"model": "a/large.gguf", "seed": 0, "episodes": None},
+        {"model": "b/small", "seed": 1, "benchmark": benchmark, **tuned},
+    ]
+    records = [{"cell": cell, "outcome": {"tasks": tasks}} for cell in cells]
+    table = scale(Sweep(smoke_profile, pd.DataFrame(), records), "crossfit")
+    assert table.here.to_dict() == {
+        "models": "large.gguf, small",
+        "targets": "2 tasks, 37 to 60 items of each",
+        "seeds": "2",
+        "tuned on, Meta-ICT": "at most 12 tasks",
+        "tuned on, Multitask-ICT": "at most 64 examples of each target",
+        "steps": "200 of 2 episodes",
+    }
+    assert table["the paper"]["models"] == "GPT-2 large, medium, small"
+    assert "steps" not in scale(Sweep(smoke_profile, pd.DataFrame(), records[:1]), "crossfit").index
+
+
 def test_each_task_is_averaged_over_seeds_at_one_k_by_paradigm_and_method():
     rows = []
     for seed in (0, 1):
@@ -140,12 +165,14 @@ def test_each_task_is_averaged_over_seeds_at_one_k_by_paradigm_and_method():
             rows.append(row("ict", "multitask", 2, seed, score + 7 + seed, task=name))
             rows.append(row("ict", "multitask", 4, seed, 99, task=name))
     table = by_task(pd.DataFrame(rows), "crossfit", 2)
-    assert list(table.columns) == [("untuned", "untuned"), ("Meta-ICT", "ICT"), ("Multitask-ICT", "ICT")]
-    assert table.to_numpy().tolist() == [[10.5, 15.5, 17.5], [30.5, 35.5, 37.5]]
+    scored = [("untuned", "untuned"), ("Meta-ICT", "ICT"), ("Multitask-ICT", "ICT")]
+    assert list(table.columns) == [("", "items"), ("", "options"), *scored]
+    assert table[scored].to_numpy().tolist() == [[10.5, 15.5, 17.5], [30.5, 35.5, 37.5]]
+    assert table[""].to_numpy().tolist() == [[60, 4], [60, 4]]
     assert list(table.index) == ["zebra", "ant"]
-    assert list(by_task(pd.DataFrame(rows), "crossfit", 2, ["untuned"]).columns) == [("untuned", "untuned")]
+    assert list(by_task(pd.DataFrame(rows), "crossfit", 2, ["untuned"]).columns)[2:] == [("untuned", "untuned")]
 
 
 def test_tasks_are_shown_by_the_benchmarks_first_metric():
     rows = [row("ict", "meta", 1, 0, 30, task="one") | {"macro_f1": 99}]
-    assert by_task(pd.DataFrame(rows), "lama", 1).to_numpy().tolist() == [[30.0]]
+    assert by_task(pd.DataFrame(rows), "lama", 1)["Meta-ICT"].to_numpy().tolist() == [[30.0]]

@@ -61,8 +61,10 @@ def test_a_row_holds_cell_task_scores_and_costs():
     assert not any(name.startswith("teacher") for name in row)
 
 
-def test_macro_f1_is_over_all_labels_of_the_task_those_that_nobody_gave_among_them():
-    assert only_row(task("one", 0, [0, 0, 1], [0, 0, 1], labels=4))["macro_f1"] == pytest.approx(50)
+def test_macro_f1_is_over_the_labels_that_are_right_or_given_somewhere():
+    """Else a model that is always right could not reach 100 where few items are scored."""
+    assert only_row(task("one", 0, [0, 0, 1], [0, 0, 1], labels=4))["macro_f1"] == pytest.approx(100)
+    assert only_row(task("one", 0, [0, 0, 1], [0, 0, 3], labels=4))["macro_f1"] == pytest.approx(100 / 3)
     assert only_row(task("one", 0, [0, 0, 1, 1], [0, 0, 0, 0], labels=2))["macro_f1"] == pytest.approx(100 / 3)
 
 
@@ -74,7 +76,7 @@ def test_macro_f1_equals_a_count_by_hand_on_random_answers():
         for label in range(labels):
             right = sum(one == other == label for one, other in zip(gold, predicted, strict=True))
             said = gold.count(label) + predicted.count(label)
-            by_label.append(2 * right / said if said else 0)
+            by_label += [2 * right / said] if said else []
         found = only_row(task("one", 0, gold, predicted, labels=labels))["macro_f1"]
         assert found == pytest.approx(100 * np.mean(by_label))
 
@@ -82,6 +84,12 @@ def test_macro_f1_equals_a_count_by_hand_on_random_answers():
 def test_precision_at_ten_takes_ranks_below_ten():
     row = only_row(task("one", 0, [0] * 4, [1] * 4, [0, 1, 9, 10]))
     assert (row["precision_1"], row["precision_10"]) == (25.0, 75.0)
+
+
+@pytest.mark.parametrize(("labels", "chance"), [(5, 100.0), (10, 100.0), (40, 25.0)])
+def test_a_random_order_has_the_right_option_among_the_first_ten_as_often_as_there_are_few(labels, chance):
+    row = only_row(task("one", 0, [0, 1], [0, 1], labels=labels))
+    assert (row["options"], row["chance_10"]) == (labels, chance)
 
 
 def test_a_peak_is_what_its_device_measured():

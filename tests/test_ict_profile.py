@@ -53,6 +53,8 @@ def renamed(changes, benchmark="crossfit"):
         ({"in_context.seeds": [-1]}, r"in_context\.seeds\.0: -1 is not allowed"),
         ({"in_context.paradigms": ["metta"]}, r"in_context\.paradigms\.0: 'metta' is not allowed.*'meta' or 'multi"),
         ({"in_context.hard_weight": "falls"}, r"hard_weight: 'falls' is not allowed.*'constant', 'linear' or 'cosine'"),
+        ({"in_context.hard_weight": "constant"}, r"hard_weight: 'constant' needs hard_start below 1"),
+        ({"in_context.hard_start": 1.5}, r"in_context\.hard_start: 1\.5 is not allowed"),
         ({"in_context.lm_weight": 0}, r"in_context\.lm_weight: 0 is not allowed.*greater than 0"),
         ({"in_context.temperature": float("inf")}, r"in_context\.temperature: inf is not allowed.*finite"),
         ({"in_context.learning_rate": -1.0}, r"in_context\.learning_rate: -1\.0 is not allowed"),
@@ -170,6 +172,10 @@ def test_the_methods_are_instances_of_one_objective():
         "icl_d": Mixture("linear", 0.0, 2.0),
         "icl_d_lm": Mixture("linear", 0.3, 2.0, "inputs", 2, 50),
     }
+    fixed = {"in_context.hard_weight": "constant", "in_context.hard_start": 0.5}
+    mixtures = {cell.method: cell.mixture for cell in cells_of(fixed) if cell.mixture}
+    assert mixtures["ict"] == Mixture("constant", 0.0)
+    assert (mixtures["icl_d"].hard, mixtures["icl_d"].hard_start) == ("constant", 0.5)
 
 
 def test_only_answers_of_models_tuned_on_several_tasks_are_put_to_the_vote():
@@ -210,6 +216,14 @@ def test_a_teacher_is_tuned_as_its_students_are_unless_it_has_settings_of_its_ow
     assert (taught.tuning, taught.learning_rate, taught.lora_rank) == ("lora", 0.5, 8)
 
 
+def test_what_the_settings_do_not_say_of_training_is_the_profiles():
+    changes = {"lora_rank": 4, "lora_dropout": 0.1, "weight_decay": 0.2, "training_dtype": "bfloat16"}
+    cell = only(cells_of(changes | {"in_context.teacher_tuning": "lora"}), "icl_d", "meta")
+    taught = cell.teacher.training
+    assert (taught.lora_rank, taught.lora_dropout, taught.weight_decay, taught.dtype) == (4, 0.1, 0.2, "bfloat16")
+    assert (cell.training.lora_rank, cell.training.weight_decay, cell.training.dtype) == (None, 0.2, "bfloat16")
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -217,6 +231,9 @@ def test_a_teacher_is_tuned_as_its_students_are_unless_it_has_settings_of_its_ow
         ({"in_context.lm_batch": 3}, {"icl_d_lm"}),
         ({"in_context.temperature": 2.0}, DISTILLED),
         ({"in_context.hard_weight": "cosine"}, DISTILLED),
+        ({"in_context.hard_start": 0.5}, DISTILLED),
+        ({"weight_decay": 0.1}, TUNED),
+        ({"training_dtype": "bfloat16"}, TUNED),
         ({"in_context.teacher_learning_rate": 0.5}, TEACHERS),
         ({"in_context.teacher_tuning": "lora"}, TEACHERS),
         ({"in_context.teacher": "another"}, {"teacher_untuned", *TEACHERS}),

@@ -224,6 +224,14 @@ def test_gold_labels_give_way_to_the_teacher_as_the_schedule_says(student, teach
     assert losses == pytest.approx(expected, rel=1e-4)
 
 
+def test_gold_labels_and_teacher_may_keep_their_shares(student, teacher):
+    mixture = Mixture("constant", hard_start=0.25)
+    losses = tuning(student, teacher, mixture, replace(CROSSFIT, steps=3)).train(STILL).losses
+    steps = batches(replace(CROSSFIT, steps=3), 2)
+    expected = [loss_by_hand(student, teacher, asked, [], 0.25, mixture) for asked in steps]
+    assert losses == pytest.approx(expected, rel=1e-4)
+
+
 def test_a_single_step_is_on_gold_labels(student, broken_teacher):
     assert len(tuning(student, broken_teacher, Mixture("linear"), replace(CROSSFIT, steps=1)).train(STILL).losses) == 1
 

@@ -325,6 +325,14 @@ def test_the_weight_of_gold_labels_begins_at_one_never_rises_and_stays_a_share(s
     assert min(weights) >= 0.0
 
 
+@pytest.mark.parametrize("schedule", HARD_WEIGHTS)
+@pytest.mark.parametrize("start", [0.0, 0.3])
+def test_the_weight_of_gold_labels_may_begin_lower(schedule, start):
+    assert [hard_weight(schedule, i / 4, start) for i in range(5)] == pytest.approx(
+        [start * hard_weight(schedule, i / 4) for i in range(5)]
+    )
+
+
 @pytest.mark.parametrize(("weight", "expected"), [(1.0, 3.0), (0.0, 5.0), (0.25, 4.5), (0.5, 4.0)])
 def test_in_context_distillation_weighs_gold_labels_against_the_teacher(weight, expected):
     loss = in_context_distillation_loss(torch.tensor(3.0), torch.tensor(5.0), weight)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from lib.claims import FEWEST_SEEDS, SIGNIFICANT, share_recovered, shown_share
 from lib.figures import COLOURS, REFERENCE_LINE, house_style
 from lib.frames import DOMAINS
+from lib.intervals import interval
 from lib.methods import METHODS
 from lib.profiles import Profile
 from lib.resampling import Array, Correct, Resampling, bounds, correct_items, digits, ratio, right
@@ -160,6 +161,26 @@ def differences_table(found: pd.DataFrame) -> pd.DataFrame:
     return shown.pivot_table("text", **order, aggfunc="first", sort=False).fillna("").rename_axis(columns=["", "less"])
 
 
+def rankings(found: Variants, others: Sweep) -> pd.DataFrame:
+    """How well each reference and idea ranks the items, whatever its label prior: the area under the ROC curve.
+
+    A row a support size and name, a column a domain: the mean over seeds with its 95% interval.
+    """
+    results = [sweep.results.assign(name=name) for name, sweep in found.sweeps.items() if len(sweep.results)]
+    named = others.results.assign(name=others.results.method.map(lambda method: METHODS[method].label))
+    table = pd.concat([named, *results])
+    columns = {
+        title: table.groupby(["support_size", "name"], sort=False)[f"{domain}_auc"].agg(_with_interval)
+        for domain, title in DOMAINS.items()
+    }
+    return pd.DataFrame(columns).rename_axis(["n", "name"])
+
+
+def _with_interval(values: pd.Series) -> str:
+    low, high = interval(values)
+    return f"{values.mean():.2f}" if np.isnan(low) else f"{values.mean():.2f} [{low:.2f}, {high:.2f}]"
+
+
 def apart(found: Variants) -> pd.DataFrame:
     """Ideas that hold a part of the target out of the pool: accuracy on that part and on the rest, out of domain.
 
@@ -253,7 +274,7 @@ def ideas_figure(table: pd.DataFrame, size: int) -> Figure:
         top.set(title=title.capitalize(), xlabel="accuracy", yticks=range(len(names)), yticklabels=names)
         bottom.set(xlabel="accuracy on each half", xlim=(-0.03, 1.03))
     handles, labels = axes[1, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=3, loc="lower center", bbox_to_anchor=(0.5, -0.06), frameon=False)
+    figure.legend(handles, labels, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False)
     figure.suptitle(f"n = {size}", fontsize=11)
     figure.tight_layout()
     return figure

@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from sklearn.metrics import roc_auc_score
 
 from lib.data import CLASSES
 from lib.methods import METHODS
+from lib.resampling import digits
 
 DOMAINS = {"in_domain": "in domain", "out_of_domain": "out of domain"}
 # How a peak may have been measured; a result has one of these.
@@ -17,7 +20,8 @@ PHASES = ("teacher", "training", "evaluation")
 def results_frame(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """One row a record: method, support size, seed, scores of both domains, cost of each phase, device.
 
-    Columns are `<domain>_<score>`, `<domain>_calibrated_<score>` and `<phase>_<cost>` (bytes, seconds).
+    Columns are `<domain>_<score>`, `<domain>_calibrated_<score>` and `<phase>_<cost>` (bytes, seconds). The score `auc`
+    is the area under the ROC curve, which no label prior moves.
     `peak_gb` is the highest peak (10⁹ bytes) of what a method needs to come into being: training and teacher for
     trained methods, evaluation for the others. `queries_per_second` is over the evaluated items, in batches, reading of
     the demonstrations included. `method_seconds` is the teacher's time and the training's, 0 without.
@@ -33,6 +37,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         row |= _flat_scores(f"{domain}_calibrated", outcome[domain]["calibrated"])
         gold = outcome[domain]["gold"]
         row[f"{domain}_gold_entailment"] = gold.count("0") / len(gold)
+        row[f"{domain}_auc"] = _auc(outcome[domain])
     for phase, cost in outcome["costs"].items():
         row |= {f"{phase}_{name}": value for name, value in cost.items()}
     items = sum(len(outcome[domain]["gold"]) for domain in DOMAINS)
@@ -40,6 +45,13 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
     row["trainable_parameters"] = outcome["trainable_parameters"]
     row["device"] = record["environment"]["device"]
     return row | _headline_costs(cell["method"], outcome["costs"])
+
+
+def _auc(evaluation: dict[str, Any]) -> float:
+    """The share of pairs of one item of each class that the log-odds of entailment rank rightly; nan of one class."""
+    entailment, other = np.asarray(evaluation["label_log_probs"]).T
+    gold = digits(evaluation["gold"])
+    return float(roc_auc_score(gold == 0, entailment - other)) if len(np.unique(gold)) > 1 else np.nan
 
 
 def _flat_scores(prefix: str, scores: dict[str, Any]) -> dict[str, float]:

@@ -5,7 +5,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from lib.data import CLASSES
 from lib.figures import COLOURS, REFERENCE_LINE, house_style
@@ -24,6 +26,7 @@ KNOBS: dict[str, tuple[Any, ...]] = {
     "kl_over": ("labels", "vocabulary"),
     "pattern": tuple(PATTERNS),
 }
+MARKERS = tuple(zip(CLASSES, "><", strict=True))  # of the accuracy on one class
 RATES = (1 / 3, 1.0, 3.0)
 SIZES, SEEDS = (8,), 5
 
@@ -116,24 +119,33 @@ def sensitivity_figure(moved: pd.DataFrame) -> Figure:
     lines = -(-len(knobs) // columns)
     figure, axes = plt.subplots(lines, columns, figsize=(13, 3.2 * lines), sharey=True, squeeze=False)
     for axis, knob in zip(axes.flat, knobs, strict=False):
-        rows = moved[moved.choice == knob].reset_index(drop=True)
-        for (domain, title), colour in zip(DOMAINS.items(), (COLOURS["pbft"], COLOURS["cd_lora"]), strict=True):
-            errors = np.abs([rows[f"{domain}_low"] - rows[domain], rows[f"{domain}_high"] - rows[domain]])
-            axis.errorbar(rows.index, rows[domain], yerr=errors, marker="o", capsize=3, color=colour, label=title)
-            for name, marker in zip(CLASSES, "><", strict=True):
-                axis.plot(rows.index, rows[f"{domain}_on_{name}"], marker, color=colour, alpha=0.5, fillstyle="none")
-            axis.axhline(rows[f"{domain}_majority"].max(), **REFERENCE_LINE)
-        for place in rows.index[rows.own]:
-            axis.axvspan(place - 0.25, place + 0.25, color="0.9", zorder=0)
-        axis.set(title=knob, xticks=rows.index, xticklabels=[_shown(value) for value in rows.value])
-        axis.tick_params(axis="x", labelsize=9)
+        _panel(axis, moved[moved.choice == knob].reset_index(drop=True))
+        axis.set_title(knob)
     for axis in axes.flat[len(knobs) :]:
         axis.set_visible(False)
     for axis in axes[:, 0]:
         axis.set(ylabel="accuracy", ylim=(0, 1.03))
-    axes[0, 0].legend(fontsize=9)
+    hollow = {"ls": "", "color": "0.4", "fillstyle": "none"}
+    halves = [Line2D([], [], marker=marker, label=f"on {name} alone", **hollow) for name, marker in MARKERS]
+    handles = [*axes[0, 0].get_legend_handles_labels()[0], *halves]
+    figure.legend(handles=handles, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False)
     figure.tight_layout()
     return figure
+
+
+def _panel(axis: Axes, rows: pd.DataFrame) -> None:
+    """rows: from `moves`, those of one choice."""
+    for (domain, title), colour in zip(DOMAINS.items(), (COLOURS["pbft"], COLOURS["cd_lora"]), strict=True):
+        errors = np.abs([rows[f"{domain}_low"] - rows[domain], rows[f"{domain}_high"] - rows[domain]])
+        axis.errorbar(rows.index, rows[domain], yerr=errors, marker="o", capsize=3, color=colour, label=title)
+        for name, marker in MARKERS:
+            axis.plot(rows.index, rows[f"{domain}_on_{name}"], marker, color=colour, alpha=0.5, fillstyle="none")
+        axis.axhline(rows[f"{domain}_majority"].max(), **REFERENCE_LINE)
+    for place in rows.index[rows.own]:
+        axis.axvspan(place - 0.25, place + 0.25, color="0.9", zorder=0)
+    axis.margins(x=0.12)
+    axis.set(xticks=rows.index, xticklabels=[_shown(value) for value in rows.value])
+    axis.tick_params(axis="x", labelsize=9)
 
 
 def _shown(value: object) -> str:

@@ -27,9 +27,17 @@ def cost(rss, seconds=1.0, cuda=None):
     }
 
 
-def record(method, **costs):
+LOG_PROBS = [[-0.1, -2.0], [-0.3, -1.0], [-0.2, -1.5], [-0.3, -1.1]]  # log-odds 1.9, .7, 1.3, .8
+
+
+def record(method, gold="0100", **costs):
     evaluations = {
-        domain: {"plain": scores(plain), "calibrated": scores(plain + 0.05), "gold": "0100"}
+        domain: {
+            "plain": scores(plain),
+            "calibrated": scores(plain + 0.05),
+            "gold": gold,
+            "label_log_probs": LOG_PROBS,
+        }
         for domain, plain in {"in_domain": 0.6, "out_of_domain": 0.4}.items()
     }
     return {
@@ -107,3 +115,19 @@ def test_the_peak_is_the_allocators_where_cuda_was_measured():
 def test_the_seconds_of_a_method_are_the_teachers_and_the_trainings(method, phases, seconds):
     costs = {name: cost(1, seconds=value) for name, value in phases.items()}
     assert only_row(method, **costs, evaluation=cost(1, seconds=70.0)).method_seconds == seconds
+
+
+@pytest.mark.parametrize(("gold", "area"), [("0100", 1.0), ("0010", 1 / 3), ("1101", 2 / 3), ("1011", 0.0)])
+def test_the_area_under_the_curve_is_the_share_of_pairs_in_order_whatever_the_threshold(gold, area):
+    """All answers are entailment; the items of entailment should have the higher log-odds."""
+    pairs = [(i, j) for i in range(4) for j in range(4) if gold[i] == "0" and gold[j] == "1"]
+    odds = [first - second for first, second in LOG_PROBS]
+    counted = sum(odds[i] > odds[j] for i, j in pairs) / len(pairs)
+    (row,) = results_frame([record("icl", gold, evaluation=cost(1))]).itertuples()
+    assert row.in_domain_auc == pytest.approx(counted)
+    assert counted == pytest.approx(area)
+
+
+def test_items_of_one_class_have_no_area():
+    (row,) = results_frame([record("icl", "0000", evaluation=cost(1))]).itertuples()
+    assert row.in_domain_auc != row.in_domain_auc

@@ -1,13 +1,16 @@
 """Variants, sensitivity and the ideas beyond the paper: what is tried, what is left out, what the tables say."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
 from lib import beyond, sensitivity
-from lib.beyond import PLAIN, apart, compared, differences, differences_table, ideas, targets_met
+from lib.beyond import PLAIN, apart, compared, differences, differences_table, ideas, rankings, targets_met
 from lib.errors import StudyError
+from lib.frames import results_frame
 from lib.profiles import read_profile
 from lib.sweep import Sweep, fill
 from lib.variants import Variants, few, fill_variants
@@ -204,6 +207,24 @@ def test_ideas_and_references_stand_in_one_table_and_figure(smoke_profile):
     assert set(table.name) == {"Baseline", "ICL", "PBFT", "Teacher ICL", PLAIN}
     assert (table.low <= table.accuracy).all()
     assert len(beyond.ideas_figure(table, 4).axes) == 4
+
+
+def test_a_label_prior_moves_no_ranking(smoke_profile):
+    found = fill_variants(smoke_profile, {PLAIN: {}, "hot": {"temperature": 4.0}}, ["cd"])
+    references = fill(smoke_profile, ["baseline", "icl"])
+    table = rankings(found, references)
+    size = smoke_profile.support_sizes[0]
+    assert (size, "hot") in table.index
+    own = found.sweeps["hot"].results
+    expected = own[own.support_size == size].out_of_domain_auc.mean()
+    assert table.loc[(size, "hot"), "out of domain"].startswith(f"{expected:.2f} [")
+    shifted = copy.deepcopy(references.records)
+    for record in shifted:
+        evaluation = record["outcome"]["in_domain"]
+        evaluation["label_log_probs"] = [
+            [entailment + 3.0, other] for entailment, other in evaluation["label_log_probs"]
+        ]
+    assert results_frame(shifted).in_domain_auc.tolist() == pytest.approx(references.results.in_domain_auc.tolist())
 
 
 def record(right_items, held_out, seed):

@@ -152,7 +152,7 @@ def test_a_missing_folder_is_refused(refusal, tmp_path, benchmark):
 def test_a_task_on_both_sides_is_refused(refusal, tmp_path):
     changes = write_tasks(tmp_path, tuned=2, asked=2)
     (tmp_path / "split.json").write_text(json.dumps({"train": ["tuned"], "test": ["asked", "tuned"]}))
-    assert "crossfit: tuned would be both tuned on and evaluated" in refusal(changes)
+    assert "split.json: tuned would be both tuned on and evaluated" in refusal(changes)
 
 
 def test_a_missing_text_file_is_refused_only_where_plain_text_is_read(refusal):

@@ -29,7 +29,7 @@ SIZES, SEEDS = (4, 12), 5
 
 def ideas(profile: Profile) -> dict[str, dict[str, Any]]:
     """Each idea's changes to a profile, one ingredient more at a time."""
-    target, prior = {"pool": "target"}, {"calibration": "pool"}
+    target, prior, alone = {"pool": "target"}, {"calibration": "pool"}, kl_alone(profile)
     return {
         PLAIN: {},
         "larger pool": {"pool_size": LARGER * profile.pool_size},
@@ -42,9 +42,9 @@ def ideas(profile: Profile) -> dict[str, dict[str, Any]]:
         "… and four orders": {**target, **prior, "orders": 4},
         "… and confidence": {**target, **prior, "confidence": True},
         "… and a larger pool": {**target, **prior, "pool_size": LARGER * profile.pool_size},
-        "… and KL alone": {**target, **prior, **kl_alone(profile)},
-        "… half the subcases held out": {**target, **prior, "held_out": "subcases"},
-        "… half the templates held out": {**target, **prior, "held_out": "templates"},
+        "… and KL alone": {**target, **prior, **alone},
+        "… and KL alone, half the subcases held out": {**target, **prior, **alone, "held_out": "subcases"},
+        "… and KL alone, half the templates held out": {**target, **prior, **alone, "held_out": "templates"},
     }
 
 

@@ -43,6 +43,7 @@ def ideas(profile: Profile) -> dict[str, dict[str, Any]]:
         "… and confidence": {**target, **prior, "confidence": True},
         "… and a larger pool": {**target, **prior, "pool_size": LARGER * profile.pool_size},
         "… and KL alone": {**target, **prior, **alone},
+        "both pools, prior removed, KL alone": {"pool": "both", **prior, **alone},
         "… and KL alone, half the subcases held out": {**target, **prior, **alone, "held_out": "subcases"},
         "… and KL alone, half the templates held out": {**target, **prior, **alone, "held_out": "templates"},
     }

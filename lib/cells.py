@@ -58,9 +58,10 @@ class Targets:
     """What a teacher is asked: its soft labels on a pool, given the demonstrations. Shared by all students.
 
     `pool` is where the queries come from: `train`, the in-domain training rows; `target`, rows like those that are
-    evaluated out of domain; `support`, the support set itself. `held_out` are the halves of the target's `subcases` or
-    `templates` that the pool does without. The teacher is averaged over `orders` orders of its demonstrations, and over
-    so many `demonstration_sets`: the support set, and further ones as large, which need labels of their own.
+    evaluated out of domain; `both`, half of each; `support`, the support set itself. `held_out` are the halves of the
+    target's `subcases` or `templates` that the pool does without. The teacher is averaged over `orders` orders of its
+    demonstrations, and over so many `demonstration_sets`: the support set, and further ones as large, which need labels
+    of their own.
     """
 
     kept_in: ClassVar[str] = "targets"

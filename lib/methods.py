@@ -19,7 +19,7 @@ from lib.reading import (
     evaluation_items,
     evaluation_prompts,
     held_out_items,
-    pool_of,
+    pool_parts,
     support_of,
     teacher_prompts,
 )
@@ -216,8 +216,11 @@ def objective(cell: Cell, training: Training, label_columns: list[int]) -> Objec
 def _pool_rows(distillation: Distillation, reader: Reader, targets: TeacherTargets) -> list[TrainingRow]:
     """The student's view of the pool; gold labels are read only where the profile puts CE on the pool."""
     gold = distillation.ce_on == "pool"
-    queries = pool_of(distillation.targets)
-    answers = calibrated(targets.log_probs, targets.content_free, distillation.calibration)
+    parts = pool_parts(distillation.targets)
+    queries = [query for part in parts for query in part]
+    by_domain = targets.log_probs.split([len(part) for part in parts])  # each has a label prior of its own
+    how = distillation.calibration
+    answers = torch.cat([calibrated(told, targets.content_free, how) for told in by_domain])
     weights = confidence(answers) if distillation.confidence else torch.ones(len(answers))
     return [
         TrainingRow(reader.ids(query), target, query.label if gold else None, weight)

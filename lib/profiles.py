@@ -62,7 +62,7 @@ class Profile(BaseModel):
     support_sizes: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
-    pool: Literal["train", "target", "support"] = "train"
+    pool: Literal["train", "target", "both", "support"] = "train"
     pool_size: Annotated[int, Field(ge=0, description="0: the support set's own queries")]
     held_out: Literal["nothing", "subcases", "templates"] = "nothing"
     orders: Positive = 1
@@ -234,7 +234,7 @@ class Profile(BaseModel):
             kl_over=self.kl_over,
             batch_size=self.eval_batch_size,
             device=self.device,
-            held_out=self.held_out if self.queries == "target" else "nothing",
+            held_out=self.held_out if self.queries in ("target", "both") else "nothing",
             orders=self.orders,
             demonstration_sets=self.demonstration_sets,
         )

@@ -60,14 +60,28 @@ def _train_rows(task: Task) -> list[Example]:
 
 
 def pool_of(request: Targets) -> list[Example]:
-    """The queries that the teacher labels: unlabelled training rows, or the support set itself."""
+    """The queries that the teacher labels."""
+    return [query for part in pool_parts(request) for query in part]
+
+
+def pool_parts(request: Targets) -> list[list[Example]]:
+    """The queries that the teacher labels, domain by domain: unlabelled rows, or the support set itself."""
     support = support_of(request)
     if request.pool == "support":
-        return support
-    if request.pool == "target":
-        allowed = without_held_out(_like_the_target(request.task), request.held_out, request.seed)
-        return query_pool(allowed, support, request.pool_size, request.seed)
-    return query_pool(_train_rows(request.task), support, request.pool_size, request.seed)
+        return [support]
+    domains = ("train", "target") if request.pool == "both" else (request.pool,)
+    whole, over = divmod(request.pool_size, len(domains))
+    sizes = [whole + (i < over) for i in range(len(domains))]
+    return [
+        query_pool(_pool_rows(request, domain), support, size, request.seed)
+        for domain, size in zip(domains, sizes, strict=True)
+    ]
+
+
+def _pool_rows(request: Targets, domain: str) -> list[Example]:
+    if domain == "target":
+        return without_held_out(_like_the_target(request.task), request.held_out, request.seed)
+    return _train_rows(request.task)
 
 
 def held_out_items(request: Targets) -> list[bool]:

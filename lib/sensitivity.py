@@ -22,7 +22,7 @@ KNOBS: dict[str, tuple[Any, ...]] = {
     "temperature": (1.0, 2.0, 4.0),
     "pool_size": (0, 16, 64, 256),
     "ce_on": ("support", "pool"),
-    "pool": ("train", "target", "support"),
+    "pool": ("train", "target", "both", "support"),
     "kl_over": ("labels", "vocabulary"),
     "pattern": tuple(PATTERNS),
 }

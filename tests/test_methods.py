@@ -8,9 +8,10 @@ import torch
 
 import lib.methods
 from lib import smoke
+from lib.costs import Cost
 from lib.data import query_pool, support_set
 from lib.errors import StudyError
-from lib.methods import METHODS, run, teacher_targets
+from lib.methods import METHODS, TeacherTargets, _pool_rows, run, teacher_targets
 from lib.profiles import read_profile
 from lib.reading import Reader, evaluation_items, support_of
 
@@ -304,3 +305,19 @@ def test_answers_that_are_not_finite_are_an_error_that_names_the_model(monkeypat
     monkeypatch.setattr(lib.methods, "load_model", broken)
     with pytest.raises(StudyError, match=r"random-opt-(student|teacher): .* not finite; try float32"):
         ask()
+
+
+def test_each_domains_queries_lose_a_label_prior_of_their_own():
+    """Two halves biased to opposite labels: the prior of the whole pool would be that of neither."""
+    (cell,) = read_profile(
+        "tiny", {"support_sizes": [4], "seeds": [0], "pool": "both", "pool_size": 40, "calibration": "pool"}
+    ).cells(("cd",))
+    odds = torch.linspace(-1, 1, 20)
+    biased = torch.cat([odds + 4, odds - 4])
+    log_probs = torch.log_softmax(torch.stack([biased, torch.zeros(40)], dim=1), dim=-1)
+    rows = _pool_rows(
+        cell.distillation, Reader(cell.model, cell.task), TeacherTargets(log_probs, log_probs[:3], Cost())
+    )
+    told = torch.stack([row.target for row in rows])
+    for half in (told[:20], told[20:]):
+        assert 8 <= (half[:, 0] > half[:, 1]).sum() <= 12

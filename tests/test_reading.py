@@ -8,7 +8,7 @@ from lib import reading
 from lib.data import Example, held_out, without_held_out
 from lib.errors import StudyError
 from lib.profiles import read_profile
-from lib.reading import evaluation_items, held_out_items, pool_of, support_of, teacher_contexts
+from lib.reading import evaluation_items, held_out_items, pool_of, pool_parts, support_of, teacher_contexts
 
 
 def request(profile="tiny", size=4, **changes):
@@ -26,6 +26,15 @@ def test_a_pool_from_the_targets_domain_has_none_of_what_is_evaluated():
     assert len(pool) == 64
     assert not texts(pool) & texts(evaluation_items(asked.task, asked.task.out_of_domain))
     assert texts(pool) <= texts(reading.examples("world", "overlap", "train"))
+
+
+@pytest.mark.parametrize("size", [20, 21])
+def test_a_pool_of_both_is_half_of_each_domains(size):
+    own, like_target = pool_parts(request(pool="both", pool_size=size))
+    assert (len(own), len(like_target)) == (size - size // 2, size // 2)
+    assert own == pool_of(request(pool="train", pool_size=len(own)))
+    assert like_target == pool_of(request(pool="target", pool_size=len(like_target)))
+    assert pool_of(request(pool="both", pool_size=size)) == own + like_target
 
 
 @pytest.fixture

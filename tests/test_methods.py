@@ -139,10 +139,10 @@ def test_gold_labels_of_the_pool_count_only_with_ce_on_the_pool(monkeypatch, ce_
     cell = cell_of("cd", ce_on=ce_on)
     original = run_whole(cell).losses
 
-    def flipped(request, pool_of=lib.methods.pool_of):
-        return [row._replace(label=1 - row.label) for row in pool_of(request)]
+    def flipped(request, pool_parts=lib.methods.pool_parts):
+        return [[row._replace(label=1 - row.label) for row in part] for part in pool_parts(request)]
 
-    monkeypatch.setattr(lib.methods, "pool_of", flipped)
+    monkeypatch.setattr(lib.methods, "pool_parts", flipped)
     assert (run_whole(cell).losses != original) == used
 
 

@@ -1,6 +1,6 @@
 """Figures and tables of in-context learning distillation: scores against k, and the paper's numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -103,7 +103,7 @@ def scale(sweep: Sweep, benchmark: str) -> pd.DataFrame:
     models = {cell["model"]: None for cell in cells}
     here = {
         "models": ", ".join(Path(model).name for model in models),
-        "targets": f"{len(tasks)} {UNITS[benchmark]}, {min(tasks.values())} to {max(tasks.values())} items of each",
+        "targets": f"{len(tasks)} {UNITS[benchmark]}, {_range(tasks.values())} items of each",
         "seeds": str(len({cell["seed"] for cell in cells})),
     }
     if tuned:
@@ -115,6 +115,11 @@ def scale(sweep: Sweep, benchmark: str) -> pd.DataFrame:
             "steps": f"{steps} of {batch} episodes",
         }
     return pd.DataFrame({"here": here, "the paper": PAPER_SCALE[benchmark]}, index=list(here)).fillna("not known")
+
+
+def _range(counts: Collection[int]) -> str:
+    fewest, most = min(counts), max(counts)
+    return f"{most}" if fewest == most else f"{fewest} to {most}"
 
 
 def left_out(sweep: Sweep) -> pd.Series:

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from lib.claims import FEWEST_SEEDS, SIGNIFICANT, share_recovered, shown_share
 from lib.figures import COLOURS, REFERENCE_LINE, house_style
 from lib.frames import DOMAINS
-from lib.intervals import interval
+from lib.intervals import with_interval
 from lib.methods import METHODS
-from lib.profiles import Profile
+from lib.profiles import Profile, by_method
 from lib.resampling import Array, Correct, Resampling, bounds, correct_items, digits, ratio, right
 from lib.store import Record
 from lib.sweep import Sweep, fill
@@ -51,7 +51,7 @@ def ideas(profile: Profile) -> dict[str, dict[str, Any]]:
 
 def kl_alone(profile: Profile) -> dict[str, Any]:
     """No gold labels in the loss. A step's support rows, half as many as its queries, make room for further epochs."""
-    epochs = profile.epochs[METHOD] if isinstance(profile.epochs, dict) else profile.epochs
+    epochs = by_method(profile.epochs, METHOD)
     place = f"epochs.{METHOD}" if isinstance(profile.epochs, dict) else "epochs"
     return {"kl_weight": 1.0, place: math.ceil(1.5 * epochs)}
 
@@ -180,15 +180,10 @@ def rankings(found: Variants, others: Sweep) -> pd.DataFrame:
     named = others.results.assign(name=others.results.method.map(lambda method: METHODS[method].label))
     table = pd.concat([named, *results])
     columns = {
-        title: table.groupby(["support_size", "name"], sort=False)[f"{domain}_auc"].agg(_with_interval)
+        title: table.groupby(["support_size", "name"], sort=False)[f"{domain}_auc"].agg(with_interval, digits=2)
         for domain, title in DOMAINS.items()
     }
     return pd.DataFrame(columns).rename_axis(["n", "name"])
-
-
-def _with_interval(values: pd.Series) -> str:
-    low, high = interval(values)
-    return f"{values.mean():.2f}" if np.isnan(low) else f"{values.mean():.2f} [{low:.2f}, {high:.2f}]"
 
 
 def apart(found: Variants) -> pd.DataFrame:

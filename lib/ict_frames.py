@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score
 
 from lib.frames import MEASURES, PHASES
 from lib.ict_methods import ICT_METHODS
-from lib.intervals import interval
+from lib.intervals import with_interval
 from lib.store import Record
 
 PARADIGMS = {"meta": "Meta-ICT", "multitask": "Multitask-ICT"}
@@ -66,12 +66,6 @@ def seed_means(tasks: pd.DataFrame) -> pd.DataFrame:
     return tasks.groupby(keys, dropna=False, sort=False)[values].mean().reset_index()
 
 
-def with_interval(values: pd.Series) -> str:
-    """The mean over seeds with its 95% interval (Student's t), the mean alone where there is one seed."""
-    low, high = interval(values)
-    return f"{values.mean():.1f}" if np.isnan(low) else f"{values.mean():.1f} [{low:.1f}, {high:.1f}]"
-
-
 def paper_layout(means: pd.DataFrame, benchmark: str, k: int) -> pd.DataFrame:
     """The paper's table: a row a paradigm and metric; the teacher (ICT), then the student's ICT, ICL-D, ICL-D (LM).
 
@@ -84,7 +78,7 @@ def paper_layout(means: pd.DataFrame, benchmark: str, k: int) -> pd.DataFrame:
             continue
         for metric, name in METRICS[benchmark].items():
             groups = shown.groupby("method", sort=False)[metric]
-            found = {method: with_interval(values) for method, values in groups}
+            found = {method: with_interval(values, digits=1) for method, values in groups}
             rows[title, name] = {ICT_METHODS[one].label: found[one] for one in COLUMNS if one in found}
     return pd.DataFrame.from_dict(rows, orient="index").fillna("")
 

@@ -22,6 +22,13 @@ def interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, floa
     return (float(sample.mean() - half), float(sample.mean() + half))
 
 
+def with_interval(values: pd.Series, digits: int) -> str:
+    """The mean with its 95% interval (Student's t) as text, the mean alone where there is one value."""
+    low, high = interval(values)
+    mean = f"{values.mean():.{digits}f}"
+    return mean if np.isnan(low) else f"{mean} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
 def summarise(results: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
     """Long table of method, support_size, quantity, mean, low, high, seeds, in the order that they come in."""
     long = results.melt(["method", "support_size", "seed"], list(quantities), "quantity").dropna(subset="value")

@@ -200,7 +200,7 @@ class Profile(BaseModel):
         )
 
     def _method_training(self, name: str, tuning: Tuning) -> Training:
-        return self._training(tuning, _by_method(self.learning_rate, name), _by_method(self.epochs, name))
+        return self._training(tuning, by_method(self.learning_rate, name), by_method(self.epochs, name))
 
     def _training(self, tuning: Tuning, learning_rate: float, epochs: int) -> Training:
         lora = tuning == "lora"
@@ -241,7 +241,8 @@ class Profile(BaseModel):
         return Distillation(targets, self.kl_weight, self.temperature, self.ce_on, self.calibration, self.confidence)
 
 
-def _by_method(value: Any, name: str) -> Any:  # noqa: ANN401 - a number, or a mapping to numbers
+def by_method(value: Any, name: str) -> Any:  # noqa: ANN401 - a number, or a mapping to numbers
+    """A setting's value for a method, where it may be one for all or one for each."""
     return value[name] if isinstance(value, dict) else value
 
 

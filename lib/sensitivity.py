@@ -13,7 +13,7 @@ from lib.data import CLASSES
 from lib.figures import COLOURS, REFERENCE_LINE, house_style
 from lib.frames import DOMAINS
 from lib.intervals import interval
-from lib.profiles import Profile
+from lib.profiles import Profile, by_method
 from lib.prompts import PATTERNS
 from lib.variants import METHOD, Variants, chosen, few
 
@@ -38,8 +38,7 @@ def centre(profile: Profile) -> dict[str, Any]:
 
 def rate(profile: Profile) -> float:
     """The learning rate of the distilled student."""
-    rates = profile.learning_rate
-    return rates[METHOD] if isinstance(rates, dict) else rates
+    return by_method(profile.learning_rate, METHOD)
 
 
 def candidates(profile: Profile) -> dict[tuple[str, Any], dict[str, Any]]:

@@ -3,9 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
-from lib.ict_frames import cost_table, paper_layout, seed_means, task_frame, with_interval
+from lib.ict_frames import cost_table, paper_layout, seed_means, task_frame
 from lib.ict_methods import ICT_METHODS
 
 GB = 10**9
@@ -141,13 +140,6 @@ def test_methods_paradigms_seeds_and_k_are_averaged_apart():
     assert found.precision_1.tolist() == pytest.approx([100 * share for share in shares.values()])
     assert found.paradigm.fillna("none").tolist() == [paradigm or "none" for _, paradigm, _ in shares]
     assert set(means[means.k == 4].precision_1) == {90.0}
-
-
-def test_an_interval_is_students_over_seeds_and_one_seed_has_none():
-    values = [50.0, 52.0, 57.0]
-    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
-    assert with_interval(pd.Series(values)) == f"53.0 [{low:.1f}, {high:.1f}]"
-    assert with_interval(pd.Series([51.25])) == "51.2"
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lib.intervals import interval, summarise
+from lib.intervals import interval, summarise, with_interval
 
 
 def test_interval_is_scipys_t_interval():
@@ -46,3 +46,10 @@ def test_summary_has_a_row_for_each_quantity_method_and_size():
     assert summary.loc[("accuracy", "icl"), ["low", "high"]].tolist() == pytest.approx([0.4, 0.4])
     assert summary.loc[("seconds", "cd"), "seeds"] == 2
     assert ("seconds", "icl") not in summary.index
+
+
+def test_an_interval_as_text_is_students_over_seeds_and_one_seed_has_none():
+    values = [50.0, 52.0, 57.0]
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert with_interval(pd.Series(values), digits=1) == f"53.0 [{low:.1f}, {high:.1f}]"
+    assert with_interval(pd.Series([51.25]), digits=1) == "51.2"

@@ -72,17 +72,19 @@ def references(profile: Profile) -> Sweep:
 
 
 class Answers(NamedTuple):
-    """What an idea or a reference gets right in one domain, and the method under which it stands in `correct`."""
+    """What an idea or a reference gets right in one domain, by support size, and the method that it stands under."""
 
-    correct: Correct
+    by_size: Mapping[int, Correct]
     method: str
 
-    def at(self, size: int, seeds: Sequence[int]) -> Array | None:
-        """[seeds, items] of 0 and 1, or None where a seed is missing."""
-        items = self.correct.of(self.method, size)
-        if items is None or not seeds or not set(seeds) <= set(self.correct.seeds):
-            return None
-        return items[[self.correct.seeds.index(seed) for seed in seeds]]
+    def at(self, size: int, seeds: Sequence[int]) -> Array:
+        """[seeds, items] of 0 and 1."""
+        return self.by_size[size].of_seeds(self.method, seeds)
+
+
+def in_common(size: int, several: Sequence[Answers]) -> list[int]:
+    """The seeds that all of them have at a support size."""
+    return sorted(set.intersection(*(set(one.by_size[size].seeds if size in one.by_size else ()) for one in several)))
 
 
 def answers(found: Variants, others: Sweep, domain: str) -> dict[str, Answers]:
@@ -92,9 +94,8 @@ def answers(found: Variants, others: Sweep, domain: str) -> dict[str, Answers]:
     told = {}
     for name, (sweep, method) in named.items():
         readers = (method,) if METHODS[method].reads_support else (method, "icl")
-        correct = correct_items(sweep.records, domain, readers)
-        if any(correct.of(method, size) is not None for size in correct.sizes):
-            told[name] = Answers(correct, method)
+        if by_size := correct_items(sweep.records, domain, readers):
+            told[name] = Answers(by_size, method)
     return told
 
 
@@ -107,16 +108,24 @@ def compared(found: Variants, others: Sweep) -> pd.DataFrame:
     rows = []
     for domain in DOMAINS:
         for name, one in answers(found, others, domain).items():
-            for size in one.correct.sizes:
-                items = one.at(size, one.correct.seeds)
-                if items is not None:
-                    shown = {"name": name, "domain": domain, "support_size": size}
-                    rows.append(shown | _scores(items, one.correct))
+            for size, correct in one.by_size.items():
+                shown = {"name": name, "domain": domain, "support_size": size}
+                rows.append(shown | _scores(correct.by_method[one.method], correct))
     return pd.DataFrame(rows)
 
 
+def fullest(table: pd.DataFrame) -> int:
+    """The support size with most results, seeds and names together; the largest of several.
+
+    Args:
+        table: from `compared`.
+    """
+    seeds = table.groupby("support_size")["seeds"].sum()
+    return int(max(seeds.index[seeds == seeds.max()]))
+
+
 def _scores(items: Array, correct: Correct) -> dict[str, float]:
-    draws = correct.resampling().accuracies(items)
+    draws = correct.resampling(correct.seeds).accuracies(items)
     low, high = bounds(draws)
     first = correct.gold == 0
     says_entailment = np.where(first, items, 1 - items).mean()
@@ -145,12 +154,11 @@ def differences(found: Variants, others: Sweep) -> pd.DataFrame:
 
 
 def _differences(one: Answers, rival: Answers, level: float) -> Iterator[dict[str, Any]]:
-    seeds = sorted({*one.correct.seeds} & {*rival.correct.seeds})
-    for size in one.correct.sizes:
-        own, other = one.at(size, seeds), rival.at(size, seeds)
-        if own is None or other is None:
+    for size, correct in one.by_size.items():
+        seeds = in_common(size, (one, rival))
+        if not seeds:
             continue
-        draws = Resampling(len(seeds), one.correct.gold).accuracies(own - other)
+        draws = correct.resampling(seeds).accuracies(one.at(size, seeds) - rival.at(size, seeds))
         low, high = bounds(draws)
         outer = bounds(draws, level)
         differs = len(seeds) >= FEWEST_SEEDS and not outer[0] <= 0 <= outer[1]
@@ -177,8 +185,10 @@ def rankings(found: Variants, others: Sweep) -> pd.DataFrame:
     A row a support size and name, a column a domain: the mean over seeds with its 95% interval.
     """
     results = [sweep.results.assign(name=name) for name, sweep in found.sweeps.items() if len(sweep.results)]
-    named = others.results.assign(name=others.results.method.map(lambda method: METHODS[method].label))
-    table = pd.concat([named, *results])
+    if len(others.results):
+        names = others.results.method.map(lambda method: METHODS[method].label)
+        results.insert(0, others.results.assign(name=names))
+    table = pd.concat(results)
     columns = {
         title: table.groupby(["support_size", "name"], sort=False)[f"{domain}_auc"].agg(with_interval, digits=2)
         for domain, title in DOMAINS.items()
@@ -246,13 +256,11 @@ def _least_share(told: Mapping[str, Answers], name: str) -> str:
     if start is None or teacher is None:
         return ""
     three = (start, teacher, told[name])
-    seeds = sorted(set.intersection(*(set(one.correct.seeds) for one in three)))
     shares = []
-    for size in told[name].correct.sizes:
-        items = [one.at(size, seeds) for one in three]
-        if all(one is not None for one in items):
-            resampling = Resampling(len(seeds), told[name].correct.gold)
-            shares.append(share_recovered(*(resampling.accuracies(one) for one in items)))
+    for size, correct in told[name].by_size.items():
+        if seeds := in_common(size, three):
+            resampling = correct.resampling(seeds)
+            shares.append(share_recovered(*(resampling.accuracies(one.at(size, seeds)) for one in three)))
     known = [share for share in shares if share is not None]
     if not known:
         return "teacher no better" if shares else ""

@@ -1,6 +1,6 @@
 """What a run of the study says to the paper's claims: effects with intervals, and verdicts by one rule."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -133,10 +133,11 @@ def judge(sweep: Sweep, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
     """Each claim at each support size and over all of them (`support_size` "all"): effect, intervals, verdict.
 
     An effect is the relative difference of two means over seeds for accuracies, whose interval is over seeds and items
-    together, and the mean of each seed's relative difference for costs, with Student's t interval over seeds. `low` and
-    `high` bound 95%; the verdict is by an interval that is wider, of 1 − .05 / (number of claims), so that the verdicts
-    at any one size, or those over all, are together as sure as one would be. With fewer than three seeds nothing can be
-    told. Claims without results are left out.
+    together, and the mean of each seed's relative difference for costs, with Student's t interval over seeds. At each
+    size it is over the seeds that are there, over all sizes over those that are there at each. `low` and `high` bound
+    95%; the verdict is by an interval that is wider, of 1 − .05 / (number of claims), so that the verdicts at any one
+    size, or those over all, are together as sure as one would be. With fewer than three seeds nothing can be told.
+    Claims without results are left out.
 
     Raises:
         StudyError: no claim has results.
@@ -150,15 +151,16 @@ def judge(sweep: Sweep, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
 def _judged(sweep: Sweep, claim: Claim, level: float) -> list[dict[str, object]]:
     accuracy = claim.quantity.removesuffix("_accuracy")
     if accuracy in DOMAINS:
-        correct = correct_items(sweep.records, accuracy, (claim.method, claim.against))
-        effects = _accuracy_effects(correct, claim)
-        found = {size: (draws[0], bounds(draws), bounds(draws, level)) for size, draws in effects.items()}
-        seeds = len(correct.seeds)
+        effects = _accuracy_effects(correct_items(sweep.records, accuracy, (claim.method, claim.against)), claim)
+        found = {
+            size: (seeds, draws[0], bounds(draws), bounds(draws, level)) for size, (seeds, draws) in effects.items()
+        }
     else:
-        paired = _cost_effects(sweep.results, claim)
-        found = {size: (values.mean(), interval(values), interval(values, level)) for size, values in paired.items()}
-        seeds = max((len(values) for values in paired.values()), default=0)
-    return [judged_row(claim, size, seeds, *told) for size, told in found.items()]
+        found = {
+            size: (len(values), values.mean(), interval(values), interval(values, level))
+            for size, values in _cost_effects(sweep.results, claim).items()
+        }
+    return [judged_row(claim, size, *told) for size, told in found.items()]
 
 
 def judged_row(
@@ -181,20 +183,31 @@ def judged_row(
     }
 
 
-def _accuracy_effects(correct: Correct, claim: Claim) -> dict[object, np.ndarray]:
-    """Draws of the relative difference at each size and over all; the first draw is the sample's."""
-    pairs = {size: (correct.of(claim.method, size), correct.of(claim.against, size)) for size in correct.sizes}
-    pairs = {size: pair for size, pair in pairs.items() if pair[0] is not None and pair[1] is not None}
-    if not pairs:
-        return {}
-    resampling = correct.resampling()
-    drawn = {size: tuple(map(resampling.accuracies, pair)) for size, pair in pairs.items()}
-    effects: dict[object, np.ndarray] = {size: ratio(*pair) - 1 for size, pair in drawn.items()}
-    first, second = (np.mean([pair[i] for pair in drawn.values()], axis=0) for i in (0, 1))
-    return effects | {"all": ratio(first, second) - 1}
+def _accuracy_effects(by_size: Mapping[int, Correct], claim: Claim) -> dict[object, tuple[int, Array]]:
+    """At each size and over all: the number of seeds, and draws of the relative difference, the first the sample's."""
+    effects: dict[object, tuple[int, Array]] = {
+        size: (len(correct.seeds), _relative(*_drawn(correct, claim, correct.seeds)))
+        for size, correct in by_size.items()
+    }
+    everywhere = sorted(set.intersection(*(set(correct.seeds) for correct in by_size.values()))) if by_size else []
+    if everywhere:
+        pairs = [_drawn(correct, claim, everywhere) for correct in by_size.values()]
+        effects["all"] = len(everywhere), _relative(*np.mean(pairs, axis=0))
+    return effects
 
 
-def _cost_effects(results: pd.DataFrame, claim: Claim) -> dict[object, np.ndarray]:
+def _drawn(correct: Correct, claim: Claim, seeds: Sequence[int]) -> tuple[Array, Array]:
+    """Draws of both methods' accuracies over these seeds."""
+    resampling = correct.resampling(seeds)
+    first, second = (resampling.accuracies(correct.of_seeds(name, seeds)) for name in (claim.method, claim.against))
+    return first, second
+
+
+def _relative(first: Array, second: Array) -> Array:
+    return ratio(first, second) - 1
+
+
+def _cost_effects(results: pd.DataFrame, claim: Claim) -> dict[object, Array]:
     """The relative difference of each seed at each size, and of each seed's mean over sizes."""
     if claim.quantity not in results:
         return {}
@@ -203,9 +216,10 @@ def _cost_effects(results: pd.DataFrame, claim: Claim) -> dict[object, np.ndarra
     if not {claim.method, claim.against} <= set(wide.index.get_level_values("method")):
         return {}
     first, second = (_everywhere(wide.loc[name], wide) for name in (claim.method, claim.against))
-    ratio = first.div(second).sub(1).dropna(axis=1, how="all").dropna(axis=0)
-    effects: dict[object, np.ndarray] = {size: ratio[size].to_numpy() for size in ratio.columns}
-    return effects | ({"all": ratio.mean(axis=1).to_numpy()} if effects else {})
+    paired = first.div(second).sub(1).dropna(axis=1, how="all")
+    effects: dict[object, Array] = {size: paired[size].dropna().to_numpy() for size in paired.columns}
+    everywhere = paired.dropna(axis=0).mean(axis=1).to_numpy()
+    return effects | ({"all": everywhere} if len(everywhere) else {})
 
 
 def _everywhere(of_method: pd.DataFrame, wide: pd.DataFrame) -> pd.DataFrame:
@@ -217,7 +231,18 @@ def _everywhere(of_method: pd.DataFrame, wide: pd.DataFrame) -> pd.DataFrame:
     return of_method.reindex(columns=sizes)
 
 
-def verdict_table(judged: pd.DataFrame, headline: object = "all") -> pd.DataFrame:
+def headline(judged: pd.DataFrame) -> object:
+    """The support size that has most seeds in all, over the claims; "all" where none has more than all together."""
+    seeds = judged.groupby("support_size", sort=False)["seeds"].sum()
+    return "all" if seeds.get("all", 0) == seeds.max() else seeds.idxmax()
+
+
+def about_headline(size: object) -> str:
+    """In words, which numbers of support examples the effects at a `headline` are over."""
+    return "over all numbers of support examples above 0" if size == "all" else f"at n = {size}, which has most seeds"
+
+
+def verdict_table(judged: pd.DataFrame, headline: object) -> pd.DataFrame:
     """A row a claim: what the paper says, the effect at support size `headline` with its 95% interval, the verdict."""
     whole = judged[judged.support_size == headline].set_index("claim")
     shown = [_with_bounds(row.effect, row.low, row.high) for row in whole.itertuples()]
@@ -228,7 +253,7 @@ def _with_bounds(effect: float, low: float, high: float) -> str:
     return f"{effect:+.0%}" if np.isnan(low) else f"{effect:+.0%} [{low:+.0%}, {high:+.0%}]"
 
 
-def details(judged: pd.DataFrame, headline: object = "all") -> str:
+def details(judged: pd.DataFrame, headline: object) -> str:
     """HTML: each claim as a line that opens to its effects at each support size."""
     parts = []
     for claim, rows in judged.groupby("claim", sort=False):
@@ -250,18 +275,15 @@ def recovered(sweep: Sweep, method: str = "cd") -> pd.DataFrame:
     """
     rows = {}
     for domain, name in DOMAINS.items():
-        correct = correct_items(sweep.records, domain, ("baseline", "teacher_icl", method))
-        for size in correct.sizes:
-            start, teacher, student = (correct.of(one, size) for one in ("baseline", "teacher_icl", method))
-            if start is None or teacher is None or student is None:
-                continue
-            resampling = correct.resampling()
-            low, high, reached = (resampling.accuracies(one) for one in (start, teacher, student))
-            share = share_recovered(low, high, reached)
+        for size, correct in correct_items(sweep.records, domain, ("baseline", "teacher_icl", method)).items():
+            resampling = correct.resampling(correct.seeds)
+            of = {one: resampling.accuracies(items) for one, items in correct.by_method.items()}
+            share = share_recovered(of["baseline"], of["teacher_icl"], of[method])
             rows |= {
-                (name, "teacher", size): f"{high[0]:.2f}",
-                (name, METHODS[method].label, size): f"{reached[0]:.2f}",
+                (name, "teacher", size): f"{of['teacher_icl'][0]:.2f}",
+                (name, METHODS[method].label, size): f"{of[method][0]:.2f}",
                 (name, "share", size): "" if share is None else shown_share(share),
+                (name, "seeds", size): str(len(correct.seeds)),
             }
     table = pd.Series(rows, dtype=object)
     return table.unstack(sort=False).rename_axis("n =", axis=1).fillna("") if len(table) else pd.DataFrame()
@@ -280,10 +302,10 @@ def shown_share(draws: Array) -> str:
     return f"{draws[0]:.0%} [{low:.0%}, {high:.0%}]"
 
 
-def effects_figure(judged: pd.DataFrame) -> Figure:
-    """The effect over all support sizes of each claim with its 95% interval, and where the paper puts it."""
+def effects_figure(judged: pd.DataFrame, headline: object) -> Figure:
+    """The effect of each claim at support size `headline` with its 95% interval, and where the paper puts it."""
     house_style()
-    shown = judged[judged.support_size == "all"].iloc[::-1]
+    shown = judged[judged.support_size == headline].iloc[::-1]
     claimed = {claim.statement: claim.effect for claim in CLAIMS}
     figure, axis = plt.subplots(figsize=(9, 0.45 * len(shown) + 1))
     places = range(len(shown))

@@ -299,8 +299,17 @@ def _legend(figure: Figure, sweep: Sweep, further: Sequence[Line2D], with_paper:
 
 
 def _notes(sweep: Sweep, with_paper: bool) -> list[str]:
-    seeds = sweep.results.seed.nunique()
+    seeds = _seeds(sweep.results)
     notes = [f"Profile {sweep.profile.name}; {seeds} seeds, mean and 95% interval; {sweep.results.device.iloc[0]}."]
     notes += [f"{METHODS[method].label}: refused, the model has no bias terms." for method in sweep.refused]
     notes += [f"{name}: failed, not drawn." for name in sweep.failed]
     return notes + ([f"Paper: {SOURCE}."] if with_paper else [])
+
+
+def _seeds(results: pd.DataFrame) -> str:
+    """How many there are of each method that reads a support set, at each size: a number, or from which to which."""
+    reads_support = results.method.map(lambda name: METHODS[name].reads_support)
+    counts = results[reads_support].groupby(["method", "support_size"])["seed"].nunique()
+    if counts.empty:
+        return str(results.seed.nunique())
+    return f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"

@@ -1,7 +1,8 @@
 """Figures and tables of in-context learning distillation: scores against k, and the paper's numbers."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -104,7 +105,7 @@ def scale(sweep: Sweep, benchmark: str) -> pd.DataFrame:
     here = {
         "models": ", ".join(Path(model).name for model in models),
         "targets": f"{len(tasks)} {UNITS[benchmark]}, {_range(tasks.values())} items of each",
-        "seeds": str(len({cell["seed"] for cell in cells})),
+        "seeds": _seeds(cells),
     }
     if tuned:
         steps, batch = tuned["episodes"]["steps"], tuned["training"]["batch_size"]
@@ -115,6 +116,13 @@ def scale(sweep: Sweep, benchmark: str) -> pd.DataFrame:
             "steps": f"{steps} of {batch} episodes",
         }
     return pd.DataFrame({"here": here, "the paper": PAPER_SCALE[benchmark]}, index=list(here)).fillna("not known")
+
+
+def _seeds(cells: Sequence[Mapping[str, Any]]) -> str:
+    """How many there are, or how many under each paradigm of what is tuned."""
+    of = {title: {cell["seed"] for cell in cells if cell["paradigm"] == name} for name, title in PARADIGMS.items()}
+    told = ", ".join(f"{len(seeds)} under {title}" for title, seeds in of.items() if seeds)
+    return told or str(len({cell["seed"] for cell in cells}))
 
 
 def _range(counts: Collection[int]) -> str:

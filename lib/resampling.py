@@ -1,7 +1,8 @@
 """Intervals over seeds and items at once: both are resampled, with one set of draws for all methods."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,58 +16,60 @@ DRAWS = 4000
 
 @dataclass(frozen=True)
 class Correct:
-    """Which items each method gets right: by method and support size an array [seeds, items] of 0 and 1.
+    """Which items each method gets right at one support size: by method an array [seeds, items] of 0 and 1.
 
     All arrays have the same seeds and the same items, in the same order; `gold` is the class of each item. A method
-    that reads no support set has its one result at every size and for every seed.
+    that reads no support set has its one result for every seed.
     """
 
-    by_method: Mapping[tuple[str, int], Array]
+    by_method: Mapping[str, Array]
     seeds: tuple[int, ...]
     gold: Array
 
-    @property
-    def sizes(self) -> list[int]:
-        """The support sizes, ascending."""
-        return sorted({size for _, size in self.by_method})
+    def of_seeds(self, method: str, seeds: Sequence[int]) -> Array:
+        """[seeds, items] of some of the seeds, in their order."""
+        return self.by_method[method][[self.seeds.index(seed) for seed in seeds]]
 
-    def of(self, method: str, size: int) -> Array | None:
-        """[seeds, items], or None where there is no result."""
-        return self.by_method.get((method, size))
-
-    def resampling(self) -> "Resampling":
-        """Draws for these seeds and items."""
-        return Resampling(len(self.seeds), self.gold)
+    def resampling(self, seeds: Sequence[int]) -> "Resampling":
+        """The draws for these items and so many seeds, the same for everyone who asks."""
+        return _shared_draws(len(seeds), self.gold.tobytes())
 
 
-def correct_items(records: Iterable[dict[str, Any]], domain: str, methods: Iterable[str]) -> Correct:
-    """The items that these methods get right, for the seeds that all of them have at all sizes above 0.
+def correct_items(records: Iterable[dict[str, Any]], domain: str, methods: Collection[str]) -> dict[int, Correct]:
+    """By support size above 0, ascending: the items that these methods get right, for the seeds that all of them have.
+
+    Sizes may have different seeds, as they do where a grid is not complete; a size at which no seed has a result of
+    each method is left out.
 
     Args:
         records: stored results, with every item's label log-probabilities.
         domain: `in_domain` or `out_of_domain`.
-        methods: those to be compared; methods without any result are left out.
+        methods: those to be compared.
     """
     found: dict[tuple[str, int, int], Array] = {}
     gold = np.empty(0)
     for record in records:
         cell = record["cell"]
-        if cell["method"] in set(methods):
+        if cell["method"] in methods:
             found[cell["method"], cell["support_size"], cell["seed"]] = right(record["outcome"][domain])
             gold = digits(record["outcome"][domain]["gold"])
-    present = sorted({name for name, _, _ in found}, key=list(METHODS).index)
-    sizes = sorted({size for name, size, _ in found if size > 0})
-    seeds = sorted({seed for name, size, seed in found if METHODS[name].reads_support and size > 0})
-    complete = [
-        seed for seed in seeds if all(_one(found, name, n, seed) is not None for name in present for n in sizes)
-    ]
-    by_method = {
-        (name, size): np.stack([_one(found, name, size, seed) for seed in complete])
-        for name in present
-        for size in sizes
-        if complete
+    sizes = sorted({size for _, size, _ in found if size > 0})
+    by_size = {size: _complete(found, methods, size) for size in sizes}
+    return {
+        size: Correct({name: np.stack(items) for name, items in at_size.items()}, seeds, gold)
+        for size, (seeds, at_size) in by_size.items()
+        if seeds
     }
-    return Correct(by_method, tuple(complete), gold)
+
+
+def _complete(
+    found: Mapping[tuple[str, int, int], Array], methods: Collection[str], size: int
+) -> tuple[tuple[int, ...], dict[str, list[Array]]]:
+    """The seeds that every method has at a size, and each method's items for them."""
+    seeds = sorted({seed for _, n, seed in found if n == size})
+    of_seed = {seed: {name: _one(found, name, size, seed) for name in methods} for seed in seeds}
+    whole = {seed: items for seed, items in of_seed.items() if all(one is not None for one in items.values())}
+    return tuple(whole), {name: [items[name] for items in whole.values()] for name in methods}
 
 
 def _one(found: Mapping[tuple[str, int, int], Array], method: str, size: int, seed: int) -> Array | None:
@@ -117,6 +120,11 @@ class Resampling:
     def accuracies(self, correct: Array) -> Array:
         """The accuracy of each draw, [draws], from [seeds, items]; the first is that of the sample."""
         return self._items @ correct.mean(axis=0) + self._seeds @ correct.mean(axis=1)
+
+
+@lru_cache(maxsize=8)  # a page asks for few of them, many times
+def _shared_draws(seeds: int, gold: bytes) -> Resampling:
+    return Resampling(seeds, np.frombuffer(gold))
 
 
 def _departures(random: np.random.Generator, seeds: int, draws: int) -> Array:

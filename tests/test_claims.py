@@ -9,8 +9,10 @@ from lib.claims import (
     LESS,
     MORE,
     Claim,
+    about_headline,
     details,
     effects_figure,
+    headline,
     judge,
     recovered,
     verdict,
@@ -117,6 +119,27 @@ def test_only_seeds_that_both_methods_have_are_compared():
     assert judged.effect.iloc[0] == pytest.approx(0.8)
 
 
+def test_sizes_may_have_different_seeds_and_the_fullest_is_the_headline():
+    groups = [*seeds("cd", [0.8] * 3, 4), *seeds("cd", [0.7], 8), *seeds("icl", [0.5] * 3, 4), *seeds("icl", [0.5], 8)]
+    judged = judge(sweep(*groups), (BETTER,))
+    by_size = judged.set_index("support_size")
+    assert by_size.seeds.to_dict() == {4: 3, 8: 1, "all": 1}
+    assert by_size.effect.to_dict() == pytest.approx({4: 0.6, 8: 0.4, "all": 0.5})
+    assert by_size.verdict.to_dict() == {4: "supported", 8: "cannot be told", "all": "cannot be told"}
+    assert headline(judged) == 4
+    assert about_headline(4) == "at n = 4, which has most seeds"
+    whole = judge(sweep(*groups[:3], *groups[4:7]), (BETTER,))
+    assert headline(whole) == "all"
+    assert about_headline("all").startswith("over all numbers")
+
+
+def test_sizes_without_a_seed_in_common_have_no_row_over_all():
+    groups = [("cd", 4, 0, 0.8), ("icl", 4, 0, 0.5), ("cd", 8, 1, 0.8), ("icl", 8, 1, 0.5)]
+    assert judge(sweep(*groups), (BETTER,)).support_size.tolist() == [4, 8]
+    cost = [{"method": name, "support_size": n, "seed": n, "memory_gb": 1.0} for name in ("cd", "pbft") for n in (4, 8)]
+    assert judge(sweep(costs=cost), (CHEAPER,)).support_size.tolist() == [4, 8]
+
+
 def test_a_method_without_a_support_set_is_compared_at_every_size():
     claim = Claim("CD moves", "cd", "baseline", "in_domain_accuracy", MORE, "yes")
     judged = judge(sweep(*seeds("cd", [0.8] * 3), *seeds("cd", [0.9] * 3, 8), ("baseline", 0, 0, 0.5)), (claim,))
@@ -141,13 +164,13 @@ def test_claims_without_results_are_left_out_and_none_at_all_is_an_error():
 
 def test_the_table_comes_first_and_each_row_opens():
     judged = judge(sweep(*seeds("cd", 0.8 + NOISE), *seeds("icl", 0.5 + NOISE)), (BETTER,))
-    row = verdict_table(judged).loc[BETTER.statement]
+    row = verdict_table(judged, "all").loc[BETTER.statement]
     assert row.here.startswith("+60% [+")
     assert row.verdict == "supported"
-    page = details(judged)
+    page = details(judged, "all")
     assert page.count("<details>") == 1
     assert "supported" in page
-    assert len(effects_figure(judged).axes) == 1
+    assert len(effects_figure(judged, "all").axes) == 1
 
 
 def test_the_share_recovered_is_of_the_distance_from_the_untuned_student_to_the_teacher():

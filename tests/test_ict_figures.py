@@ -139,21 +139,25 @@ def test_the_scale_of_a_run_is_read_off_its_results(smoke_profile):
     benchmark = {"training_tasks": 12, "examples": 64}
     tuned = {"episodes": {"steps": 200}, "training": {"batch_size": 2}, "benchmark": benchmark}
     cells = [
-        {"model": "a/large.gguf", "seed": 0, "episodes": None},
-        {"model": "b/small", "seed": 1, "benchmark": benchmark, **tuned},
+        {"model": "a/large.gguf", "seed": 0, "episodes": None, "paradigm": None},
+        {"model": "b/small", "seed": 0, "benchmark": benchmark, "paradigm": "meta", **tuned},
+        {"model": "b/small", "seed": 1, "benchmark": benchmark, "paradigm": "meta", **tuned},
+        {"model": "b/small", "seed": 0, "benchmark": benchmark, "paradigm": "multitask", **tuned},
     ]
     records = [{"cell": cell, "outcome": {"tasks": tasks}} for cell in cells]
     table = scale(Sweep(smoke_profile, pd.DataFrame(), records), "crossfit")
     assert table.here.to_dict() == {
         "models": "large.gguf, small",
         "targets": "2 tasks, 37 to 60 items of each",
-        "seeds": "2",
+        "seeds": "2 under Meta-ICT, 1 under Multitask-ICT",
         "tuned on, Meta-ICT": "at most 12 tasks",
         "tuned on, Multitask-ICT": "at most 64 examples of each target",
         "steps": "200 of 2 episodes",
     }
     assert table["the paper"]["models"] == "GPT-2 large, medium, small"
-    assert "steps" not in scale(Sweep(smoke_profile, pd.DataFrame(), records[:1]), "crossfit").index
+    untuned = scale(Sweep(smoke_profile, pd.DataFrame(), records[:1]), "crossfit")
+    assert "steps" not in untuned.index
+    assert untuned.here["seeds"] == "1"
 
 
 def test_each_task_is_averaged_over_seeds_at_one_k_by_paradigm_and_method():

@@ -126,13 +126,13 @@ def _row(cell: Cell, phase: str, peak: Peak, headline: bool) -> dict[str, Any]:
 def of_profile(profile: Profile, methods: Sequence[str]) -> pd.DataFrame:
     """The rows of `frame` for the first seed's cells of these methods, from `predicted.csv` in the profile's folder.
 
-    What is missing there is predicted from the profile's own data and added. Where data or models are not there either,
-    or a method does not apply, there are no rows.
+    What is missing there is predicted from the profile's own data and added, but for a profile with `stored_only`.
+    Where data or models are not there either, or a method does not apply, there are no rows.
     """
     file = profile.folder / "predicted.csv"
     known = pd.read_csv(file) if file.is_file() else pd.DataFrame({"cell": []})
     cells = profile.model_copy(update={"seeds": profile.seeds[:1]}).cells(tuple(methods))
-    missing = [cell for cell in cells if key(cell) not in set(known.cell)]
+    missing = [cell for cell in cells if key(cell) not in set(known.cell) and not profile.stored_only]
     if new := [row for cell in missing for row in _rows_of(cell)]:
         table = pd.concat([known, pd.DataFrame(new)], ignore_index=True)
         replace_file(file, lambda scratch: table.to_csv(scratch, index=False, float_format="%.6g"))

@@ -33,7 +33,7 @@ class Profile(BaseModel):
 
     With `isolate` each cell has a process of its own and its resident memory is measured; without, cells share
     processes (`workers` of them, of one thread each, or this one) and tensors are counted. `choices` and `ideas` are
-    those that notebooks 09 and 10 try, None for all.
+    those that notebooks 09 and 10 try, None for all. `stored_only` draws what is stored and computes nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -89,6 +89,7 @@ class Profile(BaseModel):
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     bitfit: Literal["existing", "add"] = "existing"
 
+    stored_only: bool = False
     choices: tuple[str, ...] | None = None
     ideas: tuple[str, ...] | None = None
     in_context: InContext | None = None

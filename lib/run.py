@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 NOTEBOOKS_AT_A_TIME = 2  # most of a notebook's time is one core's, importing libraries
 DEFAULT_PROFILE = "tiny"
+NO_RESULT = "none of its methods has a result"
+ASK_MODELS = ("00_tour", "08_memory")  # whatever is stored
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
@@ -27,6 +29,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
         "--smoke", action="store_const", const="smoke", dest="profile", help="short for --profile smoke"
     )
     parser.add_argument("--only", metavar="01,05", type=lambda text: text.split(","), help="only these notebooks")
+    parser.add_argument("--stored", action="store_true", help="compute nothing: draw the results that are there")
     add_changes(parser)
     parser.epilog = (
         "run_all.sh test makes the same environment and runs the tests; further words go to pytest. "
@@ -70,40 +73,62 @@ def run(options: argparse.Namespace) -> int:
 
     if options.profile is None:
         print(f"No --profile given: this is {DEFAULT_PROFILE}.", flush=True)
-    profile = read_profile(options.profile or DEFAULT_PROFILE, dict(options.changes))
+    profile = read_profile(options.profile or DEFAULT_PROFILE, _changes(options))
     wanted = _wanted(report.figure_notebooks(options.only), profile)
-    if not wanted:
-        raise StudyError(f"only: profile {profile.name} has no settings for {', '.join(options.only)} (in_context).")
     plans = _variant_plans(profile, [path.stem for path in wanted])
-    Store(profile.folder).forget_failures()
+    if not profile.stored_only:
+        Store(profile.folder).forget_failures()
     sweep = _filled(profile, sorted({name for names in wanted.values() for name in names} & {*profile.methods}))
-    tried = _fill_variants(profile, plans)
+    failed_variants, nothing_to_compare = _fill_variants(profile, plans)
     benchmarks, without_data = _fill_benchmarks(profile, [path.stem for path in wanted])
     for method, reason in sweep.refused.items():
         print(f"Refused: {method}: {reason}", flush=True)
     there = {method for one in (sweep, *benchmarks) for method in one.results.get("method", [])}
-    failed = {name: why for one in (sweep, *benchmarks) for name, why in one.failed.items()} | without_data | tried
-    drawn = {path: names for path, names in wanted.items() if path.stem not in without_data}
-    failed |= _draw(profile, drawn, there)
-    index = report.write_index(profile, failed)
+    empty = {path.stem: NO_RESULT for path, names in wanted.items() if names and not there & set(names)}
+    left_out = empty | nothing_to_compare | without_data
+    failed = {name: why for one in (sweep, *benchmarks) for name, why in one.failed.items()} | failed_variants
+    failed |= _draw(profile, {path: names for path, names in wanted.items() if path.stem not in left_out})
+    index = report.write_index(profile, failed | left_out)
     print(f"Figures: {_shown(profile.folder)}\nReport:  {_shown(index)}")
-    for name, reason in failed.items():
+    return _status(failed, left_out, profile.stored_only)
+
+
+def _status(failed: dict[str, str], left_out: dict[str, str], stored_only: bool) -> int:
+    """Say what failed and what was not drawn; 1 where that is not what was asked for, else 0."""
+    for name, reason in left_out.items() if stored_only else ():
+        print(f"Not drawn: {name}: {reason}")
+    problems = failed if stored_only else failed | left_out
+    for name, reason in problems.items():
         print(f"FAILED {name}: {reason}", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if problems else 0
+
+
+def _changes(options: argparse.Namespace) -> dict[str, Any]:
+    return dict(options.changes) | ({"stored_only": True} if options.stored else {})
 
 
 def _wanted(notebooks: list[Path], profile: "Profile") -> dict[Path, list[str]]:
-    """The notebooks that the profile has settings for, each with those of its methods that the profile has."""
+    """The notebooks that the profile has settings for, each with those of its methods that the profile has.
+
+    Raises:
+        StudyError: there are none.
+    """
     from lib import report
     from lib.ict_methods import ICT_METHODS
     from lib.ict_sweep import NOTEBOOKS
 
     wanted = {}
     for path in notebooks:
+        if profile.stored_only and path.stem in ASK_MODELS:
+            continue
         benchmark = NOTEBOOKS.get(path.stem)
         if benchmark is None or profile.ict_cells(benchmark):
             allowed = ICT_METHODS if benchmark else profile.methods
             wanted[path] = [name for name in report.methods_of(path) if name in allowed]
+    if not wanted:
+        names = ", ".join(path.stem for path in notebooks)
+        or_models = ", or they ask models, which stored_only does not" if profile.stored_only else ""
+        raise StudyError(f"only: profile {profile.name} has no settings for {names} (in_context){or_models}.")
     return wanted
 
 
@@ -132,19 +157,31 @@ def _variant_plans(profile: "Profile", notebooks: list[str]) -> dict[str, dict[s
     return {name: plans[name].variants(profile) for name in asked}
 
 
-def _fill_variants(profile: "Profile", plans: dict[str, dict[str, dict[str, Any]]]) -> dict[str, str]:
-    """Compute the cells of the notebooks that try variants; returns what failed, with reasons."""
+def _fill_variants(
+    profile: "Profile", plans: dict[str, dict[str, dict[str, Any]]]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Compute the cells of the notebooks that try variants.
+
+    Returns:
+        The cells that failed and, where only what is stored is drawn, the notebooks without results, with reasons.
+    """
     from lib.variants import METHOD, fill_variants
 
     failed: dict[str, str] = {}
+    without: dict[str, str] = {}
     for notebook, changes in plans.items():
         print(f"{notebook}:", flush=True)
-        failed |= fill_variants(profile, changes, [METHOD]).failed
-    return failed
+        try:
+            failed |= fill_variants(profile, changes, [METHOD]).failed
+        except StudyError as error:
+            if not profile.stored_only:
+                raise
+            without[notebook] = str(error)
+    return failed, without
 
 
 def _fill_benchmarks(profile: "Profile", notebooks: list[str]) -> tuple[list["Sweep"], dict[str, str]]:
-    """The results of the notebooks of in-context learning distillation, and those that cannot work, with reasons."""
+    """The results of the notebooks of in-context learning distillation, and those not to be drawn, with reasons."""
     from lib.ict_sweep import NOTEBOOKS, fill_benchmark
 
     sweeps, failed = [], {}
@@ -152,28 +189,22 @@ def _fill_benchmarks(profile: "Profile", notebooks: list[str]) -> tuple[list["Sw
         if notebook in notebooks:
             print(f"{notebook}:", flush=True)
             try:
-                sweeps.append(fill_benchmark(profile, benchmark))
+                sweep = fill_benchmark(profile, benchmark)
             except StudyError as error:  # its data are apart from the rest's, which can still be drawn
                 failed[notebook] = str(error)
+                continue
+            if len(sweep.results):
+                sweeps.append(sweep)
+            else:
+                failed[notebook] = NO_RESULT
     return sweeps, failed
 
 
-def _draw(profile: "Profile", wanted: dict[Path, list[str]], there: set[str]) -> dict[str, str]:
-    """Execute and render notebooks, each with its methods; returns those that failed, with reasons.
-
-    Args:
-        profile: the study's settings.
-        wanted: the notebooks with their methods.
-        there: methods that have a result.
-    """
-    without = "none of its methods has a result"
-    failed = {path.stem: without for path, names in wanted.items() if names and not there & set(names)}
+def _draw(profile: "Profile", wanted: dict[Path, list[str]]) -> dict[str, str]:
+    """Execute and render notebooks, each with its methods; returns those that failed, with reasons."""
+    failed: dict[str, str] = {}
     with ThreadPoolExecutor(NOTEBOOKS_AT_A_TIME) as pool:
-        running = {
-            pool.submit(_draw_one, profile, path, names): path.stem
-            for path, names in wanted.items()
-            if path.stem not in failed
-        }
+        running = {pool.submit(_draw_one, profile, path, names): path.stem for path, names in wanted.items()}
         for future in as_completed(running):
             if reason := future.result():
                 failed[running[future]] = reason

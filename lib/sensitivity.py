@@ -1,5 +1,6 @@
 """What the paper leaves unsaid, one choice at a time from the profile's own settings: which moves the result most?"""
 
+from collections import Counter
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -72,7 +73,8 @@ def name_of(choice: str, value: object) -> str:
 
 def moves(profile: Profile, found: Variants) -> pd.DataFrame:
     """Each value of each choice: accuracy of both domains, mean over seeds with its 95% interval, and whether it is the
-    profile's own; the accuracy on each half and what one answer for everything would score.
+    profile's own; the accuracy on each half and what one answer for everything would score. Choices with a result at
+    one value alone are left out.
 
     Columns: choice, value, own, seeds, and by domain `<domain>`, `<domain>_low`, `_high`, `_on_entailment`,
     `_on_non-entailment`, `_majority`.
@@ -84,7 +86,8 @@ def moves(profile: Profile, found: Variants) -> pd.DataFrame:
             scores = [_scores(sweep.results, domain) for domain in DOMAINS]
             said = {"choice": knob, "value": value, "own": value == middle[knob]}
             rows.append(said | {"seeds": sweep.results.seed.nunique()} | scores[0] | scores[1])
-    return pd.DataFrame(rows)
+    tried = Counter(row["choice"] for row in rows)
+    return pd.DataFrame([row for row in rows if tried[row["choice"]] > 1])
 
 
 def _scores(results: pd.DataFrame, domain: str) -> dict[str, float]:

@@ -36,9 +36,10 @@ SECONDS_BETWEEN_LINES = 5
 class Sweep:
     """The results of a profile's cells, one row each, and what did not come to a result, with reasons.
 
-    `records` are the stored results in full, with every item's label log-probabilities. In a notebook a sweep shows
-    itself as a short paragraph (with `about` in place of what the profile says of itself), and as plain text without
-    its results, which would be megabytes of a saved notebook.
+    `records` are the stored results in full, with every item's label log-probabilities. `missing` are the cells that a
+    profile with `stored_only` leaves out. In a notebook a sweep shows itself as a short paragraph (`about` takes the
+    place of what the profile says of itself), and as plain text without its results, which would be megabytes of a
+    saved notebook.
     """
 
     profile: Profile
@@ -46,11 +47,15 @@ class Sweep:
     records: list[Record] = field(default_factory=list, repr=False)
     refused: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list, repr=False)
     about: str | None = None
 
     def _repr_markdown_(self) -> str:
         count = len(self.records or self.results)
-        paragraphs = [f"Profile **{self.profile.name}**: {self.about or self.profile.about} {count} results."]
+        told = f"{count} results."
+        if self.missing:
+            told = f"{count} of {count + len(self.missing)} results: the others are not computed yet and left out."
+        paragraphs = [f"Profile **{self.profile.name}**: {self.about or self.profile.about} {told}"]
         paragraphs += [f"{name}: refused. {reason}" for name, reason in self.refused.items()]
         paragraphs += [f"{name}: failed. {reason}" for name, reason in self.failed.items()]
         return "\n\n".join(paragraphs)
@@ -90,7 +95,7 @@ def fill_together(
 
 
 def compute(profile: Profile, cells: Sequence[Result], check: Callable[[list[Any]], dict[Any, str]]) -> None:
-    """Run the cells that have neither a result nor a failure.
+    """Run the cells that have neither a result nor a failure; none where the profile has `stored_only`.
 
     Args:
         profile: where results go and how processes are used.
@@ -98,6 +103,8 @@ def compute(profile: Profile, cells: Sequence[Result], check: Callable[[list[Any
         check: looks at the cells that would run and returns those that are refused, with reasons; raises where
             a setting cannot work.
     """
+    if profile.stored_only:
+        return
     store = Store(profile.folder)
     missing = [cell for cell in cells if store.load(cell) is None and store.failure(cell) is None]
     refused = check(missing) if missing else {}
@@ -269,6 +276,7 @@ def collect(profile: Profile, cells: Sequence[Result], frame: Callable[[list[Rec
     done = [record for record in records.values() if record and not record["refused"]]
     refused = {cell.method: record["refused"] for cell, record in records.items() if record and record["refused"]}
     failed = {cell.name: reason for cell in cells if (reason := store.failure(cell))}
+    missing = [cell.name for cell, record in records.items() if record is None and cell.name not in failed]
     if refused and not done and not failed:
         raise StudyError("\n".join(dict.fromkeys(refused.values())))
-    return Sweep(profile, frame(done), done, refused, failed)
+    return Sweep(profile, frame(done), done, refused, failed, missing)

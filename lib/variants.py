@@ -10,6 +10,7 @@ from lib.profiles import Profile
 from lib.sweep import Sweep, fill_together
 
 METHOD = "cd"  # what notebooks try variants of
+NOT_STORED = "not computed yet."
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Variants:
 
     def _repr_markdown_(self) -> str:
         lines = [f"{len(self.sweeps)} variants of profile **{next(iter(self.sweeps.values())).profile.name}**."]
+        if missing := sum(len(sweep.missing) for sweep in self.sweeps.values()):
+            lines.append(f"{missing} of their results are not computed yet and left out.")
         lines += [f"Left out: *{name}*. {reason}" for name, reason in self.left_out.items()]
         return "\n\n".join(lines + [f"Failed: *{name}*. {reason}" for name, reason in self.failed.items()])
 
@@ -52,24 +55,30 @@ def fill_variants(profile: Profile, changes: Mapping[str, Mapping[str, Any]], me
     """The results of `methods` under each variant; cells that are there are kept.
 
     A variant whose settings cannot work (a pool larger than the data, a comparison that the vocabularies do not allow)
-    is left out.
+    is left out; under `stored_only` also one without a result.
 
     Raises:
-        StudyError: no variant can work.
+        StudyError: no variant can work, or under `stored_only` there are no two to compare.
     """
     profiles: dict[str, Profile] = {}
     left_out: dict[str, str] = {}
     for name, change in changes.items():
         try:
             changed = profile.changed(dict(change))
-            _check(changed, methods)
+            if not profile.stored_only:
+                _check(changed, methods)
             profiles[name] = changed
         except StudyError as error:
             left_out[name] = str(error)
     if not profiles:
         raise StudyError("\n".join(left_out.values()))
-    sweeps = fill_together(list(profiles.values()), methods)
-    return Variants(dict(zip(profiles, sweeps, strict=True)), left_out)
+    sweeps = dict(zip(profiles, fill_together(list(profiles.values()), methods), strict=True))
+    if profile.stored_only:
+        left_out |= {name: NOT_STORED for name, sweep in sweeps.items() if not sweep.records}
+        sweeps = {name: sweep for name, sweep in sweeps.items() if sweep.records}
+        if len({tuple(record["key"] for record in sweep.records) for sweep in sweeps.values()}) < 2:
+            raise StudyError("stored_only: there are no results of two variants to compare.")
+    return Variants(sweeps, left_out)
 
 
 def _check(profile: Profile, methods: Sequence[str]) -> None:

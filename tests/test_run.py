@@ -53,6 +53,11 @@ def test_bad_input_ends_in_one_message_and_no_result(name, command, capsys, tmp_
     assert not list(tmp_path.glob("*/cells/*"))
 
 
+def test_pages_that_ask_models_are_not_drawn_from_what_is_stored(command, capsys):
+    assert command("--smoke", "--stored", "--only", "00,08") == 2
+    assert "00_tour, 08_memory" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["--set", "pool_size"], ["--smoke", "--profile", "paper"], ["--profil3"]])
 def test_options_that_cannot_be_read_exit_with_2(words):
     with pytest.raises(SystemExit) as ended:

@@ -110,6 +110,17 @@ def test_a_second_run_computes_nothing(clone, smoke):
     assert before == {path: path.stat().st_mtime_ns for path in (smoke / "cells").iterdir()}
 
 
+def test_what_is_stored_can_be_drawn_alone(clone, smoke):
+    before = sorted((smoke / "cells").iterdir())
+    changes = ["--set", "seeds=[0,9]", "--set", "in_context.seeds=[9]"]
+    ran = run_all(clone, "--smoke", "--stored", "--only", "00,01,09,12", *changes)
+    assert ran.returncode == 0, ran.stderr
+    assert sorted(re.findall(r"Drew (\d\d)", ran.stdout)) == ["01", "09"]
+    assert "Not drawn: 12_lama: none of its methods has a result" in ran.stdout
+    assert sorted((smoke / "cells").iterdir()) == before
+    assert "of 17 results: the others are not computed yet" in (smoke / "report" / "01_accuracy.html").read_text()
+
+
 def test_a_failed_cell_is_listed_and_the_rest_is_drawn(clone, smoke):
     changes = ["--set", "learning_rate.pbft=1.0e+30", "--set", "seeds=[7]"]
     ran = run_all(clone, "--smoke", "--only", "03", *changes)

@@ -108,6 +108,22 @@ def test_a_teacher_is_asked_once_for_all_methods_of_a_support_set_and_before_the
     assert [type(job) for job in executed] == [Targets, Cell, Cell, Cell]
 
 
+def test_what_is_stored_can_be_read_alone(smoke_profile, executed):
+    """Neither data nor models are asked, however little is there."""
+    fill(smoke_profile.changed({"seeds": [0]}), ["icl"])
+    executed.clear()
+    stored = smoke_profile.changed({"stored_only": True})
+    sweep = fill(stored, ["icl", "pbft"])
+    nothing = fill(stored.changed({"data": "nowhere", "student": "nobody"}), ["icl"])
+    assert executed == []
+    assert set(sweep.results.method) == {"icl"}
+    assert sweep.results.seed.tolist() == [0, 0]
+    left = [cell for cell in stored.cells(("icl", "pbft")) if (cell.method, cell.seed) != ("icl", 0)]
+    assert sweep.missing == [cell.name for cell in left]
+    assert "2 of 8 results: the others are not computed yet" in sweep._repr_markdown_()
+    assert (len(nothing.results), len(nothing.missing)) == (0, 4)
+
+
 def test_results_are_one_row_a_cell_in_the_profiles_order(smoke_profile):
     sweep = fill(smoke_profile, ["baseline", "icl", "teacher_icl"])
     expected = [

@@ -41,16 +41,30 @@ def test_a_variant_that_says_nothing_new_is_the_profile_itself(smoke_profile):
 
 
 def test_cells_that_fail_are_listed_and_the_tables_do_without(smoke_profile):
-    names = ("learning_rate 0.00033", "learning_rate 0.003")
+    names = ("learning_rate 0.00033", "learning_rate 0.003", "learning_rate 0.001", "temperature 1")
     planned = {name: change for name, change in sensitivity.variants(smoke_profile).items() if name in names}
     planned[names[1]] |= {"learning_rate.cd": 1e30}
     found = fill_variants(smoke_profile, planned, ["cd"])
     assert {name.partition(":")[0] for name in found.failed} == {names[1]}
     assert all(found.failed.values())
     assert f"Failed: *{next(iter(found.failed))}*" in found._repr_markdown_()
-    assert sensitivity.moves(smoke_profile, found).value.map("{:.2g}".format).tolist() == ["0.00033"]
+    moved = sensitivity.moves(smoke_profile, found)
+    assert moved.value.map("{:.2g}".format).tolist() == ["0.00033", "0.001"]  # of the temperature there is one value
     failed_alone = Variants({PLAIN: found.sweeps[names[1]]}, {})
     assert PLAIN not in set(compared(failed_alone, fill(smoke_profile, ["baseline", "icl"])).name)
+
+
+def test_what_is_stored_can_be_compared_alone(smoke_profile):
+    changes = {"own": {}, "hot": {"temperature": 3.0}, "cold": {"temperature": 0.5}, "too large": {"pool_size": 999}}
+    stored = smoke_profile.changed({"stored_only": True})
+    fill(smoke_profile.changed({"seeds": [0]}), ["cd"])
+    with pytest.raises(StudyError, match="stored_only: there are no results of two variants"):
+        fill_variants(stored, changes, ["cd"])
+    fill(smoke_profile.changed({"temperature": 3.0}), ["cd"])
+    found = fill_variants(stored, changes, ["cd"])
+    assert {name: len(sweep.results) for name, sweep in found.sweeps.items()} == {"own": 2, "hot": 4}
+    assert found.left_out == {"cold": "not computed yet.", "too large": "not computed yet."}
+    assert "2 of their results are not computed yet" in found._repr_markdown_()
 
 
 def test_where_no_variant_can_work_the_reasons_are_the_error(smoke_profile):
@@ -182,6 +196,29 @@ def test_only_seeds_that_both_have_are_compared_and_two_never_differ():
     one = differences(found, rivals()).set_index(["name", "against", "domain"]).loc[("better", PLAIN, "in_domain")]
     assert (one.seeds, one.difference) == (2, pytest.approx(0.3))
     assert not one.differs
+
+
+def test_support_sizes_may_have_different_seeds():
+    """Three seeds at one size and one at another: each size speaks of its own."""
+    sweep = Sweep(None, None, answered("cd", [0.8] * 3, 4) + answered("cd", [0.9], 12))
+    others = rivals()
+    others.records.extend(answered("icl", [0.5], 12))
+    found = Variants({"idea": sweep}, {})
+    table = compared(found, others)
+    own = table[(table.name == "idea") & (table.domain == "in_domain")].set_index("support_size")
+    assert own.seeds.to_dict() == {4: 3, 12: 1}
+    assert own.accuracy.to_dict() == pytest.approx({4: 0.8, 12: 0.9})
+    assert beyond.fullest(table) == 4
+    worth = differences(found, others)
+    assert worth[worth.domain == "in_domain"].groupby("against").support_size.agg(list).to_dict() == {
+        "ICL": [4, 12],
+        "PBFT": [4],
+    }
+
+
+def test_the_fullest_size_is_the_larger_of_two_that_are_alike():
+    table = pd.DataFrame({"support_size": [4, 4, 12, 12], "seeds": [2, 2, 1, 3]})
+    assert beyond.fullest(table) == 12
 
 
 def test_differences_are_shown_with_a_star_where_they_stand():

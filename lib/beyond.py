@@ -193,7 +193,7 @@ def rankings(found: Variants, others: Sweep) -> pd.DataFrame:
         title: table.groupby(["support_size", "name"], sort=False)[f"{domain}_auc"].agg(with_interval, digits=2)
         for domain, title in DOMAINS.items()
     }
-    return pd.DataFrame(columns).rename_axis(["n", "name"])
+    return pd.DataFrame(columns).rename_axis(["n", "name"]).sort_index(level="n", sort_remaining=False, kind="stable")
 
 
 def apart(found: Variants) -> pd.DataFrame:

@@ -237,9 +237,12 @@ def headline(judged: pd.DataFrame) -> object:
     return "all" if seeds.get("all", 0) == seeds.max() else seeds.idxmax()
 
 
-def about_headline(size: object) -> str:
+def about_headline(judged: pd.DataFrame, size: object) -> str:
     """In words, which numbers of support examples the effects at a `headline` are over."""
-    return "over all numbers of support examples above 0" if size == "all" else f"at n = {size}, which has most seeds"
+    sizes = sorted(n for n in judged.support_size.unique() if n != "all")
+    if size == "all":
+        return f"over n = {', '.join(map(str, sizes))}"
+    return f"at n = {size}, which has more seeds than the others of n = {', '.join(map(str, sizes))}"
 
 
 def verdict_table(judged: pd.DataFrame, headline: object) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from lib.profiles import Profile
 from lib.sweep import Sweep, fill_together
 
 METHOD = "cd"  # what notebooks try variants of
-NOT_STORED = "not computed yet."
+NOT_STORED = "No result yet."
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class Variants:
         lines = [f"{len(self.sweeps)} variants of profile **{next(iter(self.sweeps.values())).profile.name}**."]
         if missing := sum(len(sweep.missing) for sweep in self.sweeps.values()):
             lines.append(f"{missing} of their results are not computed yet and left out.")
-        lines += [f"Left out: *{name}*. {reason}" for name, reason in self.left_out.items()]
+        for reason in dict.fromkeys(self.left_out.values()):
+            names = ", ".join(f"*{name}*" for name, why in self.left_out.items() if why == reason)
+            lines.append(f"Left out: {names}. {reason}")
         return "\n\n".join(lines + [f"Failed: *{name}*. {reason}" for name, reason in self.failed.items()])
 
 

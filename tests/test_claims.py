@@ -127,10 +127,10 @@ def test_sizes_may_have_different_seeds_and_the_fullest_is_the_headline():
     assert by_size.effect.to_dict() == pytest.approx({4: 0.6, 8: 0.4, "all": 0.5})
     assert by_size.verdict.to_dict() == {4: "supported", 8: "cannot be told", "all": "cannot be told"}
     assert headline(judged) == 4
-    assert about_headline(4) == "at n = 4, which has most seeds"
+    assert about_headline(judged, 4) == "at n = 4, which has more seeds than the others of n = 4, 8"
     whole = judge(sweep(*groups[:3], *groups[4:7]), (BETTER,))
     assert headline(whole) == "all"
-    assert about_headline("all").startswith("over all numbers")
+    assert about_headline(whole, "all") == "over n = 4"
 
 
 def test_sizes_without_a_seed_in_common_have_no_row_over_all():

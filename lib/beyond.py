@@ -29,7 +29,7 @@ SIZES, SEEDS = (4, 12), 5
 
 def ideas(profile: Profile) -> dict[str, dict[str, Any]]:
     """Each idea's changes to a profile, one ingredient more at a time."""
-    target, prior, alone = {"pool": "target"}, {"calibration": "pool"}, kl_alone(profile)
+    target, both, prior, alone = {"pool": "target"}, {"pool": "both"}, {"calibration": "pool"}, kl_alone(profile)
     return {
         PLAIN: {},
         "larger pool": {"pool_size": LARGER * profile.pool_size},
@@ -43,9 +43,10 @@ def ideas(profile: Profile) -> dict[str, dict[str, Any]]:
         "… and confidence": {**target, **prior, "confidence": True},
         "… and a larger pool": {**target, **prior, "pool_size": LARGER * profile.pool_size},
         "… and KL alone": {**target, **prior, **alone},
-        "both pools, prior removed, KL alone": {"pool": "both", **prior, **alone},
         "… and KL alone, half the subcases held out": {**target, **prior, **alone, "held_out": "subcases"},
         "… and KL alone, half the templates held out": {**target, **prior, **alone, "held_out": "templates"},
+        "both pools, prior removed, KL alone": {**both, **prior, **alone},
+        "… each as large as one": {**both, **prior, "kl_weight": 1.0, "pool_size": 2 * profile.pool_size},
     }
 
 

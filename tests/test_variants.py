@@ -127,7 +127,10 @@ def test_few_are_the_first_seeds_and_the_sizes_that_there_are():
 def test_ideas_add_one_ingredient_at_a_time_to_the_papers_way():
     tried = ideas(read_profile("smoke"))
     assert tried[PLAIN] == {}
-    assert all(tried["target's pool"].items() <= change.items() for name, change in tried.items() if name[0] == "…")
+    further = {name: change for name, change in tried.items() if name[0] == "…"}
+    whole = further.pop("… each as large as one")
+    assert whole == {"pool": "both", "pool_size": 2 * 2, "calibration": "pool", "kl_weight": 1.0}
+    assert all(tried["target's pool"].items() <= change.items() for change in further.values())
     for change in tried.values():
         read_profile("smoke", change)
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.figures import REFERENCE_LINE, house_style
-from lib.ict_frames import COLUMNS, METRICS, PARADIGMS
+from lib.ict_frames import COLUMNS, METRICS, NO_SKILL, PARADIGMS
 from lib.ict_methods import ICT_METHODS
 from lib.intervals import interval
 from lib.paths import ROOT
@@ -37,8 +37,6 @@ STYLES = {
     "icl_d_lm": (_PALETTE[3], "P"),
 }
 DODGE = 0.05
-# The column with what takes no skill, where a metric has such a level.
-NO_SKILL = {"precision_1": "majority", "precision_10": "chance_10"}
 
 
 def paper_table(benchmark: str) -> pd.DataFrame:
@@ -61,7 +59,7 @@ def _joined(values: pd.DataFrame) -> pd.Series:
 def curves_figure(means: pd.DataFrame, benchmark: str) -> Figure:
     """Scores in percent against k, a column a paradigm and a row a metric: means over seeds with 95% intervals.
 
-    Dotted lines are what takes no skill: at precision 1 the commonest answer of each task, at 10 a random order.
+    Dotted lines are what takes no skill: the commonest answer of each task, for precision at 10 a random order.
     """
     house_style()
     metrics = METRICS[benchmark]
@@ -73,8 +71,7 @@ def curves_figure(means: pd.DataFrame, benchmark: str) -> Figure:
         for axis, (metric, name) in zip(axes[:, column], metrics.items(), strict=True):
             _lines(axis, shown, metric)
             axis.set(title=title if axis is axes[0, column] else "", ylabel=name if column == 0 else "", ylim=(0, 103))
-            if metric in NO_SKILL:
-                axis.axhline(shown[NO_SKILL[metric]].mean(), label="without skill", **REFERENCE_LINE)
+            axis.axhline(shown[NO_SKILL[metric]].mean(), label="without skill", **REFERENCE_LINE)
         axes[-1, column].set(xlabel="demonstrations k", xticks=sorted(means.k.unique()))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     place = {"loc": "lower center", "bbox_to_anchor": (0.5, -0.1 / len(metrics))}
@@ -141,7 +138,7 @@ def left_out(sweep: Sweep) -> pd.Series:
 def by_task(tasks: pd.DataFrame, benchmark: str, k: int, methods: Sequence[str] = COLUMNS) -> pd.DataFrame:
     """The first metric of each target task at k, means over seeds: a row a task, columns paradigm and method.
 
-    Before them how many items are scored, and how many options the task has in all.
+    Before them how many items are scored, how many options the task has in all, and what takes no skill.
     """
     metric = next(iter(METRICS[benchmark]))
     shown = tasks[(tasks.k == k) & tasks.method.isin(methods)]
@@ -150,7 +147,7 @@ def by_task(tasks: pd.DataFrame, benchmark: str, k: int, methods: Sequence[str] 
         method=shown.method.map(lambda name: ICT_METHODS[name].label),
     )
     table = names.pivot_table(metric, "task", ["paradigm", "method"], sort=False).rename_axis(None)
-    sizes = names.groupby("task")[["items", "options"]].first()
-    table.insert(0, ("", "items"), sizes["items"])
-    table.insert(1, ("", "options"), sizes["options"])
+    of_task = names.groupby("task")[["items", "options", NO_SKILL[metric]]].first()
+    for place, (title, values) in enumerate(zip(("items", "options", "without skill"), of_task.items(), strict=True)):
+        table.insert(place, ("", title), values[1])
     return table

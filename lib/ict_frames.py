@@ -15,6 +15,8 @@ from lib.store import Record
 PARADIGMS = {"meta": "Meta-ICT", "multitask": "Multitask-ICT"}
 # What a benchmark is scored by, in the paper's tables.
 METRICS = {"crossfit": {"macro_f1": "macro-F1"}, "lama": {"precision_1": "P@1", "precision_10": "P@10"}}
+# The column with what one answer for everything, or a random order, would score.
+NO_SKILL = {"macro_f1": "majority_f1", "precision_1": "majority", "precision_10": "chance_10"}
 STUDENTS = ("ict", "icl_d", "icl_d_lm")
 COLUMNS = ("teacher_untuned", "untuned", "teacher_ict", *STUDENTS)
 TOP = 10
@@ -24,9 +26,9 @@ def task_frame(records: Iterable[Record]) -> pd.DataFrame:
     """One row a cell, task and k: method, paradigm, seed, task, k, items, and scores of `METRICS`.
 
     Scores are in percent; macro-F1 is over the labels that are right or given somewhere. Beside them, in percent too,
-    `majority`, the share of the task's commonest answer, and `chance_10`, precision at 10 of a random order; `options`
-    is how many the task has. Costs of the cell stand in every row of it, `<phase>_seconds`, `<phase>_tokens` and
-    `<phase>_gb` (10⁹ bytes, as measured).
+    what takes no skill: `majority` and `majority_f1`, the scores of the commonest answer given to everything, and
+    `chance_10`, precision at 10 of a random order. `options` is how many the task has. Costs of the cell stand in every
+    row of it, `<phase>_seconds`, `<phase>_tokens` and `<phase>_gb` (10⁹ bytes, as measured).
     """
     rows = [row for record in records for row in _rows(record)]
     return pd.DataFrame(rows)
@@ -46,17 +48,24 @@ def _rows(record: Record) -> list[dict[str, Any]]:
 
 def _scores(task: dict[str, Any]) -> dict[str, Any]:
     gold, predicted, rank = (np.asarray(task[name]) for name in ("gold", "predicted", "rank"))
+    commonest = np.full_like(gold, np.bincount(gold).argmax())
     return {
         "task": task["task"],
         "k": task["demonstrations"],
         "items": len(gold),
-        "macro_f1": 100 * f1_score(gold, predicted, average="macro", zero_division=0),
+        "macro_f1": _macro_f1(gold, predicted),
         "precision_1": 100 * float((rank == 0).mean()),
         "precision_10": 100 * float((rank < TOP).mean()),
         "options": task["labels"],
         "chance_10": 100 * min(1.0, TOP / task["labels"]),
-        "majority": 100 * float(np.bincount(gold).max() / len(gold)),
+        "majority": 100 * float((gold == commonest).mean()),
+        "majority_f1": _macro_f1(gold, commonest),
     }
+
+
+def _macro_f1(gold: np.ndarray, predicted: np.ndarray) -> float:
+    """In percent, over the labels that are right or given somewhere."""
+    return 100 * f1_score(gold, predicted, average="macro", zero_division=0)
 
 
 def seed_means(tasks: pd.DataFrame) -> pd.DataFrame:
@@ -69,7 +78,7 @@ def seed_means(tasks: pd.DataFrame) -> pd.DataFrame:
 def paper_layout(means: pd.DataFrame, benchmark: str, k: int) -> pd.DataFrame:
     """The paper's table: a row a paradigm and metric; the teacher (ICT), then the student's ICT, ICL-D, ICL-D (LM).
 
-    Before them what no tuning gives. Cells are means over seeds with 95% intervals.
+    Before them what takes no skill, and what no tuning gives. Cells are means over seeds with 95% intervals.
     """
     rows = {}
     for paradigm, title in PARADIGMS.items():
@@ -79,7 +88,8 @@ def paper_layout(means: pd.DataFrame, benchmark: str, k: int) -> pd.DataFrame:
         for metric, name in METRICS[benchmark].items():
             groups = shown.groupby("method", sort=False)[metric]
             found = {method: with_interval(values, digits=1) for method, values in groups}
-            rows[title, name] = {ICT_METHODS[one].label: found[one] for one in COLUMNS if one in found}
+            skill = {"without skill": f"{shown[NO_SKILL[metric]].mean():.1f}"}
+            rows[title, name] = skill | {ICT_METHODS[one].label: found[one] for one in COLUMNS if one in found}
     return pd.DataFrame.from_dict(rows, orient="index").fillna("")
 
 

@@ -19,7 +19,7 @@ def close_figures():
 
 def row(method, paradigm, k, seed, score, majority=40.0, task=None):
     scores = {"macro_f1": score, "precision_1": score, "precision_10": score + 20, "majority": majority}
-    scores |= {"chance_10": 25.0}
+    scores |= {"chance_10": 25.0, "majority_f1": 32.0}
     of_task = {"task": task, "items": 60, "options": 4} if task else {}
     return {"method": method, "paradigm": paradigm, "k": k, "seed": seed, **scores, **of_task}
 
@@ -102,18 +102,18 @@ def test_titles_and_axes_say_what_they_show(means):
     assert axes[2].get_xticks().tolist() == [1, 4]
 
 
-def test_what_takes_no_skill_is_a_line_where_the_metric_has_one(means):
+def test_what_takes_no_skill_is_a_line(means):
     def lines(axis):
         return [line.get_ydata() for line in axis.lines if line.get_label() == "without skill"]
 
     found = [list(map(list, lines(axis))) for axis in curves_figure(means, "lama").axes]
     assert found == [[[40, 40]]] * 2 + [[[25, 25]]] * 2
-    assert [lines(axis) for axis in curves_figure(means, "crossfit").axes] == [[], []]
+    assert [lines(axis) for axis in curves_figure(means, "crossfit").axes] == [[[32, 32]]] * 2
 
 
 def test_one_legend_names_every_method_shown(means):
     (legend,) = curves_figure(means, "crossfit").legends
-    assert sorted(text.get_text() for text in legend.get_texts()) == ["ICL-D", "ICT", "untuned"]
+    assert sorted(text.get_text() for text in legend.get_texts()) == ["ICL-D", "ICT", "untuned", "without skill"]
 
 
 def test_one_seed_is_drawn_without_an_interval(means):
@@ -170,11 +170,11 @@ def test_each_task_is_averaged_over_seeds_at_one_k_by_paradigm_and_method():
             rows.append(row("ict", "multitask", 4, seed, 99, task=name))
     table = by_task(pd.DataFrame(rows), "crossfit", 2)
     scored = [("untuned", "untuned"), ("Meta-ICT", "ICT"), ("Multitask-ICT", "ICT")]
-    assert list(table.columns) == [("", "items"), ("", "options"), *scored]
+    assert list(table.columns) == [("", "items"), ("", "options"), ("", "without skill"), *scored]
     assert table[scored].to_numpy().tolist() == [[10.5, 15.5, 17.5], [30.5, 35.5, 37.5]]
-    assert table[""].to_numpy().tolist() == [[60, 4], [60, 4]]
+    assert table[""].to_numpy().tolist() == [[60, 4, 32], [60, 4, 32]]
     assert list(table.index) == ["zebra", "ant"]
-    assert list(by_task(pd.DataFrame(rows), "crossfit", 2, ["untuned"]).columns)[2:] == [("untuned", "untuned")]
+    assert list(by_task(pd.DataFrame(rows), "crossfit", 2, ["untuned"]).columns)[3:] == [("untuned", "untuned")]
 
 
 def test_tasks_are_shown_by_the_benchmarks_first_metric():

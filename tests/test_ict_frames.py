@@ -49,6 +49,7 @@ def test_a_row_holds_cell_task_scores_and_costs():
         "precision_1": 50.0,
         "precision_10": 75.0,
         "majority": 50.0,
+        "majority_f1": pytest.approx(100 * (2 / 3) / 3),
         "device": "a processor",
         "training_seconds": 3.0,
         "training_tokens": 7,
@@ -65,6 +66,12 @@ def test_macro_f1_is_over_the_labels_that_are_right_or_given_somewhere():
     assert only_row(task("one", 0, [0, 0, 1], [0, 0, 1], labels=4))["macro_f1"] == pytest.approx(100)
     assert only_row(task("one", 0, [0, 0, 1], [0, 0, 3], labels=4))["macro_f1"] == pytest.approx(100 / 3)
     assert only_row(task("one", 0, [0, 0, 1, 1], [0, 0, 0, 0], labels=2))["macro_f1"] == pytest.approx(100 / 3)
+
+
+def test_what_takes_no_skill_is_one_answer_for_everything():
+    """Half right: that label's F1 is 2 · ½ / (1 + ½), the other's 0."""
+    row = only_row(task("one", 0, [1, 0, 1, 0], [1, 0, 1, 0], labels=2))
+    assert (row["majority"], row["majority_f1"]) == (50, pytest.approx(100 / 3))
 
 
 def test_macro_f1_equals_a_count_by_hand_on_random_answers():
@@ -154,6 +161,7 @@ def means():
                     scores = {"macro_f1": score, "precision_1": score + 0.5, "precision_10": score + 1.5}
                     costs = {"evaluation_tokens": 1000.0 * (i + 1) * (j + 1), "evaluation_seconds": 1.0 + seed}
                     costs["evaluation_gb"] = 0.5
+                    scores |= {"majority_f1": 32.0, "majority": 40.0, "chance_10": 25.0}
                     if method.distils:
                         costs |= {"teacher_tokens": 5000.0, "teacher_seconds": 2.0, "teacher_gb": 0.7}
                     rows.append({"method": name, "paradigm": paradigm, "k": k, "seed": seed, **scores, **costs})
@@ -171,7 +179,9 @@ METHODS_OF_COLUMNS = ["teacher_untuned", "untuned", "teacher_ict", "ict", "icl_d
 )
 def test_the_papers_layout_has_each_paradigm_and_metric_at_one_k(means, benchmark, metrics, k):
     table = paper_layout(means, benchmark, k)
-    assert list(table.columns) == COLUMNS
+    assert list(table.columns) == ["without skill", *COLUMNS]
+    level = {"macro-F1": "32.0", "P@1": "40.0", "P@10": "25.0"}
+    assert table["without skill"].tolist() == [level[name] for name in metrics] * 2
     assert list(table.index) == [(title, name) for title in ("Meta-ICT", "Multitask-ICT") for name in metrics]
     for j, title in enumerate(("Meta-ICT", "Multitask-ICT")):
         for name, offset in metrics.items():

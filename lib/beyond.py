@@ -228,7 +228,8 @@ def _with_held_out(sweep: Sweep) -> dict[int, list[Record]]:
 def targets_met(found: Variants, others: Sweep) -> pd.DataFrame:
     """For each idea and domain: at how many of its support sizes it beats both ICL and PBFT with intervals that do not
     touch, and the least share of the distance from the untuned student to the teacher that it recovers at any of them,
-    with its 95% interval. Blank where a rival or the teacher has no result.
+    with its 95% interval. Sizes at which one of them has fewer than three seeds are not judged, and shares of so few
+    say so. Blank where a rival or the teacher has no result.
     """
     table = compared(found, others)
     if not len(table):
@@ -247,7 +248,8 @@ def targets_met(found: Variants, others: Sweep) -> pd.DataFrame:
 def _beaten(places: pd.DataFrame, name: str) -> str:
     """places: by name and support size."""
     own, rivals = places.loc[name], [METHODS[one].label for one in ("icl", "pbft")]
-    judged = [size for size in own.index if all((rival, size) in places.index for rival in rivals)]
+    several = places.index[places.seeds >= FEWEST_SEEDS]
+    judged = [size for size in own.index if all((one, size) in several for one in (name, *rivals))]
     beats = [size for size in judged if all(own.low[size] > places.loc[(rival, size)].high for rival in rivals)]
     return f"{len(beats)} of {len(judged)}" if judged else ""
 
@@ -261,16 +263,23 @@ def _least_share(told: Mapping[str, Answers], name: str) -> str:
     for size, correct in told[name].by_size.items():
         if seeds := in_common(size, three):
             resampling = correct.resampling(seeds)
-            shares.append(share_recovered(*(resampling.accuracies(one.at(size, seeds)) for one in three)))
-    known = [share for share in shares if share is not None]
+            share = share_recovered(*(resampling.accuracies(one.at(size, seeds)) for one in three))
+            shares.append((share, len(seeds)))
+    known = [(share, seeds) for share, seeds in shares if share is not None]
     if not known:
         return "teacher no better" if shares else ""
-    return shown_share(min(known, key=lambda share: share[0]))
+    share, seeds = min(known, key=lambda one: one[0][0])
+    return shown_share(share) + _few_seeds(seeds)
+
+
+def _few_seeds(seeds: int) -> str:
+    """A warning, where an interval speaks of one or two seeds."""
+    return "" if seeds >= FEWEST_SEEDS else f" ({seeds} seed{'s'[: seeds - 1]})"
 
 
 def ideas_figure(table: pd.DataFrame, size: int) -> Figure:
     """All ideas and references at one support size, in and out of domain: accuracy with 95% intervals; below, each
-    half apart, which shows whatever says one thing to everything.
+    half apart, which shows whatever says one thing to everything. Names with fewer than three seeds say so.
 
     Args:
         table: from `compared`.
@@ -279,13 +288,15 @@ def ideas_figure(table: pd.DataFrame, size: int) -> Figure:
     house_style()
     rows = table[table.support_size == size]
     names = list(dict.fromkeys(rows.name))[::-1]
+    seeds = rows.groupby("name")["seeds"].min()
+    labels = [name + _few_seeds(seeds[name]) for name in names]
     shape = {"figsize": (12, 0.7 * len(names) + 2.2), "sharey": True, "sharex": "row"}
     figure, axes = plt.subplots(2, 2, **shape)
     for (top, bottom), (domain, title) in zip(axes.T, DOMAINS.items(), strict=True):
         of_domain = rows[rows.domain == domain].set_index("name").reindex(names)
         _accuracies(top, of_domain)
         _halves(bottom, of_domain)
-        top.set(title=title.capitalize(), xlabel="accuracy", yticks=range(len(names)), yticklabels=names)
+        top.set(title=title.capitalize(), xlabel="accuracy", yticks=range(len(names)), yticklabels=labels)
         bottom.set(xlabel="accuracy on each half", xlim=(-0.03, 1.03))
     handles, labels = axes[1, 0].get_legend_handles_labels()
     figure.legend(handles, labels, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False)

@@ -180,6 +180,18 @@ def test_an_idea_beats_both_rivals_or_nothing_is_said():
     assert weak.loc["clear", "least share recovered in domain"] == "teacher no better"
 
 
+def test_two_seeds_beat_nobody_and_say_how_few_they_are():
+    """Items alone would make an interval of one seed that does not touch anything."""
+    met = targets_met(of_ideas(one=[0.8], two=[0.8] * 2, three=[0.8] * 3), rivals())
+    assert met["beats ICL and PBFT in domain"].to_dict() == {"one": "", "two": "", "three": "1 of 1"}
+    shares = met["least share recovered in domain"]
+    assert [share.partition("]")[2] for share in shares] == [" (1 seed)", " (2 seeds)", ""]
+    others = rivals(icl=[0.6] * 2)
+    assert targets_met(of_ideas(three=[0.8] * 3), others).loc["three", "beats ICL and PBFT in domain"] == ""
+    axes = beyond.ideas_figure(compared(of_ideas(one=[0.8], three=[0.8] * 3), others), 4).axes
+    assert [text.get_text() for text in axes[0].get_yticklabels()][:2] == ["three", "one (1 seed)"]
+
+
 def test_differences_are_paired_by_seed():
     """Seeds move both alike, so that each one's own interval is wide and that of their difference is not."""
     moving = np.array([0.5, 0.6, 0.7])

@@ -10,7 +10,7 @@ from lib.profiles import Profile
 from lib.sweep import Sweep, fill_together
 
 METHOD = "cd"  # what notebooks try variants of
-NOT_STORED = "No result yet."
+NOT_STORED = "No result is stored."
 
 
 @dataclass(frozen=True)

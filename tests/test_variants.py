@@ -63,8 +63,8 @@ def test_what_is_stored_can_be_compared_alone(smoke_profile):
     fill(smoke_profile.changed({"temperature": 3.0}), ["cd"])
     found = fill_variants(stored, changes, ["cd"])
     assert {name: len(sweep.results) for name, sweep in found.sweeps.items()} == {"own": 2, "hot": 4}
-    assert found.left_out == {"cold": "No result yet.", "too large": "No result yet."}
-    assert "Left out: *cold*, *too large*. No result yet." in found._repr_markdown_()
+    assert found.left_out == {"cold": "No result is stored.", "too large": "No result is stored."}
+    assert "Left out: *cold*, *too large*. No result is stored." in found._repr_markdown_()
     assert "2 of their results are not computed yet" in found._repr_markdown_()
 
 

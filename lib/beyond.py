@@ -16,7 +16,7 @@ from lib.frames import DOMAINS
 from lib.intervals import with_interval
 from lib.methods import METHODS
 from lib.profiles import Profile, by_method
-from lib.resampling import Array, Correct, Resampling, bounds, correct_items, digits, ratio, right
+from lib.resampling import Array, Correct, Resampling, bounds, correct_items, digits, ratio, right, seeds_in_common
 from lib.store import Record
 from lib.sweep import Sweep, fill
 from lib.variants import METHOD, Variants, chosen, few
@@ -85,7 +85,8 @@ class Answers(NamedTuple):
 
 def in_common(size: int, several: Sequence[Answers]) -> list[int]:
     """The seeds that all of them have at a support size."""
-    return sorted(set.intersection(*(set(one.by_size[size].seeds if size in one.by_size else ()) for one in several)))
+    there = all(size in one.by_size for one in several)
+    return seeds_in_common(one.by_size[size] for one in several) if there else []
 
 
 def answers(found: Variants, others: Sweep, domain: str) -> dict[str, Answers]:
@@ -274,7 +275,8 @@ def _least_share(told: Mapping[str, Answers], name: str) -> str:
 
 def _few_seeds(seeds: int) -> str:
     """A warning, where an interval speaks of one or two seeds."""
-    return "" if seeds >= FEWEST_SEEDS else f" ({seeds} seed{'s'[: seeds - 1]})"
+    noun = "seed" if seeds == 1 else "seeds"
+    return "" if seeds >= FEWEST_SEEDS else f" ({seeds} {noun})"
 
 
 def ideas_figure(table: pd.DataFrame, size: int) -> Figure:

@@ -14,7 +14,7 @@ from lib.figures import COLOURS, REFERENCE_LINE, house_style
 from lib.frames import DOMAINS
 from lib.intervals import interval
 from lib.methods import METHODS
-from lib.resampling import Array, Correct, bounds, correct_items, ratio
+from lib.resampling import Array, Correct, bounds, correct_items, ratio, seeds_in_common
 from lib.sweep import Sweep
 
 SIGNIFICANT = 0.05
@@ -189,8 +189,7 @@ def _accuracy_effects(by_size: Mapping[int, Correct], claim: Claim) -> dict[obje
         size: (len(correct.seeds), _relative(*_drawn(correct, claim, correct.seeds)))
         for size, correct in by_size.items()
     }
-    everywhere = sorted(set.intersection(*(set(correct.seeds) for correct in by_size.values()))) if by_size else []
-    if everywhere:
+    if everywhere := seeds_in_common(by_size.values()):
         pairs = [_drawn(correct, claim, everywhere) for correct in by_size.values()]
         effects["all"] = len(everywhere), _relative(*np.mean(pairs, axis=0))
     return effects

@@ -1,6 +1,6 @@
 """From a frame of results to the study's figures, in one house style. Nothing here runs a model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -310,6 +310,10 @@ def _seeds(results: pd.DataFrame) -> str:
     """How many there are of each method that reads a support set, at each size: a number, or from which to which."""
     reads_support = results.method.map(lambda name: METHODS[name].reads_support)
     counts = results[reads_support].groupby(["method", "support_size"])["seed"].nunique()
-    if counts.empty:
-        return str(results.seed.nunique())
-    return f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+    return from_to(counts) if len(counts) else str(results.seed.nunique())
+
+
+def from_to(counts: Collection[int]) -> str:
+    """The least and the most of some counts in words, or the one number that all of them are."""
+    fewest, most = min(counts), max(counts)
+    return f"{most}" if fewest == most else f"{fewest} to {most}"

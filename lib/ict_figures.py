@@ -1,6 +1,6 @@
 """Figures and tables of in-context learning distillation: scores against k, and the paper's numbers."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.figures import REFERENCE_LINE, house_style
+from lib.figures import REFERENCE_LINE, from_to, house_style
 from lib.ict_frames import COLUMNS, METRICS, NO_SKILL, PARADIGMS
 from lib.ict_methods import ICT_METHODS
 from lib.intervals import interval
@@ -101,7 +101,7 @@ def scale(sweep: Sweep, benchmark: str) -> pd.DataFrame:
     models = {cell["model"]: None for cell in cells}
     here = {
         "models": ", ".join(Path(model).name for model in models),
-        "targets": f"{len(tasks)} {UNITS[benchmark]}, {_range(tasks.values())} items of each",
+        "targets": f"{len(tasks)} {UNITS[benchmark]}, {from_to(tasks.values())} items of each",
         "seeds": _seeds(cells),
     }
     if tuned:
@@ -120,11 +120,6 @@ def _seeds(cells: Sequence[Mapping[str, Any]]) -> str:
     of = {title: {cell["seed"] for cell in cells if cell["paradigm"] == name} for name, title in PARADIGMS.items()}
     told = ", ".join(f"{len(seeds)} under {title}" for title, seeds in of.items() if seeds)
     return told or str(len({cell["seed"] for cell in cells}))
-
-
-def _range(counts: Collection[int]) -> str:
-    fewest, most = min(counts), max(counts)
-    return f"{most}" if fewest == most else f"{fewest} to {most}"
 
 
 def left_out(sweep: Sweep) -> pd.Series:
@@ -148,6 +143,6 @@ def by_task(tasks: pd.DataFrame, benchmark: str, k: int, methods: Sequence[str] 
     )
     table = names.pivot_table(metric, "task", ["paradigm", "method"], sort=False).rename_axis(None)
     of_task = names.groupby("task")[["items", "options", NO_SKILL[metric]]].first()
-    for place, (title, values) in enumerate(zip(("items", "options", "without skill"), of_task.items(), strict=True)):
-        table.insert(place, ("", title), values[1])
+    for place, (title, values) in enumerate(of_task.rename(columns={NO_SKILL[metric]: "without skill"}).items()):
+        table.insert(place, ("", title), values)
     return table

@@ -35,6 +35,12 @@ class Correct:
         return _shared_draws(len(seeds), self.gold.tobytes())
 
 
+def seeds_in_common(several: Iterable[Correct]) -> list[int]:
+    """The seeds that all of them have, ascending."""
+    seeds = [set(one.seeds) for one in several]
+    return sorted(set.intersection(*seeds)) if seeds else []
+
+
 def correct_items(records: Iterable[dict[str, Any]], domain: str, methods: Collection[str]) -> dict[int, Correct]:
     """By support size above 0, ascending: the items that these methods get right, for the seeds that all of them have.
 
@@ -122,7 +128,7 @@ class Resampling:
         return self._items @ correct.mean(axis=0) + self._seeds @ correct.mean(axis=1)
 
 
-@lru_cache(maxsize=8)  # a page asks for few of them, many times
+@lru_cache(maxsize=4)  # a page asks for few of them, many times; each is a third of a GB for 10,000 items
 def _shared_draws(seeds: int, gold: bytes) -> Resampling:
     return Resampling(seeds, np.frombuffer(gold))
 

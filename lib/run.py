@@ -29,8 +29,14 @@ def arguments(words: list[str]) -> argparse.Namespace:
         "--smoke", action="store_const", const="smoke", dest="profile", help="short for --profile smoke"
     )
     parser.add_argument("--only", metavar="01,05", type=lambda text: text.split(","), help="only these notebooks")
-    parser.add_argument("--stored", action="store_true", help="compute nothing: draw the results that are there")
     add_changes(parser)
+    parser.add_argument(
+        "--stored",
+        action="append_const",
+        const=("stored_only", True),
+        dest="changes",
+        help="compute nothing: draw the results that are there; short for --set stored_only=true",
+    )
     parser.epilog = (
         "run_all.sh test makes the same environment and runs the tests; further words go to pytest. "
         "run_all.sh fit says whether a model and a method fit on a card; run_all.sh keep saves a trained student; "
@@ -73,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.profile is None:
         print(f"No --profile given: this is {DEFAULT_PROFILE}.", flush=True)
-    profile = read_profile(options.profile or DEFAULT_PROFILE, _changes(options))
+    profile = read_profile(options.profile or DEFAULT_PROFILE, dict(options.changes))
     wanted = _wanted(report.figure_notebooks(options.only), profile)
     plans = _variant_plans(profile, [path.stem for path in wanted])
     if not profile.stored_only:
@@ -101,10 +107,6 @@ def _status(failed: dict[str, str], left_out: dict[str, str], stored_only: bool)
     for name, reason in problems.items():
         print(f"FAILED {name}: {reason}", file=sys.stderr)
     return 1 if problems else 0
-
-
-def _changes(options: argparse.Namespace) -> dict[str, Any]:
-    return dict(options.changes) | ({"stored_only": True} if options.stored else {})
 
 
 def _wanted(notebooks: list[Path], profile: "Profile") -> dict[Path, list[str]]:

@@ -244,9 +244,9 @@ def about_headline(judged: pd.DataFrame, size: object) -> str:
     return f"at n = {size}, which has more seeds than the others of n = {', '.join(map(str, sizes))}"
 
 
-def verdict_table(judged: pd.DataFrame, headline: object) -> pd.DataFrame:
-    """A row a claim: what the paper says, the effect at support size `headline` with its 95% interval, the verdict."""
-    whole = judged[judged.support_size == headline].set_index("claim")
+def verdict_table(judged: pd.DataFrame, size: object) -> pd.DataFrame:
+    """A row a claim: what the paper says, the effect at one support size with its 95% interval, the verdict."""
+    whole = judged[judged.support_size == size].set_index("claim")
     shown = [_with_bounds(row.effect, row.low, row.high) for row in whole.itertuples()]
     return pd.DataFrame({"the paper": whole.paper, "here": shown, "verdict": whole.verdict, "seeds": whole.seeds})
 
@@ -255,7 +255,7 @@ def _with_bounds(effect: float, low: float, high: float) -> str:
     return f"{effect:+.0%}" if np.isnan(low) else f"{effect:+.0%} [{low:+.0%}, {high:+.0%}]"
 
 
-def details(judged: pd.DataFrame, headline: object) -> str:
+def details(judged: pd.DataFrame, size: object) -> str:
     """HTML: each claim as a line that opens to its effects at each support size."""
     parts = []
     for claim, rows in judged.groupby("claim", sort=False):
@@ -263,7 +263,7 @@ def details(judged: pd.DataFrame, headline: object) -> str:
             columns={"support_size": "n"}
         )
         text = table.to_html(index=False, float_format="{:+.2f}".format, border=0)
-        whole = rows[rows.support_size == headline].verdict
+        whole = rows[rows.support_size == size].verdict
         said = f": {whole.iloc[0]}" if len(whole) else ""
         parts.append(f"<details><summary><b>{claim}</b>{said}</summary>{text}</details>")
     return "\n".join(parts)
@@ -304,10 +304,10 @@ def shown_share(draws: Array) -> str:
     return f"{draws[0]:.0%} [{low:.0%}, {high:.0%}]"
 
 
-def effects_figure(judged: pd.DataFrame, headline: object) -> Figure:
-    """The effect of each claim at support size `headline` with its 95% interval, and where the paper puts it."""
+def effects_figure(judged: pd.DataFrame, size: object) -> Figure:
+    """The effect of each claim at one support size with its 95% interval, and where the paper puts it."""
     house_style()
-    shown = judged[judged.support_size == headline].iloc[::-1]
+    shown = judged[judged.support_size == size].iloc[::-1]
     claimed = {claim.statement: claim.effect for claim in CLAIMS}
     figure, axis = plt.subplots(figsize=(9, 0.45 * len(shown) + 1))
     places = range(len(shown))

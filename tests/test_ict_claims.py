@@ -162,15 +162,15 @@ def test_claims_without_results_are_left_out_and_without_any_the_tables_are_empt
     judged = judged_of(rows("icl_d", "meta", [60] * 3), rows("ict", "meta", [50] * 3), rows("untuned", None, [40] * 3))
     assert set(judged.claim) == {BETTER}
     none = judged_of(rows("icl_d", "meta", [60] * 3), rows("ict", "multitask", [50] * 3))
-    assert len(none) == len(verdict_table(none, headline=2)) == 0
-    assert details(none, headline=2) == ""
+    assert len(none) == len(verdict_table(none, size=2)) == 0
+    assert details(none, size=2) == ""
 
 
 def test_the_table_and_the_details_of_claims_can_show_them_at_one_k():
     groups = [rows(method, "meta", 50 + 5 * i + NOISE, k) for i, method in enumerate(("ict", "icl_d")) for k in (2, 4)]
     judged = judged_of(*groups)
-    assert verdict_table(judged, headline=4).loc[BETTER].here.startswith("+10% [+")
-    assert details(judged, headline=4).count("<details>") == 1
+    assert verdict_table(judged, size=4).loc[BETTER].here.startswith("+10% [+")
+    assert details(judged, size=4).count("<details>") == 1
 
 
 def test_scores_of_zero_on_both_sides_are_no_difference_and_on_one_side_tell_nothing():
@@ -182,10 +182,10 @@ def test_scores_of_zero_on_both_sides_are_no_difference_and_on_one_side_tell_not
 
 def test_a_claim_without_results_at_the_tables_k_still_opens_to_the_others():
     judged = judged_of(rows("icl_d", "meta", [60] * 3, k=4), rows("ict", "meta", [50] * 3, k=4))
-    assert len(verdict_table(judged, headline=2)) == 0
-    assert f"<b>{BETTER}</b></summary>" in details(judged, headline=2)
+    assert len(verdict_table(judged, size=2)) == 0
+    assert f"<b>{BETTER}</b></summary>" in details(judged, size=2)
 
 
 def test_one_seed_has_an_effect_and_no_interval():
     judged = judged_of(rows("icl_d", "meta", [60]), rows("ict", "meta", [50]))
-    assert verdict_table(judged, headline=2).loc[BETTER].here == "+20%"
+    assert verdict_table(judged, size=2).loc[BETTER].here == "+20%"

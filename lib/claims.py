@@ -262,7 +262,7 @@ def details(judged: pd.DataFrame, size: object) -> str:
         table = rows[["support_size", "effect", "low", "high", "verdict", "seeds"]].rename(
             columns={"support_size": "n"}
         )
-        text = table.to_html(index=False, float_format="{:+.2f}".format, border=0)
+        text = table.to_html(index=False, float_format="{:+.2f}".format, na_rep="", border=0)
         whole = rows[rows.support_size == size].verdict
         said = f": {whole.iloc[0]}" if len(whole) else ""
         parts.append(f"<details><summary><b>{claim}</b>{said}</summary>{text}</details>")

@@ -50,7 +50,6 @@ LOWER_ROWS = {
 COST = ["memory_gb", "method_seconds"]
 
 MEASURED, PREDICTED = "measured on the GPU", "predicted"
-_NO_PEAKS = pd.DataFrame(columns=["method", "support_size", "phase", "headline", "peak_gb", "parameters"])
 SMALL_GB = 0.5  # peaks below are shown in MB, and beside no points of the paper, whose models are far larger
 
 
@@ -113,9 +112,8 @@ def drawn_memory(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:
     """
     results = sweep.results
     on_gpu = results.peak_measured == "cuda_allocated"
-    known = predicted if len(predicted) else _NO_PEAKS
-    peaks = _by_cell(results, known[known.headline.astype(bool)], "peak_gb")
-    weights = _by_cell(results, known[known.phase == "evaluation"], "parameters")
+    peaks = _by_cell(results, predicted[predicted.headline.astype(bool)], "peak_gb")
+    weights = _by_cell(results, predicted[predicted.phase == "evaluation"], "parameters")
     memory = results.peak_gb.where(on_gpu, peaks)
     kinds = on_gpu.map({True: MEASURED, False: PREDICTED})
     return replace(sweep, results=results.assign(memory_gb=memory, memory_is=kinds, weights_gb=weights))
@@ -299,8 +297,9 @@ def _legend(figure: Figure, sweep: Sweep, further: Sequence[Line2D], with_paper:
 
 
 def _notes(sweep: Sweep, with_paper: bool) -> list[str]:
-    seeds = _seeds(sweep.results)
-    notes = [f"Profile {sweep.profile.name}; {seeds} seeds, mean and 95% interval; {sweep.results.device.iloc[0]}."]
+    count = _seeds(sweep.results)
+    seeds = "one seed" if count == "1" else f"{count} seeds, mean and 95% interval"
+    notes = [f"Profile {sweep.profile.name}; {seeds}; {sweep.results.device.iloc[0]}."]
     notes += [f"{METHODS[method].label}: refused, the model has no bias terms." for method in sweep.refused]
     notes += [f"{name}: failed, not drawn." for name in sweep.failed]
     return notes + ([f"Paper: {SOURCE}."] if with_paper else [])

@@ -38,6 +38,8 @@ WALKED = (
     "training",
 )
 WORKERS = 2
+# What `of_profile` has where nothing is predicted.
+NO_PEAKS = pd.DataFrame(columns=["cell", "method", "support_size", "phase", "headline", "peak_gb", *PARTS, "place"])
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,11 @@ def of_profile(profile: Profile, methods: Sequence[str]) -> pd.DataFrame:
     Where data or models are not there either, or a method does not apply, there are no rows.
     """
     file = profile.folder / "predicted.csv"
-    known = pd.read_csv(file) if file.is_file() else pd.DataFrame({"cell": []})
+    known = pd.read_csv(file) if file.is_file() else NO_PEAKS
     cells = profile.model_copy(update={"seeds": profile.seeds[:1]}).cells(tuple(methods))
     missing = [cell for cell in cells if key(cell) not in set(known.cell) and not profile.stored_only]
     if new := [row for cell in missing for row in _rows_of(cell)]:
-        table = pd.concat([known, pd.DataFrame(new)], ignore_index=True)
+        table = pd.concat([known, pd.DataFrame(new)], ignore_index=True) if len(known) else pd.DataFrame(new)
         replace_file(file, lambda scratch: table.to_csv(scratch, index=False, float_format="%.6g"))
         known = pd.read_csv(file)
     return known[known.cell.isin([key(cell) for cell in cells])].reset_index(drop=True)

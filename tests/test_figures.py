@@ -1,11 +1,14 @@
 """Figures show what the results hold, and say what they cannot show."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
 from lib import figures
+from lib.predictions import NO_PEAKS
 from lib.profiles import read_profile
 from lib.sweep import Sweep
 
@@ -71,6 +74,12 @@ def test_a_refused_method_and_the_device_are_named_below(sweep):
     assert "2 seeds" in notes
 
 
+def test_of_one_seed_no_mean_and_no_interval_is_spoken_of(sweep):
+    (notes,) = texts(figures.accuracy_figure(replace(sweep, results=sweep.results.query("seed == 0")), "fig1"))
+    assert "; one seed; a device." in notes
+    assert "interval" not in notes
+
+
 def predicted(*peaks):
     shared = {"phase": "evaluation", "headline": True, "parameters": 0.25}
     return pd.DataFrame([{"method": m, "support_size": n, "peak_gb": gb, **shared} for m, n, gb in peaks])
@@ -114,7 +123,7 @@ def test_small_peaks_are_in_megabytes_and_beside_no_points_of_the_paper(sweep):
 
 
 def test_without_predictions_the_figure_is_drawn_all_the_same(sweep):
-    shown = figures.drawn_memory(sweep, pd.DataFrame({"cell": []}))
+    shown = figures.drawn_memory(sweep, NO_PEAKS)
     assert len(figures.cost_figure(shown, "fig6").axes) == 2
 
 

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from lib import memory_figures
 from lib import predictions as kept
 from lib.errors import StudyError
 from lib.memory import PARTS
@@ -92,3 +93,11 @@ def test_where_the_data_are_not_there_there_are_no_rows(counted, smoke_profile, 
 
     monkeypatch.setattr(kept, "real_lengths", absent)
     assert of_profile(smoke_profile, ["baseline"]).empty
+
+
+def test_of_what_is_stored_nothing_is_predicted_and_tables_are_empty(counted, smoke_profile):
+    none = of_profile(smoke_profile.model_copy(update={"stored_only": True}), ["baseline"])
+    assert none.empty
+    assert counted == []
+    assert memory_figures.table(none).empty
+    assert not (smoke_profile.folder / "predicted.csv").exists()

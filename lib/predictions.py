@@ -136,7 +136,7 @@ def of_profile(profile: Profile, methods: Sequence[str]) -> pd.DataFrame:
     cells = profile.model_copy(update={"seeds": profile.seeds[:1]}).cells(tuple(methods))
     missing = [cell for cell in cells if key(cell) not in set(known.cell) and not profile.stored_only]
     if new := [row for cell in missing for row in _rows_of(cell)]:
-        table = pd.concat([known, pd.DataFrame(new)], ignore_index=True) if len(known) else pd.DataFrame(new)
+        table = pd.DataFrame([*known.to_dict("records"), *new])
         replace_file(file, lambda scratch: table.to_csv(scratch, index=False, float_format="%.6g"))
         known = pd.read_csv(file)
     return known[known.cell.isin([key(cell) for cell in cells])].reset_index(drop=True)

@@ -30,6 +30,7 @@ SIZES, SEEDS = (4, 12), 5
 def ideas(profile: Profile) -> dict[str, dict[str, Any]]:
     """Each idea's changes to a profile, one ingredient more at a time."""
     target, both, prior, alone = {"pool": "target"}, {"pool": "both"}, {"calibration": "pool"}, kl_alone(profile)
+    twice = {**both, **prior, "kl_weight": 1.0, "pool_size": 2 * profile.pool_size}
     return {
         PLAIN: {},
         "larger pool": {"pool_size": LARGER * profile.pool_size},
@@ -46,7 +47,8 @@ def ideas(profile: Profile) -> dict[str, dict[str, Any]]:
         "… and KL alone, half the subcases held out": {**target, **prior, **alone, "held_out": "subcases"},
         "… and KL alone, half the templates held out": {**target, **prior, **alone, "held_out": "templates"},
         "both pools, prior removed, KL alone": {**both, **prior, **alone},
-        "… each as large as one": {**both, **prior, "kl_weight": 1.0, "pool_size": 2 * profile.pool_size},
+        "… each as large as one": twice,
+        "… each four times as large": {**twice, "pool_size": LARGER * twice["pool_size"]},
     }
 
 

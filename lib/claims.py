@@ -19,6 +19,7 @@ from lib.sweep import Sweep
 
 SIGNIFICANT = 0.05
 FEWEST_SEEDS = 3  # two that agree by chance would pass any test
+EXACT = ("weights_gb",)  # no seed changes it, so that one tells
 LEAST_DISTANCE = 0.1
 LITTLE = 0.02  # a gain below is none to a claim that there is none
 FARTHEST = 2  # effects beyond are named at the figure's edge
@@ -136,7 +137,8 @@ def judge(sweep: Sweep, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
     together, and the mean of each seed's relative difference for costs, with Student's t interval over seeds. At each
     size it is over the seeds that are there, over all sizes over those that are there at each. `low` and `high` bound
     95%; the verdict is by an interval that is wider, of 1 − .05 / (number of claims), so that the verdicts at any one
-    size, or those over all, are together as sure as one would be. With fewer than three seeds nothing can be told.
+    size, or those over all, are together as sure as one would be. With fewer than three seeds nothing can be told but
+    what is the same for all.
     Claims without results are left out.
 
     Raises:
@@ -168,8 +170,10 @@ def judged_row(
 ) -> dict[str, object]:
     """One claim at one size: the effect with its 95% interval `inner`, and the verdict by the wider `outer`.
 
-    With fewer than three seeds nothing can be told.
+    With fewer than three seeds nothing can be told, unless the quantity is `EXACT`.
     """
+    exact = claim.quantity in EXACT
+    told = verdict(*((effect, effect) if exact else outer), claim.effect)
     return {
         "claim": claim.statement,
         "paper": claim.paper,
@@ -179,7 +183,7 @@ def judged_row(
         "effect": effect,
         "low": inner[0],
         "high": inner[1],
-        "verdict": verdict(*outer, claim.effect) if seeds >= FEWEST_SEEDS else "cannot be told",
+        "verdict": told if exact or seeds >= FEWEST_SEEDS else "cannot be told",
     }
 
 

@@ -113,6 +113,13 @@ def test_two_seeds_tell_nothing_even_where_they_agree():
     assert set(judged.verdict) == {"cannot be told"}
 
 
+def test_what_no_seed_changes_is_told_by_one():
+    smaller = Claim("The student is smaller", "cd", "teacher_icl", "weights_gb", -0.9, "a tenth")
+    for student, said in ((0.2, "supported"), (0.4, "not supported"), (5.0, "contradicted")):
+        one = [*costs("cd", [student], "weights_gb"), *costs("teacher_icl", [2.5], "weights_gb")]
+        assert set(judge(sweep(costs=one), (smaller,)).verdict) == {said}
+
+
 def test_only_seeds_that_both_methods_have_are_compared():
     judged = judge(sweep(*seeds("cd", [0.9, 0.9, 0.9, 0.1]), *seeds("icl", [0.5] * 3)), (BETTER,))
     assert judged.seeds.tolist() == [3, 3]

@@ -24,13 +24,14 @@ from lib.variants import METHOD, Variants, chosen, few
 REFERENCES = ("baseline", "icl", "pbft", "teacher_icl")
 PLAIN = "as in the paper"
 LARGER = 4
+ONCE = "as large as one"
+TIMES = {ONCE: 1, "twice as large": 2, "four times as large": LARGER}
 SIZES, SEEDS = (4, 12), 5
 
 
 def ideas(profile: Profile) -> dict[str, dict[str, Any]]:
     """Each idea's changes to a profile, one ingredient more at a time."""
     target, both, prior, alone = {"pool": "target"}, {"pool": "both"}, {"calibration": "pool"}, kl_alone(profile)
-    twice = {**both, **prior, "kl_weight": 1.0, "pool_size": 2 * profile.pool_size}
     return {
         PLAIN: {},
         "larger pool": {"pool_size": LARGER * profile.pool_size},
@@ -47,16 +48,25 @@ def ideas(profile: Profile) -> dict[str, dict[str, Any]]:
         "… and KL alone, half the subcases held out": {**target, **prior, **alone, "held_out": "subcases"},
         "… and KL alone, half the templates held out": {**target, **prior, **alone, "held_out": "templates"},
         "both pools, prior removed, KL alone": {**both, **prior, **alone},
-        "… each as large as one": twice,
-        "… each four times as large": {**twice, "pool_size": LARGER * twice["pool_size"]},
+        **{f"… each {name}": both_in_full(profile, times) for name, times in TIMES.items()},
+        f"… each {ONCE}, in as many steps": {**both_in_full(profile, 1), **epochs(profile, LARGER)},
     }
 
 
 def kl_alone(profile: Profile) -> dict[str, Any]:
     """No gold labels in the loss. A step's support rows, half as many as its queries, make room for further epochs."""
-    epochs = by_method(profile.epochs, METHOD)
+    return {"kl_weight": 1.0, **epochs(profile, 1.5)}
+
+
+def both_in_full(profile: Profile, times: int) -> dict[str, Any]:
+    """So many times the profile's pool from either domain, by KL alone, for the profile's own epochs."""
+    return {"pool": "both", "calibration": "pool", "kl_weight": 1.0, "pool_size": 2 * times * profile.pool_size}
+
+
+def epochs(profile: Profile, times: float) -> dict[str, int]:
+    """So many times the profile's epochs, rounded up."""
     place = f"epochs.{METHOD}" if isinstance(profile.epochs, dict) else "epochs"
-    return {"kl_weight": 1.0, place: math.ceil(1.5 * epochs)}
+    return {place: math.ceil(times * by_method(profile.epochs, METHOD))}
 
 
 def variants(profile: Profile) -> dict[str, dict[str, Any]]:

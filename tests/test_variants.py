@@ -130,7 +130,9 @@ def test_ideas_add_one_ingredient_at_a_time_to_the_papers_way():
     further = {name: change for name, change in tried.items() if name[0] == "…"}
     whole = further.pop("… each as large as one")
     assert whole == {"pool": "both", "pool_size": 2 * 2, "calibration": "pool", "kl_weight": 1.0}
-    assert further.pop("… each four times as large") == {**whole, "pool_size": 4 * 2 * 2}
+    for name, times in (("twice", 2), ("four times", 4)):
+        assert further.pop(f"… each {name} as large") == {**whole, "pool_size": times * 2 * 2}
+    assert further.pop("… each as large as one, in as many steps") == {**whole, "epochs": 4 * 2}
     assert all(tried["target's pool"].items() <= change.items() for change in further.values())
     for change in tried.values():
         read_profile("smoke", change)

@@ -297,8 +297,7 @@ def _legend(figure: Figure, sweep: Sweep, further: Sequence[Line2D], with_paper:
 
 
 def _notes(sweep: Sweep, with_paper: bool) -> list[str]:
-    count = _seeds(sweep.results)
-    seeds = "one seed" if count == "1" else f"{count} seeds, mean and 95% interval"
+    seeds = of_seeds(_seeds(sweep.results))
     notes = [f"Profile {sweep.profile.name}; {seeds}; {sweep.results.device.iloc[0]}."]
     notes += [f"{METHODS[method].label}: refused, the model has no bias terms." for method in sweep.refused]
     notes += [f"{name}: failed, not drawn." for name in sweep.failed]
@@ -310,6 +309,11 @@ def _seeds(results: pd.DataFrame) -> str:
     reads_support = results.method.map(lambda name: METHODS[name].reads_support)
     counts = results[reads_support].groupby(["method", "support_size"])["seed"].nunique()
     return from_to(counts) if len(counts) else str(results.seed.nunique())
+
+
+def of_seeds(count: str) -> str:
+    """What a figure's points and bars are, by how many seeds there are, in words."""
+    return "one seed" if count == "1" else f"{count} seeds, mean and 95% interval"
 
 
 def from_to(counts: Collection[int]) -> str:

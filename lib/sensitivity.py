@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.data import CLASSES
-from lib.figures import COLOURS, REFERENCE_LINE, house_style
+from lib.figures import COLOURS, REFERENCE_LINE, from_to, house_style, of_seeds
 from lib.frames import DOMAINS
 from lib.intervals import interval
 from lib.profiles import Profile, by_method
@@ -76,15 +76,16 @@ def moves(profile: Profile, found: Variants) -> pd.DataFrame:
     profile's own; the accuracy on each half and what one answer for everything would score. Choices with a result at
     one value alone are left out.
 
-    Columns: choice, value, own, seeds, and by domain `<domain>`, `<domain>_low`, `_high`, `_on_entailment`,
-    `_on_non-entailment`, `_majority`.
+    Columns: choice, value, own, support_sizes, seeds, and by domain `<domain>`, `<domain>_low`, `_high`,
+    `_on_entailment`, `_on_non-entailment`, `_majority`.
     """
     rows, middle = [], centre(profile)
     for knob, value in candidates(profile):
         sweep = found.sweeps.get(name_of(knob, value))
         if sweep is not None and len(sweep.results):
             scores = [_scores(sweep.results, domain) for domain in DOMAINS]
-            said = {"choice": knob, "value": value, "own": value == middle[knob]}
+            sizes = ", ".join(map(str, sorted(sweep.results.support_size.unique())))
+            said = {"choice": knob, "value": value, "own": value == middle[knob], "support_sizes": sizes}
             rows.append(said | {"seeds": sweep.results.seed.nunique()} | scores[0] | scores[1])
     tried = Counter(row["choice"] for row in rows)
     return pd.DataFrame([row for row in rows if tried[row["choice"]] > 1])
@@ -131,6 +132,7 @@ def sensitivity_figure(moved: pd.DataFrame) -> Figure:
     halves = [Line2D([], [], marker=marker, label=f"on {name} alone", **hollow) for name, marker in MARKERS]
     handles = [*axes[0, 0].get_legend_handles_labels()[0], *halves]
     figure.legend(handles=handles, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False)
+    figure.suptitle(f"n = {moved.support_sizes.iloc[0]}; {of_seeds(from_to(moved.seeds))}", fontsize=11)
     figure.tight_layout()
     return figure
 

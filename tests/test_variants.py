@@ -93,7 +93,7 @@ def moved():
         table[f"{domain}_low"], table[f"{domain}_high"] = table[domain] - 0.02, table[domain] + 0.02
         table[f"{domain}_on_entailment"], table[f"{domain}_on_non-entailment"] = table[domain], table[domain]
         table[f"{domain}_majority"] = 0.5
-    return table.assign(own=[False, True, True, False], seeds=3)
+    return table.assign(own=[False, True, True, False], support_sizes="8", seeds=[3, 3, 1, 3])
 
 
 def test_the_spread_is_between_the_best_and_the_worst_value():
@@ -103,9 +103,12 @@ def test_the_spread_is_between_the_best_and_the_worst_value():
     assert list(table.index) == ["kl_weight", "pool"]
 
 
-def test_a_choice_has_a_panel():
-    shown = [axis for axis in sensitivity.sensitivity_figure(moved()).axes if axis.get_visible()]
+def test_a_choice_has_a_panel_and_the_figure_says_how_many_seeds():
+    figure = sensitivity.sensitivity_figure(moved())
+    shown = [axis for axis in figure.axes if axis.get_visible()]
     assert [axis.get_title() for axis in shown] == ["kl_weight", "pool"]
+    assert figure.get_suptitle() == "n = 8; 1 to 3 seeds, mean and 95% interval"
+    assert sensitivity.sensitivity_figure(moved().assign(seeds=1)).get_suptitle() == "n = 8; one seed"
 
 
 def test_moves_are_means_over_seeds(smoke_profile):

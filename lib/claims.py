@@ -138,8 +138,7 @@ def judge(sweep: Sweep, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
     size it is over the seeds that are there, over all sizes over those that are there at each. `low` and `high` bound
     95%; the verdict is by an interval that is wider, of 1 − .05 / (number of claims), so that the verdicts at any one
     size, or those over all, are together as sure as one would be. With fewer than three seeds nothing can be told but
-    what is the same for all.
-    Claims without results are left out.
+    what is the same for all. Claims without results are left out.
 
     Raises:
         StudyError: no claim has results.
@@ -172,8 +171,9 @@ def judged_row(
 
     With fewer than three seeds nothing can be told, unless the quantity is `EXACT`.
     """
-    exact = claim.quantity in EXACT
-    told = verdict(*((effect, effect) if exact else outer), claim.effect)
+    enough = seeds >= FEWEST_SEEDS
+    if claim.quantity in EXACT:
+        outer, enough = (effect, effect), True
     return {
         "claim": claim.statement,
         "paper": claim.paper,
@@ -183,7 +183,7 @@ def judged_row(
         "effect": effect,
         "low": inner[0],
         "high": inner[1],
-        "verdict": told if exact or seeds >= FEWEST_SEEDS else "cannot be told",
+        "verdict": verdict(*outer, claim.effect) if enough else "cannot be told",
     }
 
 

@@ -304,16 +304,16 @@ def _notes(sweep: Sweep, with_paper: bool) -> list[str]:
     return notes + ([f"Paper: {SOURCE}."] if with_paper else [])
 
 
-def _seeds(results: pd.DataFrame) -> str:
-    """How many there are of each method that reads a support set, at each size: a number, or from which to which."""
+def _seeds(results: pd.DataFrame) -> Collection[int]:
+    """How many there are of each method that reads a support set, at each size; of all where none reads one."""
     reads_support = results.method.map(lambda name: METHODS[name].reads_support)
     counts = results[reads_support].groupby(["method", "support_size"])["seed"].nunique()
-    return from_to(counts) if len(counts) else str(results.seed.nunique())
+    return counts if len(counts) else [results.seed.nunique()]
 
 
-def of_seeds(count: str) -> str:
-    """What a figure's points and bars are, by how many seeds there are, in words."""
-    return "one seed" if count == "1" else f"{count} seeds, mean and 95% interval"
+def of_seeds(counts: Collection[int]) -> str:
+    """What a figure's points and bars are, by the numbers of seeds behind them, in words."""
+    return "one seed" if max(counts) == 1 else f"{from_to(counts)} seeds, mean and 95% interval"
 
 
 def from_to(counts: Collection[int]) -> str:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.data import CLASSES
-from lib.figures import COLOURS, REFERENCE_LINE, from_to, house_style, of_seeds
+from lib.figures import COLOURS, REFERENCE_LINE, house_style, of_seeds
 from lib.frames import DOMAINS
 from lib.intervals import interval
 from lib.profiles import Profile, by_method
@@ -132,7 +132,7 @@ def sensitivity_figure(moved: pd.DataFrame) -> Figure:
     halves = [Line2D([], [], marker=marker, label=f"on {name} alone", **hollow) for name, marker in MARKERS]
     handles = [*axes[0, 0].get_legend_handles_labels()[0], *halves]
     figure.legend(handles=handles, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False)
-    figure.suptitle(f"n = {moved.support_sizes.iloc[0]}; {of_seeds(from_to(moved.seeds))}", fontsize=11)
+    figure.suptitle(f"n = {moved.support_sizes.iloc[0]}; {of_seeds(moved.seeds)}", fontsize=11)
     figure.tight_layout()
     return figure
 

@@ -2,13 +2,16 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, Literal
 
 from lib.models import Tuning
 
 # Raised when the code changes what a cell's result would be, so that no stored result is mistaken for a new one.
 REVISION = 1
+
+# Of a field that says how the same result is computed, and so has no part in the key.
+EXECUTION = {"execution": True}
 
 Device = Literal["cpu", "cuda"]
 
@@ -34,6 +37,10 @@ class Training:
     `checkpointing` computes activations again in the backward pass instead of keeping them. `logits` is to what the
     vocabulary head is applied: `last`, the last position alone; `labels`, that and the label words' rows of the head
     alone; `all`, every position, of which the last is kept.
+
+    Two say how a step is computed, to the same loss but for rounding, and have no part in the key: `padding_free` lays
+    a step's prompts end to end instead of padding them to the longest; `fused` updates all weights in one kernel, as
+    is always done on a GPU.
     """
 
     tuning: Tuning
@@ -51,6 +58,11 @@ class Training:
     checkpointing: bool = False
     logits: str = "last"
     biases: str = "existing"
+    padding_free: bool = field(default=False, metadata=EXECUTION)
+    fused: bool = field(default=False, metadata=EXECUTION)
+
+
+EXECUTION_FIELDS = tuple(one.name for one in fields(Training) if one.metadata == EXECUTION)
 
 
 @dataclass(frozen=True)
@@ -138,7 +150,8 @@ def key(record: object, *further: object) -> str:
     """Sixteen hex digits that name a record's result; settings that are None or as by default do not count.
 
     Leaving them out lets a later option be added, with what was done before as its default, without renaming the
-    results that exist. `further` are records and values that the result depends on too.
+    results that exist. Fields of `EXECUTION` do not count either. `further` are records and values that the result
+    depends on too.
     """
     content = json.dumps([REVISION, _said(record), *map(_said, further)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -149,6 +162,7 @@ def _said(value: Any) -> Any:  # noqa: ANN401 - a record, or what a field holds
         return [_said(inner) for inner in value]
     if not is_dataclass(value):
         return value
-    held = {field.name: getattr(value, field.name) for field in fields(value)}
-    unsaid = {field.name: field.default for field in fields(value)}
+    told = [one for one in fields(value) if one.metadata != EXECUTION]
+    held = {one.name: getattr(value, one.name) for one in told}
+    unsaid = {one.name: one.default for one in told}
     return {name: _said(inner) for name, inner in held.items() if inner is not None and inner != unsaid[name]}

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
+from lib.cells import EXECUTION_FIELDS
 from lib.data import CLASSES
 from lib.methods import METHODS
-from lib.resampling import digits
+from lib.resampling import Array, digits
+from lib.store import Record
 
 DOMAINS = {"in_domain": "in domain", "out_of_domain": "out of domain"}
 # How a peak may have been measured; a result has one of these.
@@ -24,33 +26,49 @@ def results_frame(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     is the area under the ROC curve, which no label prior moves.
     `peak_gb` is the highest peak (10⁹ bytes) of what a method needs to come into being: training and teacher for
     trained methods, evaluation for the others. `queries_per_second` is over the evaluated items, in batches, reading of
-    the demonstrations included. `method_seconds` is the teacher's time and the training's, 0 without.
+    the demonstrations included. `method_seconds` is the teacher's time and the training's, 0 without. What training
+    took is nan where its steps were computed in a way of their own (`padding_free`, `fused`): it tells nothing of the
+    others.
     """
     return pd.DataFrame([_row(record) for record in records])
 
 
 def _row(record: dict[str, Any]) -> dict[str, Any]:
-    cell, outcome = record["cell"], record["outcome"]
+    cell, outcome, costs = record["cell"], record["outcome"], _comparable_costs(record)
     row = {name: cell[name] for name in ("method", "support_size", "seed", "model")}
     for domain in DOMAINS:
         row |= _flat_scores(domain, outcome[domain]["plain"])
         row |= _flat_scores(f"{domain}_calibrated", outcome[domain]["calibrated"])
         gold = outcome[domain]["gold"]
         row[f"{domain}_gold_entailment"] = gold.count("0") / len(gold)
-        row[f"{domain}_auc"] = _auc(outcome[domain])
-    for phase, cost in outcome["costs"].items():
+        row[f"{domain}_auc"] = area_under_curve(outcome[domain])
+    for phase, cost in costs.items():
         row |= {f"{phase}_{name}": value for name, value in cost.items()}
     items = sum(len(outcome[domain]["gold"]) for domain in DOMAINS)
-    row["queries_per_second"] = items / outcome["costs"]["evaluation"]["seconds"]
+    row["queries_per_second"] = items / costs["evaluation"]["seconds"]
     row["trainable_parameters"] = outcome["trainable_parameters"]
     row["device"] = record["environment"]["device"]
-    return row | _headline_costs(cell["method"], outcome["costs"])
+    return row | _headline_costs(cell["method"], costs)
 
 
-def _auc(evaluation: dict[str, Any]) -> float:
-    """The share of pairs of one item of each class that the log-odds of entailment rank rightly; nan of one class."""
-    entailment, other = np.asarray(evaluation["label_log_probs"]).T
-    gold = digits(evaluation["gold"])
+def _comparable_costs(record: Record) -> dict[str, dict[str, Any]]:
+    """Those by phase, without what training took where its record says that steps were computed in a way of its own."""
+    costs, training = record["outcome"]["costs"], record["cell"].get("training") or {}
+    if not any(training.get(name) for name in EXECUTION_FIELDS):
+        return costs
+    taken = {name: np.nan for name, cost in costs["training"].items() if name != "tokens" and cost is not None}
+    return costs | {"training": costs["training"] | taken}
+
+
+def area_under_curve(evaluation: dict[str, Any], taken: Array | slice = slice(None)) -> float:
+    """The share of pairs of one item of each class that the log-odds of entailment rank rightly; nan of one class.
+
+    Args:
+        evaluation: as stored.
+        taken: [items], whether an item counts; all of them by default.
+    """
+    entailment, other = np.asarray(evaluation["label_log_probs"])[taken].T
+    gold = digits(evaluation["gold"])[taken]
     return float(roc_auc_score(gold == 0, entailment - other)) if len(np.unique(gold)) > 1 else np.nan
 
 
@@ -67,7 +85,7 @@ def _headline_costs(method: str, costs: dict[str, dict[str, Any]]) -> dict[str, 
     shown = making if METHODS[method].tuning else [costs["evaluation"]]
     measured = next(name for name in MEASURES if shown[0].get(name) is not None)
     return {
-        "peak_gb": max(cost[measured] for cost in shown) / 1e9,
+        "peak_gb": np.max([cost[measured] for cost in shown]) / 1e9,
         "peak_measured": measured,
         "method_seconds": sum(cost["seconds"] for cost in making),
     }

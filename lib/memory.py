@@ -13,7 +13,7 @@ caching allocator reserves.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from unittest.mock import patch
 
@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lib.allocations import CUDA_BLOCK, Allocations
 from lib.architectures import architecture
-from lib.cells import Cell, Targets, Training
+from lib.cells import EXECUTION_FIELDS, Cell, Targets, Training
 from lib.errors import StudyError
 from lib.methods import lora_config, objective, trains_on_support
 from lib.models import DTYPES, adapt, check_tuning
@@ -142,6 +142,7 @@ def _training_phase(
     steps: Steps,
     resident: tuple[Targets, PromptLengths] | None,
 ) -> Peak:
+    training = replace(training, **dict.fromkeys(EXECUTION_FIELDS, False))  # what the key names, however computed
     aim = objective(cell, training, LABEL_COLUMNS)
     with _fake(cell.device):
         model = fake_model(cell.model, "float32", training)

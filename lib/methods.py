@@ -210,6 +210,7 @@ def objective(cell: Cell, training: Training, label_columns: list[int]) -> Objec
         label_columns=label_columns,
         kl_over_vocabulary=distillation is not None and distillation.targets.kl_over == "vocabulary",
         logits=training.logits,
+        padding_free=training.padding_free,
     )
 
 

@@ -1,5 +1,6 @@
 """Profiles: papermill parameter files that say which models, data, methods and settings a run of the study uses."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -34,6 +35,7 @@ class Profile(BaseModel):
     With `isolate` each cell has a process of its own and its resident memory is measured; without, cells share
     processes (`workers` of them, of one thread each, or this one) and tensors are counted. `choices` and `ideas` are
     those that notebooks 09 and 10 try, None for all. `stored_only` draws what is stored and computes nothing.
+    `padding_free` and `fused`, for context distillation and PBFT, are those of `lib.cells.Training`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -84,6 +86,8 @@ class Profile(BaseModel):
     optimizer: Literal[tuple(OPTIMIZERS)] = "adamw"
     checkpointing: bool = False
     logits: Literal["all", "last", "labels"] = "last"
+    padding_free: bool = False
+    fused: bool = False
     lora_rank: Positive = 8
     lora_alpha: Positive = 16
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -201,7 +205,8 @@ class Profile(BaseModel):
         )
 
     def _method_training(self, name: str, tuning: Tuning) -> Training:
-        return self._training(tuning, by_method(self.learning_rate, name), by_method(self.epochs, name))
+        training = self._training(tuning, by_method(self.learning_rate, name), by_method(self.epochs, name))
+        return replace(training, padding_free=self.padding_free, fused=self.fused)
 
     def _training(self, tuning: Tuning, learning_rate: float, epochs: int) -> Training:
         lora = tuning == "lora"

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 from torch.func import functional_call
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DataCollatorWithFlattening, DynamicCache, PreTrainedModel
+from transformers.masking_utils import create_masks_for_generate
 
 from lib.prompts import EncodedPrompts
 
@@ -54,6 +55,28 @@ def label_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]], col
     last = mask.sum(1, keepdim=True) - 1
     inputs = {"attention_mask": mask, "use_cache": False, "logits_to_keep": last}
     return functional_call(model, _narrow_head(model, columns), ids, inputs, tie_weights=False).logits[:, 0]
+
+
+def packed_logits(
+    model: PreTrainedModel,
+    sequences: Sequence[Sequence[int]],
+    columns: Sequence[int] | None = None,
+    every_position: bool = False,
+) -> Tensor:
+    """`last_logits`, or with `columns` `label_logits`, of sequences laid end to end in one row: nothing is padded.
+
+    Positions begin again with each sequence, from which transformers makes the mask that keeps them apart. It is handed
+    to the model, since not every architecture asks for it (OPT does not).
+    """
+    row = DataCollatorWithFlattening(return_tensors="pt")([{"input_ids": list(sequence)} for sequence in sequences])
+    inputs = {name: row[name].to(model.device) for name in ("input_ids", "position_ids")}
+    shaped = torch.empty(*inputs["input_ids"].shape, 0, dtype=model.dtype, device=model.device)
+    inputs["attention_mask"] = create_masks_for_generate(model.config, shaped, None, None, inputs["position_ids"])
+    last = torch.tensor([len(sequence) for sequence in sequences], device=model.device).cumsum(0) - 1
+    kept = {} if every_position else {"logits_to_keep": last}
+    head = _narrow_head(model, columns) if columns else {}
+    output = functional_call(model, head, (), {**inputs, **kept, "use_cache": False}, tie_weights=False)
+    return output.logits[0, last] if every_position else output.logits[0]
 
 
 def _narrow_head(model: PreTrainedModel, columns: Sequence[int]) -> dict[str, Tensor]:

@@ -11,10 +11,10 @@ from torch import Tensor
 from transformers import get_scheduler
 
 from lib.cells import Training
-from lib.errors import NonFiniteLossError
+from lib.errors import NonFiniteLossError, StudyError
 from lib.losses import context_distillation_loss, cross_entropy, kl_divergence
 from lib.models import DTYPES
-from lib.scoring import label_logits, last_logits
+from lib.scoring import label_logits, last_logits, packed_logits
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
@@ -37,8 +37,8 @@ class Objective:
     """λ, T, and the columns of the student's logits that the two terms look at.
 
     `label_columns` are the label words' tokens, in the order of the classes. The KL term compares those
-    columns, or the whole vocabulary where `kl_over_vocabulary` is set; CE is always over the label words. `logits` is
-    that of `lib.cells.Training`.
+    columns, or the whole vocabulary where `kl_over_vocabulary` is set; CE is always over the label words. `logits` and
+    `padding_free` are those of `lib.cells.Training`.
     """
 
     kl_weight: float
@@ -46,6 +46,7 @@ class Objective:
     label_columns: list[int]
     kl_over_vocabulary: bool
     logits: str = "last"
+    padding_free: bool = False
 
 
 def step_loss(model: torch.nn.Module, rows: Sequence[TrainingRow], objective: Objective) -> Tensor:
@@ -68,11 +69,15 @@ def _student_logits(
     model: torch.nn.Module, sequences: Sequence[Sequence[int]], objective: Objective
 ) -> tuple[Tensor, Tensor]:
     """The student's logits that KL compares, and those over the label words."""
-    if objective.logits == "labels":
-        over_labels = label_logits(model, sequences, objective.label_columns)
-        return over_labels, over_labels
-    logits = last_logits(model, sequences, every_position=objective.logits == "all")
-    over_labels = logits[:, objective.label_columns]
+    narrow, every_position = objective.logits == "labels", objective.logits == "all"
+    columns = objective.label_columns
+    if objective.padding_free:
+        logits = packed_logits(model, sequences, columns if narrow else None, every_position)
+    elif narrow:
+        logits = label_logits(model, sequences, columns)
+    else:
+        logits = last_logits(model, sequences, every_position=every_position)
+    over_labels = logits if narrow else logits[:, columns]
     return (logits if objective.kl_over_vocabulary else over_labels), over_labels
 
 
@@ -109,9 +114,9 @@ def batches(
 
 
 def make_optimizer(model: torch.nn.Module, settings: Training, device: str) -> torch.optim.Optimizer:
-    """The optimizer of the trainable parameters; on `cuda` in one kernel, which needs no copies of them."""
+    """The optimizer of the trainable parameters; `fused`, always on `cuda`, is one kernel without copies of them."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    fused = {"fused": True} if device == "cuda" else {}
+    fused = {"fused": True} if settings.fused or device == "cuda" else {}
     kind = OPTIMIZERS[settings.optimizer]
     return kind(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, **fused)
 
@@ -178,11 +183,26 @@ def train(
     settings: Training,
     seed: int,
 ) -> TrainingLog:
-    """Train `model` in place on a pool, a support set or both; errors as for `optimise`."""
+    """Train `model` in place on a pool, a support set or both; errors as for `optimise`.
+
+    Raises:
+        StudyError: `padding_free`, of a model that does not keep prompts in one row apart.
+    """
+    if objective.padding_free:
+        _require_apart(model, [row.ids for row in [*pool, *support][:2]])
     drawn = list(batches(pool, support, settings.batch_size, settings.epochs, seed))
     steps = (partial(step_loss, model, rows, objective) for rows in drawn)
     losses = optimise(model, steps, len(drawn), settings, seed)
     return TrainingLog(losses, sum(len(row.ids) for rows in drawn for row in rows))
+
+
+@torch.no_grad()
+def _require_apart(model: torch.nn.Module, sequences: Sequence[Sequence[int]]) -> None:
+    """Some architectures read one row as one text, whatever its positions: their loss would be another."""
+    model.eval()
+    alone, packed = last_logits(model, sequences), packed_logits(model, sequences)
+    if not torch.allclose(packed, alone, rtol=1e-3, atol=1e-3 * alone.abs().max().item()):
+        raise StudyError("padding_free: true lets this student's prompts see each other in one row. Allowed: false.")
 
 
 def _finite(loss: float, when: str, settings: Training) -> float:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from settings_one_by_one import altered, leaf, leaves, with_leaf
 
 from lib.cells import Cell, Distillation, Targets, Task, Training, key
 from lib.paths import ROOT
@@ -17,30 +18,6 @@ TARGETS = Targets("teacher", "float32", TASK, 4, 0, "train", 2, "labels", 16, "c
 CELL = Cell(
     "cd_lora", 4, 0, "student", "float32", TASK, 16, "cpu", TRAINING, Distillation(TARGETS, 0.5, 1.0, "support")
 )
-
-
-def leaves(record, path=()):
-    for field in dataclasses.fields(record):
-        value = getattr(record, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from leaves(value, (*path, field.name))
-        else:
-            yield (*path, field.name)
-
-
-def with_leaf(record, path, value):
-    name, *inner = path
-    return dataclasses.replace(record, **{name: with_leaf(getattr(record, name), inner, value) if inner else value})
-
-
-def leaf(record, path):
-    return leaf(getattr(record, path[0]), path[1:]) if path else record
-
-
-def altered(value):
-    if isinstance(value, str):
-        return value + "x"
-    return (*value, "Maybe") if isinstance(value, tuple) else value + 1
 
 
 PATHS = list(leaves(CELL))
@@ -65,6 +42,11 @@ def test_an_option_that_is_none_does_not_change_the_key():
     wider = dataclasses.make_dataclass("Wider", [("option", "int | None", None)], bases=(Targets,), frozen=True)
     values = {field.name: getattr(TARGETS, field.name) for field in dataclasses.fields(TARGETS)}
     assert key(wider(**values)) == key(TARGETS) != key(wider(**values, option=1))
+
+
+@pytest.mark.parametrize("name", ["padding_free", "fused"])
+def test_how_a_step_is_computed_does_not_change_the_key(name):
+    assert key(with_leaf(CELL, ("training", name), True)) == key(CELL)
 
 
 def test_the_key_is_a_file_name_of_sixteen_hex_digits():

@@ -1,5 +1,6 @@
 """Frames: one row a record, its numbers under the names that figures use, and which costs are a method's own."""
 
+import numpy as np
 import pytest
 
 from lib.frames import results_frame
@@ -115,6 +116,19 @@ def test_the_peak_is_the_allocators_where_cuda_was_measured():
 def test_the_seconds_of_a_method_are_the_teachers_and_the_trainings(method, phases, seconds):
     costs = {name: cost(1, seconds=value) for name, value in phases.items()}
     assert only_row(method, **costs, evaluation=cost(1, seconds=70.0)).method_seconds == seconds
+
+
+@pytest.mark.parametrize("execution", ["padding_free", "fused"])
+@pytest.mark.parametrize("teacher", [50, 200])
+def test_what_training_took_is_not_told_where_its_steps_were_computed_in_their_own_way(execution, teacher):
+    one = record("cd", teacher=cost(teacher), training=cost(100, seconds=3.0), evaluation=cost(60, seconds=2.0))
+    one["cell"]["training"] = {"padding_free": False, "fused": False}
+    assert results_frame([one]).training_seconds.tolist() == [3.0]
+    one["cell"]["training"] = {**one["cell"]["training"], execution: True}
+    (row,) = results_frame([one]).itertuples()
+    assert all(np.isnan(value) for value in (row.training_seconds, row.training_rss, row.peak_gb, row.method_seconds))
+    assert (row.training_tokens, row.teacher_rss, row.evaluation_seconds) == (10, teacher * GB, 2.0)
+    assert (row.peak_measured, row.in_domain_accuracy) == ("rss", 0.6)
 
 
 @pytest.mark.parametrize(("gold", "area"), [("0100", 1.0), ("0010", 1 / 3), ("1101", 2 / 3), ("1011", 0.0)])

@@ -125,6 +125,12 @@ def test_what_is_predicted_for_weights_in_bfloat16_is_never_more_than_the_alloca
         assert peak <= recorded_here[phase] * (1 + TOLERANCE)
 
 
+@pytest.mark.parametrize("method", ["cd", "pbft_lora"])
+def test_a_peak_is_that_of_padded_batches_however_the_cell_is_computed(method, models):
+    plain, other = (cell_of(method, models, {"padding_free": yes, "fused": yes}) for yes in (False, True))
+    assert predicted_peaks(plain) == predicted_peaks(other)
+
+
 def test_every_method_and_every_choice_is_among_the_configurations():
     assert {method for method, _ in CONFIGURATIONS} == set(METHODS)
     trained = [changes for method, changes in CONFIGURATIONS if method in TRAINED]

@@ -199,5 +199,11 @@ def test_drawn_label_words_are_a_seeds_own_for_every_method_and_its_teacher():
         assert words == {draw_label_words(seed)}
 
 
-def test_workers_and_isolation_rename_no_cell():
-    assert renamed({"workers": 3}) == renamed({"isolate": True}) == set()
+@pytest.mark.parametrize("changes", [{"workers": 3}, {"isolate": True}, {"padding_free": True, "fused": True}])
+def test_how_cells_are_computed_renames_none(changes):
+    assert renamed(changes) == set()
+
+
+def test_how_a_step_is_computed_reaches_every_trained_cell():
+    trained = read_profile("smoke", {"padding_free": True, "fused": True}).cells(TRAINED)
+    assert {(cell.training.padding_free, cell.training.fused) for cell in trained} == {(True, True)}

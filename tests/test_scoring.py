@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from lib.prompts import EncodedPrompts
-from lib.scoring import last_logits, next_token_log_probs, pad_right
+from lib.scoring import last_logits, next_token_log_probs, packed_logits, pad_right
 
 CPU = torch.device("cpu")
 SIZES = {
@@ -118,18 +118,23 @@ def test_scoring_switches_dropout_off():
     assert torch.equal(next_token_log_probs(model, prompts, None, 3), next_token_log_probs(model, prompts, None, 3))
 
 
-def test_last_logits_are_those_after_each_sequences_own_last_token(model):
+READINGS = pytest.mark.parametrize("read", [last_logits, packed_logits])
+
+
+@READINGS
+def test_last_logits_are_those_after_each_sequences_own_last_token(model, read):
     sequences = draw_ids(LENGTHS)
     with torch.no_grad():
         expected = torch.stack([in_full(model, ids) for ids in sequences])
-        torch.testing.assert_close(last_logits(model, sequences), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(read(model, sequences), expected, rtol=0, atol=1e-5)
 
 
-def test_last_logits_have_the_gradient_of_plain_forward_passes(model):
+@READINGS
+def test_last_logits_have_the_gradient_of_plain_forward_passes(model, read):
     sequences = draw_ids([4, 1, 6])
     parameters = list(model.parameters())
     weights = torch.randn(3, 60, generator=torch.Generator().manual_seed(0))
-    found = torch.autograd.grad((last_logits(model, sequences) * weights).sum(), parameters)
+    found = torch.autograd.grad((read(model, sequences) * weights).sum(), parameters)
     plain = torch.stack([in_full(model, ids) for ids in sequences])
     expected = torch.autograd.grad((plain * weights).sum(), parameters)
     for one, other in zip(found, expected, strict=True):

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig
+from transformers import Lfm2Config, Lfm2ForCausalLM
 
 from lib import smoke
 from lib.cells import Training
-from lib.errors import NonFiniteLossError
+from lib.errors import NonFiniteLossError, StudyError
 from lib.models import adapt
 from lib.training import Objective, TrainingRow, batches, optimise, step_loss, train
 
@@ -20,6 +21,7 @@ COLUMNS = [7, 3]
 SETTINGS = Training("full", 1e-2, 2, 2, "constant", 0.0, 0.0, "float32")
 LORA = LoraConfig(r=2, lora_alpha=4, task_type="CAUSAL_LM")
 LABELS_ONLY = Objective(0.0, 1.0, COLUMNS, False)
+AIM = Objective(0.5, 1.0, COLUMNS, False)
 
 
 @pytest.fixture
@@ -114,12 +116,13 @@ def step_gradient(model, objective, rows):
     return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
-@pytest.mark.parametrize("logits", ["all", "labels"])
+@pytest.mark.parametrize("padding_free", [False, True])
+@pytest.mark.parametrize("logits", ["last", "all", "labels"])
 @pytest.mark.parametrize("wrap", [lambda model: model, lambda model: adapt(model, "lora", LORA)])
-def test_where_the_head_is_applied_changes_neither_loss_nor_gradient(model, logits, wrap):
+def test_neither_padding_nor_the_heads_place_changes_loss_or_gradient(model, logits, padding_free, wrap):
     rows, model = rows_of("mixed", 2), wrap(model)
     expected = step_gradient(model, Objective(0.3, 2.0, COLUMNS, False), rows)
-    found = step_gradient(model, Objective(0.3, 2.0, COLUMNS, False, logits), rows)
+    found = step_gradient(model, Objective(0.3, 2.0, COLUMNS, False, logits, padding_free), rows)
     assert found[0] == pytest.approx(expected[0], rel=1e-5)
     assert expected[1].norm() > 1e-3
     torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-4)
@@ -256,6 +259,29 @@ def test_recomputed_activations_change_no_weight(model):
     for one, other in zip(plain.parameters(), checkpointed.parameters(), strict=True):
         torch.testing.assert_close(one, other)
     assert not checkpointed.is_activation_checkpointing
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("execution", ["padding_free", "fused"])
+def test_how_a_step_is_computed_changes_neither_losses_nor_tokens(model, optimizer, execution):
+    settings = replace(SETTINGS, learning_rate=1e-3, optimizer=optimizer, weight_decay=0.1)
+    plain = train(copy.deepcopy(model), rows_of("targets", 2), rows_of("labels", 2), AIM, settings, 0)
+    other = replace(settings, **{execution: True})
+    aim = replace(AIM, padding_free=other.padding_free)
+    log = train(model, rows_of("targets", 2), rows_of("labels", 2), aim, other, 0)
+    assert log.losses == pytest.approx(plain.losses, rel=1e-3)
+    assert len(set(log.losses)) == len(log.losses) == 4
+    assert log.tokens == plain.tokens
+
+
+def test_a_model_that_would_mix_the_prompts_of_a_row_is_not_trained_without_padding():
+    sizes = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "layer_types": ["conv", "full_attention"]}
+    convolving = Lfm2ForCausalLM(Lfm2Config(**sizes, **heads, pad_token_id=0, initializer_range=0.3))
+    before = copy.deepcopy(convolving.state_dict())
+    with pytest.raises(StudyError, match="padding_free: true lets this student's prompts see each other"):
+        train(convolving, rows_of("targets", 2), [], replace(AIM, padding_free=True), SETTINGS, 0)
+    assert all(torch.equal(before[name], weights) for name, weights in convolving.state_dict().items())
 
 
 def test_sgd_moves_against_the_gradient_by_the_learning_rate(model):

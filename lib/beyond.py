@@ -13,19 +13,19 @@ from matplotlib.figure import Figure
 from lib.claims import FEWEST_SEEDS, SIGNIFICANT, share_recovered, shown_share
 from lib.figures import COLOURS, REFERENCE_LINE, house_style
 from lib.frames import DOMAINS
+from lib.held_out import controls
 from lib.intervals import with_interval
 from lib.methods import METHODS
 from lib.profiles import Profile, by_method
-from lib.resampling import Array, Correct, Resampling, bounds, correct_items, digits, ratio, right, seeds_in_common
-from lib.store import Record
+from lib.resampling import Array, Correct, bounds, correct_items, seeds_in_common
 from lib.sweep import Sweep, fill
 from lib.variants import METHOD, Variants, chosen, few
 
 REFERENCES = ("baseline", "icl", "pbft", "teacher_icl")
 PLAIN = "as in the paper"
 LARGER = 4
-ONCE = "as large as one"
-TIMES = {ONCE: 1, "twice as large": 2, "four times as large": LARGER}
+ONCE, LARGEST = "as large as one", "four times as large"
+TIMES = {ONCE: 1, "twice as large": 2, LARGEST: LARGER}
 SIZES, SEEDS = (4, 12), 5
 
 
@@ -45,11 +45,11 @@ def ideas(profile: Profile) -> dict[str, dict[str, Any]]:
         "… and confidence": {**target, **prior, "confidence": True},
         "… and a larger pool": {**target, **prior, "pool_size": LARGER * profile.pool_size},
         "… and KL alone": {**target, **prior, **alone},
-        "… and KL alone, half the subcases held out": {**target, **prior, **alone, "held_out": "subcases"},
-        "… and KL alone, half the templates held out": {**target, **prior, **alone, "held_out": "templates"},
+        **controls("… and KL alone", {**target, **prior, **alone}),
         "both pools, prior removed, KL alone": {**both, **prior, **alone},
         **{f"… each {name}": both_in_full(profile, times) for name, times in TIMES.items()},
         f"… each {ONCE}, in as many steps": {**both_in_full(profile, 1), **epochs(profile, LARGER)},
+        **controls(f"… each {LARGEST}", both_in_full(profile, TIMES[LARGEST])),
     }
 
 
@@ -208,34 +208,6 @@ def rankings(found: Variants, others: Sweep) -> pd.DataFrame:
         for domain, title in DOMAINS.items()
     }
     return pd.DataFrame(columns).rename_axis(["n", "name"]).sort_index(level="n", sort_remaining=False, kind="stable")
-
-
-def apart(found: Variants) -> pd.DataFrame:
-    """Ideas that hold a part of the target out of the pool: accuracy on that part and on the rest, out of domain.
-
-    Columns: name, items, support_size, accuracy, low, high (95%, over seeds and items), seeds.
-    """
-    rows = []
-    for name, sweep in found.sweeps.items():
-        for size, records in _with_held_out(sweep).items():
-            correct = np.stack([right(record["outcome"]["out_of_domain"]) for record in records])
-            away = np.stack([digits(record["outcome"]["held_out"]) for record in records])
-            resampling = Resampling(len(records), digits(records[0]["outcome"]["out_of_domain"]["gold"]))
-            for items, taken in (("held out of the pool", away), ("of kinds in the pool", 1 - away)):
-                draws = ratio(resampling.accuracies(correct * taken), resampling.accuracies(taken))
-                low, high = bounds(draws)
-                shown = {"name": name, "items": items, "support_size": size, "accuracy": draws[0]}
-                rows.append({**shown, "low": low, "high": high, "seeds": len(records)})
-    return pd.DataFrame(rows)
-
-
-def _with_held_out(sweep: Sweep) -> dict[int, list[Record]]:
-    """Records by support size of a sweep that holds out a part of the target."""
-    by_size: dict[int, list[Record]] = {}
-    for record in sweep.records:
-        if record["outcome"].get("held_out"):
-            by_size.setdefault(record["cell"]["support_size"], []).append(record)
-    return by_size
 
 
 def targets_met(found: Variants, others: Sweep) -> pd.DataFrame:

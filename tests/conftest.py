@@ -6,6 +6,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the test models are tiny: more threads only wait for each other
 
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Take the imported libraries out of garbage collection, which every measured phase asks for."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def close_figures() -> Iterator[None]:
+    """No figure outlives its test."""
+    from matplotlib import pyplot  # here, since few tests draw
+
+    yield
+    pyplot.close("all")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from stored import answering, stored
 
 from lib.claims import (
     CLAIMS,
@@ -29,16 +30,8 @@ BETTER = Claim("CD beats ICL by half", "cd", "icl", "out_of_domain_accuracy", 0.
 
 def record(method, size, seed, accuracy):
     """A stored result that gets this share of the items right, the same ones for the same share."""
-    right = np.arange(ITEMS) < round(accuracy * ITEMS)
     gold = np.arange(ITEMS) % 2
-    answers = np.where(right, gold, 1 - gold)
-    evaluation = {
-        "gold": "".join(map(str, gold)),
-        "label_log_probs": [[-0.1, -2.0] if answer == 0 else [-2.0, -0.1] for answer in answers],
-        "content_free": [0.5, 0.5],
-    }
-    cell = {"method": method, "support_size": size, "seed": seed}
-    return {"cell": cell, "outcome": {"in_domain": evaluation, "out_of_domain": evaluation}}
+    return stored(method, size, seed, answering(gold, np.arange(ITEMS) < round(accuracy * ITEMS)), gold)
 
 
 def sweep(*results, costs=()):

@@ -5,18 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from lib import figures
 from lib.predictions import NO_PEAKS
 from lib.profiles import read_profile
 from lib.sweep import Sweep
 
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("close_figures")
 
 
 def row(method, size, seed, accuracy):

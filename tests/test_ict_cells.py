@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 import pytest
+from settings_one_by_one import altered, leaf, leaves, with_leaf
 
 from lib.cells import Training, key
 from lib.few_shot_tasks import Benchmark
@@ -31,30 +32,6 @@ CELL = IctCell(
     mixture=MIXTURE,
     teacher=TEACHER,
 )
-
-
-def leaves(record, path=()):
-    for field in dataclasses.fields(record):
-        value = getattr(record, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from leaves(value, (*path, field.name))
-        else:
-            yield (*path, field.name)
-
-
-def with_leaf(record, path, value):
-    name, *inner = path
-    return dataclasses.replace(record, **{name: with_leaf(getattr(record, name), inner, value) if inner else value})
-
-
-def leaf(record, path):
-    return leaf(getattr(record, path[0]), path[1:]) if path else record
-
-
-def altered(value):
-    if isinstance(value, str):
-        return value + "x"
-    return (*value, 5) if isinstance(value, tuple) else 1 if value is None else value + 1
 
 
 @pytest.mark.parametrize("record", [CELL, TEACHER], ids=lambda record: type(record).__name__)

@@ -3,18 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from lib.ict_figures import NUMBERS, STYLES, by_task, curves_figure, left_out, paper_table, scale
 from lib.ict_frames import METRICS
 from lib.ict_methods import ICT_METHODS
 from lib.sweep import Sweep
 
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("close_figures")
 
 
 def row(method, paradigm, k, seed, score, majority=40.0, task=None):

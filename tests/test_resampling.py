@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from stored import stored
 
 from lib.intervals import interval
 from lib.resampling import Resampling, bounds, correct_items, ratio
@@ -78,16 +79,9 @@ def test_bounds_hold_their_level():
     assert bounds(drawn, 0.9) == pytest.approx((0.05, 0.95))
 
 
-def record(method, size, seed, answers):
-    """A stored result on items of alternating class."""
-    scores = [[0.0, -1.0] if answer == 0 else [-1.0, 0.0] for answer in answers]
-    cell = {"method": method, "support_size": size, "seed": seed}
-    return {"cell": cell, "outcome": {"in_domain": {"label_log_probs": scores, "gold": "01" * (len(answers) // 2)}}}
-
-
 def test_each_size_has_the_seeds_that_all_methods_have_there():
     shapes = [("cd", 4, 0), ("cd", 4, 1), ("cd", 8, 1), ("cd", 12, 0), ("icl", 4, 1), ("icl", 4, 0), ("icl", 8, 1)]
-    records = [record(*one, [0, 0]) for one in [*shapes, ("icl", 4, 2), ("pbft", 4, 9), ("baseline", 0, 0)]]
+    records = [stored(*one, [0, 0], [0, 1]) for one in [*shapes, ("icl", 4, 2), ("pbft", 4, 9), ("baseline", 0, 0)]]
     found = correct_items(records, "in_domain", ("cd", "icl", "baseline"))
     assert {size: correct.seeds for size, correct in found.items()} == {4: (0, 1), 8: (1,)}
     assert {name: items.shape for name, items in found[4].by_method.items()} == {
@@ -98,7 +92,9 @@ def test_each_size_has_the_seeds_that_all_methods_have_there():
 
 
 def test_items_are_right_where_the_answer_is_their_class():
-    records = [record("icl", 4, seed, answers) for seed, answers in ((3, [0, 1, 0, 0]), (1, [1, 1, 1, 1]))]
+    records = [
+        stored("icl", 4, seed, answers, [0, 1, 0, 1]) for seed, answers in ((3, [0, 1, 0, 0]), (1, [1, 1, 1, 1]))
+    ]
     (correct,) = correct_items(records, "in_domain", ("icl",)).values()
     assert correct.gold.tolist() == [0, 1, 0, 1]
     assert correct.of_seeds("icl", [3, 1]).tolist() == [[1, 1, 1, 0], [0, 1, 0, 1]]

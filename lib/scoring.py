@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ def last_logits(
     model: PreTrainedModel,
     sequences: Sequence[Sequence[int]],
     prefix: DynamicCache | None = None,
+    columns: Sequence[int] | None = None,
     every_position: bool = False,
 ) -> Tensor:
     """Logits [batch, vocabulary] after the last token of each sequence; the head is applied to no other position.
@@ -37,6 +39,7 @@ def last_logits(
         model: a causal language model.
         sequences: token ids, of any lengths.
         prefix: one copy of the shared context for each sequence; it is extended.
+        columns: these alone, [batch, columns], from a head that has these rows of its weight and no others.
         every_position: apply the head to all positions and keep the last, as plain training code does: for measuring
             what that costs.
     """
@@ -44,17 +47,10 @@ def last_logits(
     last = mask.sum(1, keepdim=True) - 1
     seen = prefix.get_seq_length() if prefix is not None else 0
     attention = torch.cat([mask.new_ones(len(sequences), seen), mask], dim=1)
+    read = {"input_ids": ids, "attention_mask": attention, "past_key_values": prefix, "use_cache": prefix is not None}
     kept = {} if every_position else {"logits_to_keep": last}
-    output = model(ids, attention_mask=attention, past_key_values=prefix, use_cache=prefix is not None, **kept)
-    return output.logits[torch.arange(len(sequences)), last[:, 0]] if every_position else output.logits[:, 0]
-
-
-def label_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]], columns: Sequence[int]) -> Tensor:
-    """The `columns` of `last_logits`, [batch, columns], from a head that has these rows of its weight alone."""
-    ids, mask = pad_right(sequences, model.device)
-    last = mask.sum(1, keepdim=True) - 1
-    inputs = {"attention_mask": mask, "use_cache": False, "logits_to_keep": last}
-    return functional_call(model, _narrow_head(model, columns), ids, inputs, tie_weights=False).logits[:, 0]
+    logits = _logits(model, {**read, **kept}, columns)
+    return logits[torch.arange(len(sequences)), last[:, 0]] if every_position else logits[:, 0]
 
 
 def packed_logits(
@@ -63,7 +59,7 @@ def packed_logits(
     columns: Sequence[int] | None = None,
     every_position: bool = False,
 ) -> Tensor:
-    """`last_logits`, or with `columns` `label_logits`, of sequences laid end to end in one row: nothing is padded.
+    """`last_logits` of sequences laid end to end in one row: nothing is padded.
 
     Positions begin again with each sequence, from which transformers makes the mask that keeps them apart. It is handed
     to the model, since not every architecture asks for it (OPT does not).
@@ -74,9 +70,13 @@ def packed_logits(
     inputs["attention_mask"] = create_masks_for_generate(model.config, shaped, None, None, inputs["position_ids"])
     last = torch.tensor([len(sequence) for sequence in sequences], device=model.device).cumsum(0) - 1
     kept = {} if every_position else {"logits_to_keep": last}
-    head = _narrow_head(model, columns) if columns else {}
-    output = functional_call(model, head, (), {**inputs, **kept, "use_cache": False}, tie_weights=False)
-    return output.logits[0, last] if every_position else output.logits[0]
+    logits = _logits(model, {**inputs, **kept, "use_cache": False}, columns)
+    return logits[0, last] if every_position else logits[0]
+
+
+def _logits(model: PreTrainedModel, inputs: dict[str, Any], columns: Sequence[int] | None) -> Tensor:
+    head = {} if columns is None else _narrow_head(model, columns)
+    return functional_call(model, head, (), inputs, tie_weights=False).logits
 
 
 def _narrow_head(model: PreTrainedModel, columns: Sequence[int]) -> dict[str, Tensor]:

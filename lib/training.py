@@ -14,7 +14,7 @@ from lib.cells import Training
 from lib.errors import NonFiniteLossError, StudyError
 from lib.losses import context_distillation_loss, cross_entropy, kl_divergence
 from lib.models import DTYPES
-from lib.scoring import label_logits, last_logits, packed_logits
+from lib.scoring import last_logits, packed_logits
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
@@ -71,12 +71,8 @@ def _student_logits(
     """The student's logits that KL compares, and those over the label words."""
     narrow, every_position = objective.logits == "labels", objective.logits == "all"
     columns = objective.label_columns
-    if objective.padding_free:
-        logits = packed_logits(model, sequences, columns if narrow else None, every_position)
-    elif narrow:
-        logits = label_logits(model, sequences, columns)
-    else:
-        logits = last_logits(model, sequences, every_position=every_position)
+    read = packed_logits if objective.padding_free else last_logits
+    logits = read(model, sequences, columns=columns if narrow else None, every_position=every_position)
     over_labels = logits if narrow else logits[:, columns]
     return (logits if objective.kl_over_vocabulary else over_labels), over_labels
 

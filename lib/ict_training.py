@@ -117,7 +117,7 @@ class InContextTuning:
     def _logits(self, side: Side, read: Sequence[Sequence[int]]) -> Tensor:
         ids, mask = pad_right(read, side.model.device)
         self.tokens += sum(map(len, read))
-        return side.model(ids, attention_mask=mask, use_cache=False).logits
+        return side.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
 
 
 def next_token_loss(logits: Tensor, read: Sequence[Sequence[int]]) -> Tensor:

@@ -38,7 +38,7 @@ def option_log_probs(
     attention = torch.cat([mask.new_ones(len(prompts), seen), mask], dim=1)
     cache = prefix if prefix is not None else DynamicCache(config=model.config)
     last = mask.sum(1, keepdim=True) - 1
-    output = model(ids, attention_mask=attention, past_key_values=cache, use_cache=True, logits_to_keep=last)
+    output = model(input_ids=ids, attention_mask=attention, past_key_values=cache, use_cache=True, logits_to_keep=last)
     first = torch.log_softmax(output.logits[:, 0].float(), dim=-1)
     scores = [row[[option[0] for option in of_row]] for row, of_row in zip(first, options, strict=True)]
     longer = [(i, j) for i, of_row in enumerate(options) for j, option in enumerate(of_row) if len(option) > 1]
@@ -64,7 +64,7 @@ def _further_tokens(
     before = attention[rows]
     positions = before.sum(1, keepdim=True) + torch.arange(ids.shape[1], device=ids.device)
     output = model(
-        ids,
+        input_ids=ids,
         attention_mask=torch.cat([before, mask], dim=1),
         position_ids=positions,
         past_key_values=_chosen(cache, rows),

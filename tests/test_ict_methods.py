@@ -383,7 +383,7 @@ def test_tokens_of_the_evaluation_are_those_that_the_model_reads(monkeypatch):
     def watched(reference, *_):
         model = louder(reference)
         model.register_forward_pre_hook(
-            lambda _, ids, named: read.append(int(named["attention_mask"][:, -ids[0].shape[1] :].sum())),
+            lambda _, __, named: read.append(int(named["attention_mask"][:, -named["input_ids"].shape[1] :].sum())),
             with_kwargs=True,
         )
         return model

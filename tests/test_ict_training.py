@@ -185,8 +185,8 @@ def counted(*read_by):
     """The tokens that models read, padding not counted, from the masks of their forward passes."""
     seen = []
 
-    def count(_, arguments, named):
-        seen.append(int(named["attention_mask"][:, -arguments[0].shape[1] :].sum()))
+    def count(_, __, named):
+        seen.append(int(named["attention_mask"][:, -named["input_ids"].shape[1] :].sum()))
 
     handles = [model.register_forward_pre_hook(count, with_kwargs=True) for model in read_by]
     yield seen

@@ -140,7 +140,7 @@ def fullest(table: pd.DataFrame) -> int:
 
 def _scores(items: Array, correct: Correct) -> dict[str, float]:
     draws = correct.resampling(correct.seeds).accuracies(items)
-    low, high = bounds(draws)
+    low, high = np.clip(bounds(draws), 0, 1)  # two seeds' t interval goes beyond what an accuracy can be
     first = correct.gold == 0
     says_entailment = np.where(first, items, 1 - items).mean()
     halves = {"on_entailment": items[:, first].mean(), "on_non_entailment": items[:, ~first].mean()}

@@ -70,7 +70,7 @@ def _rows(outcomes: Mapping[int, Record], control: Correct, whole: Correct | Non
 
 
 def _interval(name: str, resampling: Resampling, values: Array, taken: Array, prefix: str) -> dict[str, Any]:
-    """The mean of values [seeds, items] over the items taken, and its bounds."""
+    """The mean of values [seeds, items] over the items taken, and its bounds, within the least and greatest value."""
     draws = ratio(resampling.accuracies(values * taken), resampling.accuracies(taken))
-    low, high = bounds(draws)
+    low, high = np.clip(bounds(draws), values.min(), values.max())
     return {name: draws[0], f"{prefix}low": low, f"{prefix}high": high}

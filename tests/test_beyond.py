@@ -86,6 +86,11 @@ def test_two_seeds_beat_nobody_and_say_how_few_they_are():
     assert [text.get_text() for text in axes[0].get_yticklabels()][:2] == ["three", "one (1 seed)"]
 
 
+def test_an_interval_goes_no_further_than_an_accuracy_can():
+    (one,) = compared(of_ideas(one=[0.5, 0.9]), rivals()).query("name == 'one' and domain == 'in_domain'").itertuples()
+    assert (one.low, one.high) == (0, 1)
+
+
 def test_differences_are_paired_by_seed():
     """Seeds move both alike, so that each one's own interval is wide and that of their difference is not."""
     moving = np.array([0.5, 0.6, 0.7])

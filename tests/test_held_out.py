@@ -62,6 +62,13 @@ def test_the_idea_itself_stands_beside_its_control_on_the_same_items():
     assert (found.difference <= found.difference_high).all()
 
 
+def test_two_seeds_that_differ_leave_an_interval_within_what_can_be():
+    with_all = [record([0, 0, 1, 1] * 20, "", 0), record([1, 1, 1, 1] * 20, "", 1)]
+    found = table(**{"an idea": with_all, CONTROL: CONTROLLED}).set_index("items")
+    assert (found.low[REST], found.high[REST]) == (0, 1)
+    assert (found.difference_low[AWAY], found.difference_high[AWAY]) == (-1, 1)
+
+
 def test_only_seeds_that_both_have_are_compared():
     found = table(**{"an idea": [record([1, 1, 1, 1] * 20, "", 1)], CONTROL: CONTROLLED}).set_index("items")
     assert set(found.seeds) == {1}

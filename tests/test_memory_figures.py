@@ -54,10 +54,10 @@ def test_bars_stack_their_parts_to_the_peak(peaks):
 
 
 def test_a_decision_has_a_panel_and_an_option_a_bar():
-    options = [{**row("cd", 4, "training", True, peak), "decision": "a choice"} for peak in (3.0, 2.0)]
-    decided = pd.DataFrame(options).assign(option=["dear", "cheap"])
+    options = [{**row("cd", 4, "training", True, peak), "decision": "a choice"} for peak in (3.0, 2.0, 1.5, 1.0)]
+    decided = pd.DataFrame(options).assign(option=["dear", "less", "little", "cheap"])
     (axis,) = memory_figures.decisions_figure(decided).axes
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["cheap", "dear"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["cheap", "little", "less", "dear"]
     assert np.isclose([bar.get_x() + bar.get_width() for bar in axis.patches], 3.0).any()
 
 

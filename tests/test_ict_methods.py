@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from tokens_read import count_tokens
 
 import lib.ict_methods
 from lib import smoke
@@ -382,10 +383,7 @@ def test_tokens_of_the_evaluation_are_those_that_the_model_reads(monkeypatch):
 
     def watched(reference, *_):
         model = louder(reference)
-        model.register_forward_pre_hook(
-            lambda _, __, named: read.append(int(named["attention_mask"][:, -named["input_ids"].shape[1] :].sum())),
-            with_kwargs=True,
-        )
+        count_tokens(model, read)
         return model
 
     monkeypatch.setattr(lib.ict_methods, "load_model", watched)

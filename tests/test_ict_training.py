@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models
+from tokens_read import count_tokens
 from transformers import PreTrainedTokenizerFast
 
 from lib import smoke
@@ -182,13 +183,9 @@ def test_no_gradient_reaches_the_teacher_and_none_is_kept_for_it(student, teache
 
 @contextmanager
 def counted(*read_by):
-    """The tokens that models read, padding not counted, from the masks of their forward passes."""
+    """The tokens that models read within the block."""
     seen = []
-
-    def count(_, __, named):
-        seen.append(int(named["attention_mask"][:, -named["input_ids"].shape[1] :].sum()))
-
-    handles = [model.register_forward_pre_hook(count, with_kwargs=True) for model in read_by]
+    handles = [count_tokens(model, seen) for model in read_by]
     yield seen
     for handle in handles:
         handle.remove()

@@ -107,7 +107,9 @@ def stage_loss(model: GPTNeoXForCausalLM, batch: Batch, first_layers: int) -> tu
     states in which the first layers leave a pair's end, and in which the next layer leaves that and its label word.
     """
     grown = model.config.num_hidden_layers > first_layers
-    output = model.base_model(batch.ids, attention_mask=batch.attention, use_cache=False, output_hidden_states=grown)
+    output = model.base_model(
+        input_ids=batch.ids, attention_mask=batch.attention, use_cache=False, output_hidden_states=grown
+    )
     head = model.get_output_embeddings()
     known = 1 if batch.drawn and batch.labels.shape[1] > 1 else 0
     logits = head(_at(output.last_hidden_state, batch.answers))

@@ -111,6 +111,7 @@ def scale(sweep: Sweep, benchmark: str) -> pd.DataFrame:
             "tuned on, Meta-ICT": f"{'all other' if limit is None else f'at most {limit}'} {UNITS[benchmark]}",
             "tuned on, Multitask-ICT": f"at most {tuned['benchmark']['examples']} examples of each target",
             "steps": f"{steps} of {batch} episodes",
+            "the student's learning rate": _rates(cells),
         }
     return pd.DataFrame({"here": here, "the paper": PAPER_SCALE[benchmark]}, index=list(here)).fillna("not known")
 
@@ -120,6 +121,14 @@ def _seeds(cells: Sequence[Mapping[str, Any]]) -> str:
     of = {title: {cell["seed"] for cell in cells if cell["paradigm"] == name} for name, title in PARADIGMS.items()}
     told = ", ".join(f"{len(seeds)} under {title}" for title, seeds in of.items() if seeds)
     return told or str(len({cell["seed"] for cell in cells}))
+
+
+def _rates(cells: Sequence[Mapping[str, Any]]) -> str:
+    """The learning rate of tuned students, or that under each paradigm where they differ."""
+    of = {cell["paradigm"]: f"{cell['training']['learning_rate']:g}" for cell in cells if cell["training"]}
+    if len({*of.values()}) == 1:
+        return next(iter(of.values()))
+    return ", ".join(f"{of[name]} under {title}" for name, title in PARADIGMS.items() if name in of)
 
 
 def left_out(sweep: Sweep) -> pd.Series:

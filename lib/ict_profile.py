@@ -26,7 +26,8 @@ class Settings(BaseModel):
 class BenchmarkSettings(Settings):
     """One benchmark: fields as those of `lib.few_shot_tasks.Benchmark`, and k.
 
-    `demonstrations` is the k of tuning and of the tables, `curve` further k at which models are evaluated.
+    `demonstrations` is the k of tuning and of the tables, `curve` further k at which models are evaluated. Learning
+    rates, by paradigm, take the place of those of all benchmarks and paradigms.
     """
 
     source: str
@@ -39,6 +40,8 @@ class BenchmarkSettings(Settings):
     longest: Positive | None = None
     demonstrations: Positive
     curve: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    learning_rate: dict[Paradigm, LearningRate] = {}
+    teacher_learning_rate: dict[Paradigm, LearningRate] = {}
 
     @model_validator(mode="after")
     def _enough_examples(self) -> Self:
@@ -105,7 +108,8 @@ class InContext(Settings):
         settings: BenchmarkSettings | None = getattr(self, name)
         if settings is None:
             return None
-        return Benchmark(name=name, fewest=settings.fewest, **settings.model_dump(exclude={"demonstrations", "curve"}))
+        fields = settings.model_dump(exclude={"demonstrations", "curve", "learning_rate", "teacher_learning_rate"})
+        return Benchmark(name=name, fewest=settings.fewest, **fields)
 
 
 @dataclass(frozen=True)
@@ -164,10 +168,14 @@ class IctPlan:
             normalised=settings.normalised,
             eval_batch_size=settings.eval_batch_size,
             episodes=self._episodes(paradigm, seed) if student else None,
-            training=self._training(settings.learning_rate, settings.tuning) if student else None,
+            training=self._training(self._rate(paradigm), settings.tuning) if student else None,
             mixture=self._mixture(method) if student else None,
             teacher=self._tuned_teacher(paradigm, seed) if method.distils or (method.tuned and not student) else None,
         )
+
+    def _rate(self, paradigm: Paradigm) -> float:
+        """The student's learning rate."""
+        return self.sizes.learning_rate.get(paradigm, self.settings.learning_rate)
 
     def _episodes(self, paradigm: Paradigm, seed: int) -> Episodes:
         settings = self.settings
@@ -176,7 +184,8 @@ class IctPlan:
 
     def _tuned_teacher(self, paradigm: Paradigm, seed: int) -> TunedTeacher:
         settings, pair = self.settings, self._pair
-        rate = settings.teacher_learning_rate or settings.learning_rate
+        own = self.sizes.teacher_learning_rate.get(paradigm)
+        rate = own or settings.teacher_learning_rate or self._rate(paradigm)
         training = self._training(rate, settings.teacher_tuning or settings.tuning)
         return TunedTeacher(pair.teacher, pair.teacher_dtype, pair.device, self._episodes(paradigm, seed), training)
 

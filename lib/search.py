@@ -1,17 +1,19 @@
 """A small search over training settings: the same cells, run once for each candidate change of a profile."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from lib.profiles import read_profile
+from lib.ict_frames import seed_means
+from lib.ict_sweep import fill_benchmark
+from lib.profiles import Profile, read_profile
 from lib.sweep import fill
 
+Candidates = Mapping[str, Sequence[Mapping[str, Any]]]
 
-def search(
-    profile: str | dict[str, Any], candidates: Mapping[str, Sequence[Mapping[str, Any]]], changes: Mapping[str, Any]
-) -> pd.DataFrame:
+
+def search(profile: str | dict[str, Any], candidates: Candidates, changes: Mapping[str, Any]) -> pd.DataFrame:
     """Results of every candidate: the frame of `fill`, with a column `candidate` that says what was changed.
 
     Args:
@@ -19,10 +21,38 @@ def search(
         candidates: for each method, the changes to try, with keys as `--set` takes them.
         changes: what holds for the whole search: seeds and evaluation items that the study does not report.
     """
+    return _tried(profile, candidates, changes, lambda changed, method: fill(changed, [method]).results)
+
+
+def search_in_context(
+    profile: str | dict[str, Any], benchmark: str, candidates: Candidates, changes: Mapping[str, Any]
+) -> pd.DataFrame:
+    """The same for in-context tuning: the frame of `seed_means`, with a column `candidate`.
+
+    Args:
+        profile: the profile whose settings are searched.
+        benchmark: `crossfit` or `lama`.
+        candidates: for each method of `lib.ict_methods`, the changes to try.
+        changes: what holds for the whole search: seeds and target tasks that the study does not report.
+    """
+    return _tried(
+        profile,
+        candidates,
+        changes,
+        lambda changed, method: seed_means(fill_benchmark(changed, benchmark, [method]).results),
+    )
+
+
+def _tried(
+    profile: str | dict[str, Any],
+    candidates: Candidates,
+    changes: Mapping[str, Any],
+    results: Callable[[Profile, str], pd.DataFrame],
+) -> pd.DataFrame:
     frames = []
     for method, tried in candidates.items():
         for candidate in tried:
-            results = fill(read_profile(profile, {**changes, **candidate}), [method]).results
             label = ", ".join(f"{name} {value:g}" for name, value in candidate.items())
-            frames.append(results.assign(candidate=label))
+            found = results(read_profile(profile, {**changes, **candidate}), method)
+            frames.append(found.assign(candidate=label))
     return pd.concat(frames, ignore_index=True)

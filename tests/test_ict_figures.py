@@ -132,12 +132,13 @@ def test_tasks_that_are_left_out_are_named_once_with_their_reasons(smoke_profile
 def test_the_scale_of_a_run_is_read_off_its_results(smoke_profile):
     tasks = [{"task": name, "gold": "0" * count} for name, count in (("ant", 60), ("bee", 37))]
     benchmark = {"training_tasks": 12, "examples": 64}
-    tuned = {"episodes": {"steps": 200}, "training": {"batch_size": 2}, "benchmark": benchmark}
+    slow, fast = ({"batch_size": 2, "learning_rate": rate} for rate in (2e-5, 3e-4))
+    tuned = {"episodes": {"steps": 200}, "training": slow, "benchmark": benchmark}
     cells = [
-        {"model": "a/large.gguf", "seed": 0, "episodes": None, "paradigm": None},
+        {"model": "a/large.gguf", "seed": 0, "episodes": None, "training": None, "paradigm": None},
         {"model": "b/small", "seed": 0, "benchmark": benchmark, "paradigm": "meta", **tuned},
         {"model": "b/small", "seed": 1, "benchmark": benchmark, "paradigm": "meta", **tuned},
-        {"model": "b/small", "seed": 0, "benchmark": benchmark, "paradigm": "multitask", **tuned},
+        {"model": "b/small", "seed": 0, "benchmark": benchmark, "paradigm": "multitask", **tuned, "training": fast},
     ]
     records = [{"cell": cell, "outcome": {"tasks": tasks}} for cell in cells]
     table = scale(Sweep(smoke_profile, pd.DataFrame(), records), "crossfit")
@@ -148,8 +149,11 @@ def test_the_scale_of_a_run_is_read_off_its_results(smoke_profile):
         "tuned on, Meta-ICT": "at most 12 tasks",
         "tuned on, Multitask-ICT": "at most 64 examples of each target",
         "steps": "200 of 2 episodes",
+        "the student's learning rate": "2e-05 under Meta-ICT, 0.0003 under Multitask-ICT",
     }
     assert table["the paper"]["models"] == "GPT-2 large, medium, small"
+    alike = scale(Sweep(smoke_profile, pd.DataFrame(), records[:3]), "crossfit")
+    assert alike.here["the student's learning rate"] == "2e-05"
     untuned = scale(Sweep(smoke_profile, pd.DataFrame(), records[:1]), "crossfit")
     assert "steps" not in untuned.index
     assert untuned.here["seeds"] == "1"

@@ -58,6 +58,8 @@ def renamed(changes, benchmark="crossfit"):
         ({"in_context.lm_weight": 0}, r"in_context\.lm_weight: 0 is not allowed.*greater than 0"),
         ({"in_context.temperature": float("inf")}, r"in_context\.temperature: inf is not allowed.*finite"),
         ({"in_context.learning_rate": -1.0}, r"in_context\.learning_rate: -1\.0 is not allowed"),
+        ({"in_context.crossfit.learning_rate": {"metta": 0.1}}, r"learning_rate\.metta.*'meta' or 'multitask'"),
+        ({"in_context.lama.teacher_learning_rate.meta": 0}, r"teacher_learning_rate\.meta: 0 is not allowed"),
         ({"in_context.options": 1}, r"in_context\.options: 1 is not allowed.*greater than 1"),
         ({"in_context.tuning": "bitfit"}, r"in_context\.tuning: 'bitfit' is not allowed.*'full' or 'lora'"),
         ({"in_context.crossfit.demonstrations": 0}, r"crossfit\.demonstrations: 0 is not allowed.*greater than 0"),
@@ -216,6 +218,22 @@ def test_a_teacher_is_tuned_as_its_students_are_unless_it_has_settings_of_its_ow
     assert (taught.tuning, taught.learning_rate, taught.lora_rank) == ("lora", 0.5, 8)
 
 
+def test_a_benchmarks_own_rate_under_a_paradigm_comes_before_that_of_all():
+    common = {"in_context.learning_rate": 0.1, "in_context.teacher_learning_rate": 0.2}
+    own = {"in_context.crossfit.learning_rate": {"multitask": 0.3}}
+    taught = {"in_context.crossfit.teacher_learning_rate.meta": 0.4}
+
+    def rates(changes, benchmark="crossfit"):
+        cells = cells_of(changes, benchmark)
+        found = [only(cells, "icl_d", paradigm) for paradigm in ("meta", "multitask")]
+        return [(cell.training.learning_rate, cell.teacher.training.learning_rate) for cell in found]
+
+    assert rates(common | own) == [(0.1, 0.2), (0.3, 0.2)]
+    assert rates(common | own | taught) == [(0.1, 0.4), (0.3, 0.2)]
+    assert rates(common | own, "lama") == [(0.1, 0.2), (0.1, 0.2)]
+    assert rates(own)[1] == (0.3, 0.3)
+
+
 def test_what_the_settings_do_not_say_of_training_is_the_profiles():
     changes = {"lora_rank": 4, "lora_dropout": 0.1, "weight_decay": 0.2, "training_dtype": "bfloat16"}
     cell = only(cells_of(changes | {"in_context.teacher_tuning": "lora"}), "icl_d", "meta")
@@ -241,6 +259,9 @@ def test_what_the_settings_do_not_say_of_training_is_the_profiles():
         ({"in_context.steps": 5}, TUNED),
         ({"in_context.options": 3}, TUNED),
         ({"in_context.learning_rate": 0.5}, TUNED),
+        ({"in_context.crossfit.learning_rate": {"meta": 0.5, "multitask": 0.5}}, TUNED),
+        ({"in_context.crossfit.teacher_learning_rate": {"meta": 0.5, "multitask": 0.5}}, TEACHERS),
+        ({"in_context.lama.learning_rate.meta": 0.5, "in_context.lama.teacher_learning_rate.meta": 0.5}, set()),
         ({"in_context.eval_batch_size": 3}, ALL),
         ({"in_context.normalised": True}, ALL),
         ({"in_context.crossfit.items": 3}, ALL),

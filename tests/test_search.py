@@ -1,9 +1,15 @@
 """Search: each candidate is the study's own cell under changed settings, and keeps its name beside its results."""
 
+import json
+
 import pytest
 
+from lib.ict_frames import seed_means
+from lib.ict_sweep import fill_benchmark
+from lib.paths import FIGURES, PROFILES
 from lib.profiles import read_profile
-from lib.search import search
+from lib.search import search, search_in_context
+from lib.store import Store
 from lib.sweep import fill
 
 CHANGES = {"seeds": [5], "support_sizes": [4]}
@@ -33,3 +39,25 @@ def test_a_candidates_results_are_those_of_the_profile_changed_alike(found):
     alone = fill(profile, ["pbft"]).results
     columns = [name for name in alone if name.startswith(("in_domain", "out_of_domain", "training"))]
     assert found.iloc[1][columns].dropna().to_dict() == alone.iloc[0][columns].dropna().to_dict()
+
+
+def test_candidates_of_in_context_tuning_are_cells_of_the_changed_profile(figures_folder):
+    rates = [{"in_context.crossfit.learning_rate": rate} for rate in (1e-3, 0.1)]
+    changes = {"in_context.seeds": [9], "in_context.paradigms": ["meta"]}
+    found = search_in_context("smoke", "crossfit", {"ict": rates, "untuned": [{}]}, changes)
+    names = ["in_context.crossfit.learning_rate 0.001", "in_context.crossfit.learning_rate 0.1", ""]
+    assert list(dict.fromkeys(found.candidate)) == names
+    assert set(found.seed) == {9}
+    for label, change, method in zip(names, [*rates, {}], ["ict", "ict", "untuned"], strict=True):
+        alone = seed_means(fill_benchmark(read_profile("smoke", {**changes, **change}), "crossfit", [method]).results)
+        assert found[found.candidate == label].macro_f1.tolist() == alone.macro_f1.tolist()
+
+
+def test_crossfits_settings_are_searched_on_tasks_that_are_not_reported():
+    split = json.loads((PROFILES / "crossfit_search_split.json").read_text())
+    profile = read_profile("smollm2")
+    records = [Store(FIGURES / "smollm2").load(cell) for cell in profile.ict_cells("crossfit")]
+    reported = {task["task"] for record in records if record for task in record["outcome"]["tasks"]}
+    assert len(reported) == profile.in_context.crossfit.target_tasks
+    assert reported.isdisjoint(split["test"])
+    assert reported.isdisjoint(split["train"])

@@ -84,17 +84,28 @@ def test_no_page_shows_an_error_or_an_empty_widget(smoke):
                 assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
 
 
-def test_the_search_notebook_runs_on_the_smoke_profile(clone):
-    settings = """
+SEARCHES = {
+    "settings_search": """
         candidates: {smoke: {pbft: [{learning_rate.pbft: 0.1}, {learning_rate.pbft: 0.2}], cd: [{epochs.cd: 1}]}}
         unreported: {smoke: {seeds: [100], support_sizes: [4]}}
-    """
-    words = ["-p", "profile", "smoke", "-y", settings, "--cwd", "notebooks"]
+    """,
+    "in_context_search": """
+        candidates: {smoke: {meta: {untuned: [{}]}, multitask: {ict: [{in_context.steps: 1}, {in_context.steps: 2}]}}}
+        unreported: {smoke: {in_context.seeds: [9], in_context.crossfit.curve: []}}
+    """,
+}
+
+
+@pytest.mark.parametrize(
+    ("notebook", "rows"), [("settings_search", {"pbft": 2, "cd": 1}), ("in_context_search", {"ict": 2, "untuned": 1})]
+)
+def test_a_search_notebook_runs_on_the_smoke_profile(clone, notebook, rows):
+    words = ["-p", "profile", "smoke", "-y", SEARCHES[notebook], "--cwd", "notebooks"]
     environment = {**os.environ, "PYTHONPATH": str(clone), "FEW_SHOT_BATCH": "1"}
-    papermill = [sys.executable, "-m", "papermill", "notebooks/settings_search.ipynb", "search.ipynb", *words]
+    papermill = [sys.executable, "-m", "papermill", f"notebooks/{notebook}.ipynb", "search.ipynb", *words]
     subprocess.run(papermill, cwd=clone, env=environment, capture_output=True, check=True)
-    found = pd.read_csv(clone / "figures" / "smoke" / "settings_search.csv")
-    assert found.groupby("method").size().to_dict() == {"pbft": 2, "cd": 1}
+    found = pd.read_csv(clone / "figures" / "smoke" / f"{notebook}.csv")
+    assert found.groupby("method").size().to_dict() == rows
 
 
 def test_the_index_links_every_page(smoke):

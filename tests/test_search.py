@@ -42,10 +42,10 @@ def test_a_candidates_results_are_those_of_the_profile_changed_alike(found):
 
 
 def test_candidates_of_in_context_tuning_are_cells_of_the_changed_profile(figures_folder):
-    rates = [{"in_context.crossfit.learning_rate": rate} for rate in (1e-3, 0.1)]
+    rates = [{"in_context.crossfit.learning_rate.meta": rate} for rate in (1e-3, 0.1)]
     changes = {"in_context.seeds": [9], "in_context.paradigms": ["meta"]}
     found = search_in_context("smoke", "crossfit", {"ict": rates, "untuned": [{}]}, changes)
-    names = ["in_context.crossfit.learning_rate 0.001", "in_context.crossfit.learning_rate 0.1", ""]
+    names = [*(f"in_context.crossfit.learning_rate.meta {rate}" for rate in (0.001, 0.1)), ""]
     assert list(dict.fromkeys(found.candidate)) == names
     assert set(found.seed) == {9}
     for label, change, method in zip(names, [*rates, {}], ["ict", "ict", "untuned"], strict=True):

@@ -203,8 +203,9 @@ def rankings(found: Variants, others: Sweep) -> pd.DataFrame:
         names = others.results.method.map(lambda method: METHODS[method].label)
         results.insert(0, others.results.assign(name=names))
     table = pd.concat(results)
+    groups = table.groupby(["support_size", "name"], sort=False)
     columns = {
-        title: table.groupby(["support_size", "name"], sort=False)[f"{domain}_auc"].agg(with_interval, digits=2)
+        title: groups[f"{domain}_auc"].agg(with_interval, digits=2, within=(0, 1))
         for domain, title in DOMAINS.items()
     }
     return pd.DataFrame(columns).rename_axis(["n", "name"]).sort_index(level="n", sort_remaining=False, kind="stable")

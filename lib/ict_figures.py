@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.figures import REFERENCE_LINE, from_to, house_style
-from lib.ict_frames import COLUMNS, METRICS, NO_SKILL, PARADIGMS
+from lib.ict_frames import COLUMNS, METRICS, NO_SKILL, PARADIGMS, PERCENT
 from lib.ict_methods import ICT_METHODS
 from lib.intervals import interval
 from lib.paths import ROOT
@@ -85,7 +85,7 @@ def _lines(axis: Axes, means: pd.DataFrame, metric: str) -> None:
     for place, method in enumerate(present):
         groups = means[means.method == method].groupby("k")[metric]
         heights = groups.mean()
-        low, high = np.array([interval(values) for _, values in groups]).T
+        low, high = np.array([interval(values, within=PERCENT) for _, values in groups]).T
         errors = np.nan_to_num([heights - low, high - heights])
         colour, marker = STYLES[method]
         places = heights.index + DODGE * (place - len(present) / 2)

@@ -20,6 +20,7 @@ NO_SKILL = {"macro_f1": "majority_f1", "precision_1": "majority", "precision_10"
 STUDENTS = ("ict", "icl_d", "icl_d_lm")
 COLUMNS = ("teacher_untuned", "untuned", "teacher_ict", *STUDENTS)
 TOP = 10
+PERCENT = (0, 100)  # what scores lie between
 
 
 def task_frame(records: Iterable[Record]) -> pd.DataFrame:
@@ -87,7 +88,7 @@ def paper_layout(means: pd.DataFrame, benchmark: str, k: int) -> pd.DataFrame:
             continue
         for metric, name in METRICS[benchmark].items():
             groups = shown.groupby("method", sort=False)[metric]
-            found = {method: with_interval(values, digits=1) for method, values in groups}
+            found = {method: with_interval(values, digits=1, within=PERCENT) for method, values in groups}
             skill = {"without skill": f"{shown[NO_SKILL[metric]].mean():.1f}"}
             rows[title, name] = skill | {ICT_METHODS[one].label: found[one] for one in COLUMNS if one in found}
     return pd.DataFrame.from_dict(rows, orient="index").fillna("")

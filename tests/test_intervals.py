@@ -19,6 +19,15 @@ def test_two_seeds_use_the_tabled_t_of_one_degree_of_freedom():
     assert (high - low) / 2 == pytest.approx(12.706 * 0.1, rel=1e-4)
 
 
+def test_an_interval_ends_where_the_values_must():
+    low, high = interval([0.4, 0.9])
+    assert low < 0 < 1 < high
+    assert interval([0.4, 0.9], within=(0, 1)) == (0, 1)
+    assert interval([0.4, 0.9], within=(-9, 1)) == (pytest.approx(low), 1)
+    assert with_interval(pd.Series([40.0, 90.0]), digits=1, within=(0, 100)) == "65.0 [0.0, 100.0]"
+    assert np.isnan(interval([0.5], within=(0, 1))).all()
+
+
 @pytest.mark.parametrize("values", [[], [0.5], [0.5, np.nan]])
 def test_fewer_than_two_values_have_no_interval(values):
     assert np.isnan(interval(values)).all()

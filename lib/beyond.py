@@ -205,8 +205,7 @@ def rankings(found: Variants, others: Sweep) -> pd.DataFrame:
     table = pd.concat(results)
     groups = table.groupby(["support_size", "name"], sort=False)
     columns = {
-        title: groups[f"{domain}_auc"].agg(with_interval, digits=2, within=(0, 1))
-        for domain, title in DOMAINS.items()
+        title: groups[f"{domain}_auc"].agg(with_interval, digits=2, within=(0, 1)) for domain, title in DOMAINS.items()
     }
     return pd.DataFrame(columns).rename_axis(["n", "name"]).sort_index(level="n", sort_remaining=False, kind="stable")
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import fill as fill_lines
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -24,9 +25,13 @@ from lib.variants import METHOD, Variants, chosen, few
 REFERENCES = ("baseline", "icl", "pbft", "teacher_icl")
 PLAIN = "as in the paper"
 LARGER = 4
-ONCE, LARGEST = "as large as one", "four times as large"
-TIMES = {ONCE: 1, "twice as large": 2, LARGEST: LARGER}
+TARGET, CALIBRATED = "target's pool", "prior removed"
+LABEL_FREE = f"{CALIBRATED}, KL alone"
+WHOLE, FOURFOLD = "both pools in full", "both pools fourfold"
+TIMES = {WHOLE: 1, "both pools doubled": 2, FOURFOLD: LARGER}
+EVERYWHERE = f"{FOURFOLD}, {LABEL_FREE}"  # what is to beat ICL and PBFT at every support size
 SIZES, SEEDS = (4, 12), 5
+LABEL_WIDTH = 42  # characters of a line of a name in the figure
 
 
 def ideas(profile: Profile) -> dict[str, dict[str, Any]]:
@@ -35,21 +40,21 @@ def ideas(profile: Profile) -> dict[str, dict[str, Any]]:
     return {
         PLAIN: {},
         "larger pool": {"pool_size": LARGER * profile.pool_size},
-        "prior removed": prior,
+        CALIBRATED: prior,
         "four orders": {"orders": 4},
         "four sets": {"demonstration_sets": 4},
         "confidence": {"confidence": True},
-        "target's pool": target,
-        "target's pool, prior removed": {**target, **prior},
-        "… and four orders": {**target, **prior, "orders": 4},
-        "… and confidence": {**target, **prior, "confidence": True},
-        "… and a larger pool": {**target, **prior, "pool_size": LARGER * profile.pool_size},
-        "… and KL alone": {**target, **prior, **alone},
-        **controls("… and KL alone", {**target, **prior, **alone}),
-        "both pools, prior removed, KL alone": {**both, **prior, **alone},
-        **{f"… each {name}": both_in_full(profile, times) for name, times in TIMES.items()},
-        f"… each {ONCE}, in as many steps": {**both_in_full(profile, 1), **epochs(profile, LARGER)},
-        **controls(f"… each {LARGEST}", both_in_full(profile, TIMES[LARGEST])),
+        TARGET: target,
+        f"{TARGET}, {CALIBRATED}": {**target, **prior},
+        f"{TARGET}, {CALIBRATED}, four orders": {**target, **prior, "orders": 4},
+        f"{TARGET}, {CALIBRATED}, confidence": {**target, **prior, "confidence": True},
+        f"{TARGET} fourfold, {CALIBRATED}": {**target, **prior, "pool_size": LARGER * profile.pool_size},
+        f"{TARGET}, {LABEL_FREE}": {**target, **prior, **alone},
+        **controls(f"{TARGET}, {LABEL_FREE}", {**target, **prior, **alone}),
+        f"both pools halved, {LABEL_FREE}": {**both, **prior, **alone},
+        **{f"{name}, {LABEL_FREE}": both_in_full(profile, times) for name, times in TIMES.items()},
+        f"{WHOLE}, {LABEL_FREE}, in four times the steps": {**both_in_full(profile, 1), **epochs(profile, LARGER)},
+        **controls(EVERYWHERE, both_in_full(profile, TIMES[FOURFOLD])),
     }
 
 
@@ -70,18 +75,23 @@ def epochs(profile: Profile, times: float) -> dict[str, int]:
 
 
 def variants(profile: Profile) -> dict[str, dict[str, Any]]:
-    """What is run: every idea, or those that the profile names, at two support sizes and on a few seeds.
+    """What is run: the ideas, all or those that the profile names, at two support sizes, one at every, on a few seeds.
 
     Raises:
         StudyError: the profile names an idea that is not known.
     """
-    here, tried = few(profile, SIZES, SEEDS), chosen("ideas", profile.ideas, ideas(profile))
-    return {name: {**here, **change} for name, change in tried.items()}
+    tried = chosen("ideas", profile.ideas, ideas(profile))
+    return {name: {**few(profile, _sizes(profile, name), SEEDS), **change} for name, change in tried.items()}
 
 
 def references(profile: Profile) -> Sweep:
     """The methods that ideas are compared with, at the same sizes and seeds."""
-    return fill(profile.changed(few(profile, SIZES, SEEDS)), list(REFERENCES))
+    return fill(profile.changed(few(profile, _sizes(profile, EVERYWHERE), SEEDS)), list(REFERENCES))
+
+
+def _sizes(profile: Profile, idea: str) -> Sequence[int]:
+    """Without demonstrations there are no ICL and no PBFT to beat."""
+    return [size for size in profile.support_sizes if size] if idea == EVERYWHERE else SIZES
 
 
 class Answers(NamedTuple):
@@ -249,12 +259,12 @@ def _least_share(told: Mapping[str, Answers], name: str) -> str:
         if seeds := in_common(size, three):
             resampling = correct.resampling(seeds)
             share = share_recovered(*(resampling.accuracies(one.at(size, seeds)) for one in three))
-            shares.append((share, len(seeds)))
-    known = [(share, seeds) for share, seeds in shares if share is not None]
+            shares.append((share, size, len(seeds)))
+    known = [one for one in shares if one[0] is not None]
     if not known:
         return "teacher no better" if shares else ""
-    share, seeds = min(known, key=lambda one: one[0][0])
-    return shown_share(share) + _few_seeds(seeds)
+    share, size, seeds = min(known, key=lambda one: one[0][0])
+    return f"{shown_share(share)} at n = {size}{_few_seeds(seeds)}"
 
 
 def _few_seeds(seeds: int) -> str:
@@ -275,7 +285,7 @@ def ideas_figure(table: pd.DataFrame, size: int) -> Figure:
     rows = table[table.support_size == size]
     names = list(dict.fromkeys(rows.name))[::-1]
     seeds = rows.groupby("name")["seeds"].min()
-    labels = [name + _few_seeds(seeds[name]) for name in names]
+    labels = [fill_lines(name + _few_seeds(seeds[name]), LABEL_WIDTH) for name in names]
     shape = {"figsize": (12, 0.7 * len(names) + 2.2), "sharey": True, "sharex": "row"}
     figure, axes = plt.subplots(2, 2, **shape)
     for (top, bottom), (domain, title) in zip(axes.T, DOMAINS.items(), strict=True):

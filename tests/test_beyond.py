@@ -21,18 +21,42 @@ pytestmark = pytest.mark.usefixtures("close_figures")
 def test_ideas_add_one_ingredient_at_a_time_to_the_papers_way():
     tried = ideas(read_profile("smoke"))
     assert tried[PLAIN] == {}
-    further = {name: change for name, change in tried.items() if name[0] == "…"}
-    whole = further.pop("… each as large as one")
+    label_free = ", prior removed, KL alone"
+    whole = tried[f"both pools in full{label_free}"]
     assert whole == {"pool": "both", "pool_size": 2 * 2, "calibration": "pool", "kl_weight": 1.0}
-    for name, times in (("twice", 2), ("four times", 4)):
-        assert further.pop(f"… each {name} as large") == {**whole, "pool_size": times * 2 * 2}
-    assert further.pop("… each as large as one, in as many steps") == {**whole, "epochs": 4 * 2}
+    for name, times in (("doubled", 2), ("fourfold", 4)):
+        assert tried[f"both pools {name}{label_free}"] == {**whole, "pool_size": times * 2 * 2}
+    assert tried[f"both pools in full{label_free}, in four times the steps"] == {**whole, "epochs": 4 * 2}
     for kind in ("subcases", "templates"):
-        control = further.pop(f"… each four times as large, half the {kind} held out")
-        assert control == {**tried["… each four times as large"], "held_out": kind}
-    assert all(tried["target's pool"].items() <= change.items() for change in further.values())
+        control = tried[f"both pools fourfold{label_free}, half the {kind} held out"]
+        assert control == {**tried[f"both pools fourfold{label_free}"], "held_out": kind}
     for change in tried.values():
         read_profile("smoke", change)
+
+
+@pytest.mark.parametrize(
+    ("words", "setting"),
+    [
+        ("target's pool", {"pool": "target"}),
+        ("both pools", {"pool": "both"}),
+        ("prior removed", {"calibration": "pool"}),
+        ("KL alone", {"kl_weight": 1.0}),
+        ("four orders", {"orders": 4}),
+        ("confidence", {"confidence": True}),
+        ("templates held out", {"held_out": "templates"}),
+    ],
+)
+def test_a_name_says_all_that_is_changed(words, setting):
+    """A page may show any of them without the others."""
+    for name, change in ideas(read_profile("smoke")).items():
+        assert (words in name) == (setting.items() <= change.items())
+
+
+def test_one_idea_is_tried_at_every_number_of_demonstrations():
+    study = read_profile("smoke", {"support_sizes": [0, 1, 4, 12]})
+    tried = {name: change["support_sizes"] for name, change in beyond.variants(study).items()}
+    assert tried.pop("both pools fourfold, prior removed, KL alone") == [1, 4, 12]
+    assert all(sizes == [4, 12] for sizes in tried.values())
 
 
 ITEMS = 400
@@ -62,7 +86,9 @@ def test_without_gold_labels_their_rows_make_room_for_more_epochs():
 def test_an_idea_meets_the_aim_only_where_intervals_do_not_touch():
     met = targets_met(of_ideas(clear=[0.8] * 3, touching=[0.65] * 3), rivals())
     assert met["beats ICL and PBFT in domain"].to_dict() == {"clear": "1 of 1", "touching": "0 of 1"}
-    assert met.loc["clear", "least share recovered out of domain"].startswith("75% [")
+    share = met.loc["clear", "least share recovered out of domain"]
+    assert share.startswith("75% [")
+    assert share.endswith("] at n = 4")
 
 
 def test_an_idea_beats_both_rivals_or_nothing_is_said():
@@ -79,7 +105,8 @@ def test_two_seeds_beat_nobody_and_say_how_few_they_are():
     met = targets_met(of_ideas(one=[0.8], two=[0.8] * 2, three=[0.8] * 3), rivals())
     assert met["beats ICL and PBFT in domain"].to_dict() == {"one": "", "two": "", "three": "1 of 1"}
     shares = met["least share recovered in domain"]
-    assert [share.partition("]")[2] for share in shares] == [" (1 seed)", " (2 seeds)", ""]
+    few = [" (1 seed)", " (2 seeds)", ""]
+    assert [share.partition("] at n = 4")[2] for share in shares] == few
     others = rivals(icl=[0.6] * 2)
     assert targets_met(of_ideas(three=[0.8] * 3), others).loc["three", "beats ICL and PBFT in domain"] == ""
     axes = beyond.ideas_figure(compared(of_ideas(one=[0.8], three=[0.8] * 3), others), 4).axes

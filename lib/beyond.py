@@ -31,7 +31,7 @@ WHOLE, FOURFOLD = "both pools in full", "both pools fourfold"
 TIMES = {WHOLE: 1, "both pools doubled": 2, FOURFOLD: LARGER}
 EVERYWHERE = f"{FOURFOLD}, {LABEL_FREE}"  # what is to beat ICL and PBFT at every support size
 SIZES, SEEDS = (4, 12), 5
-LABEL_WIDTH = 42  # characters of a line of a name in the figure
+LABEL_WIDTH = 46  # characters of a line of a name in the figure
 
 
 def ideas(profile: Profile) -> dict[str, dict[str, Any]]:

@@ -200,7 +200,8 @@ def differences_table(found: pd.DataFrame) -> pd.DataFrame:
     ]
     shown = found.assign(text=texts, domain=found.domain.map(DOMAINS), n=found.support_size)
     order = {"index": ["n", "name"], "columns": ["domain", "against"]}
-    return shown.pivot_table("text", **order, aggfunc="first", sort=False).fillna("").rename_axis(columns=["", "less"])
+    table = shown.pivot_table("text", **order, aggfunc="first", sort=False).fillna("")
+    return table.sort_index(level="n", sort_remaining=False, kind="stable").rename_axis(columns=["", "less"])
 
 
 def rankings(found: Variants, others: Sweep) -> pd.DataFrame:

@@ -173,6 +173,15 @@ def test_differences_are_shown_with_a_star_where_they_stand():
     assert differences_table(pd.DataFrame()).empty
 
 
+def test_the_differences_of_a_support_size_stand_together_the_least_first():
+    everywhere = Sweep(None, None, [one for size in (1, 4, 12) for one in answered("cd", [0.8] * 3, size)])
+    some = Sweep(None, None, [one for size in (4, 12) for one in answered("cd", [0.7] * 3, size)])
+    others = Sweep(None, None, [one for size in (1, 4, 12) for one in answered("icl", [0.6] * 3, size)])
+    shown = differences_table(differences(Variants({"some": some, "everywhere": everywhere}, {}), others))
+    expected = [(1, "everywhere"), (4, "some"), (4, "everywhere"), (12, "some"), (12, "everywhere")]
+    assert shown.index.tolist() == expected
+
+
 def test_the_table_shows_one_answer_for_everything():
     yes = [stored("cd", 4, 0, [0] * ITEMS, np.repeat([0, 1], [100, 300]))]
     table = compared(Variants({"yes": Sweep(None, None, yes)}, {}), Sweep(None, None, []))

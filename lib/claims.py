@@ -235,7 +235,12 @@ def _everywhere(of_method: pd.DataFrame, wide: pd.DataFrame) -> pd.DataFrame:
 
 
 def headline(judged: pd.DataFrame) -> object:
-    """The support size that has most seeds in all, over the claims; "all" where none has more than all together."""
+    """What the table shows: "all" where most claims have three seeds at every support size, or where no size has more
+    seeds than all together; else the support size that has most seeds in all, over the claims.
+    """
+    everywhere = judged[judged.support_size == "all"]
+    if 2 * (everywhere.seeds >= FEWEST_SEEDS).sum() > judged.claim.nunique():
+        return "all"
     seeds = judged.groupby("support_size", sort=False)["seeds"].sum()
     return "all" if seeds.get("all", 0) == seeds.max() else seeds.idxmax()
 

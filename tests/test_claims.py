@@ -133,6 +133,14 @@ def test_sizes_may_have_different_seeds_and_the_fullest_is_the_headline():
     assert about_headline(whole, "all") == "over n = 4"
 
 
+def test_three_seeds_at_every_size_say_more_than_four_at_one():
+    groups = [*seeds("cd", [0.8] * 4, 4), *seeds("cd", [0.7] * 3, 8)]
+    groups += [*seeds("icl", [0.5] * 4, 4), *seeds("icl", [0.5] * 3, 8)]
+    judged = judge(sweep(*groups), (BETTER,))
+    assert judged.set_index("support_size").seeds.to_dict() == {4: 4, 8: 3, "all": 3}
+    assert headline(judged) == "all"
+
+
 def test_sizes_without_a_seed_in_common_have_no_row_over_all():
     groups = [("cd", 4, 0, 0.8), ("icl", 4, 0, 0.5), ("cd", 8, 1, 0.8), ("icl", 8, 1, 0.5)]
     assert judge(sweep(*groups), (BETTER,)).support_size.tolist() == [4, 8]

@@ -271,12 +271,12 @@ def _least_share(told: Mapping[str, Answers], name: str) -> str:
 def _few_seeds(seeds: int) -> str:
     """A warning, where an interval speaks of one or two seeds."""
     noun = "seed" if seeds == 1 else "seeds"
-    return "" if seeds >= FEWEST_SEEDS else f" ({seeds} {noun})"
+    return "" if seeds >= FEWEST_SEEDS else f" ({seeds}\N{NO-BREAK SPACE}{noun})"
 
 
 def ideas_figure(table: pd.DataFrame, size: int) -> Figure:
-    """All ideas and references at one support size, in and out of domain: accuracy with 95% intervals; below, each
-    half apart, which shows whatever says one thing to everything. Names with fewer than three seeds say so.
+    """All ideas and references at one support size, a row each, in and out of domain: accuracy with 95% intervals, and
+    each half apart, which shows whatever says one thing to everything. Names with fewer than three seeds say so.
 
     Args:
         table: from `compared`.
@@ -287,17 +287,18 @@ def ideas_figure(table: pd.DataFrame, size: int) -> Figure:
     names = list(dict.fromkeys(rows.name))[::-1]
     seeds = rows.groupby("name")["seeds"].min()
     labels = [fill_lines(name + _few_seeds(seeds[name]), LABEL_WIDTH) for name in names]
-    shape = {"figsize": (12, 0.7 * len(names) + 2.2), "sharey": True, "sharex": "row"}
-    figure, axes = plt.subplots(2, 2, **shape)
-    for (top, bottom), (domain, title) in zip(axes.T, DOMAINS.items(), strict=True):
+    figure, axes = plt.subplots(1, 4, figsize=(14, 0.4 * len(names) + 1.2), sharey=True)
+    axes[1].sharex(axes[0])
+    for column, (domain, title) in enumerate(DOMAINS.items()):
+        accuracy, halves = axes[column], axes[column + 2]
         of_domain = rows[rows.domain == domain].set_index("name").reindex(names)
-        _accuracies(top, of_domain)
-        _halves(bottom, of_domain)
-        top.set(title=title.capitalize(), xlabel="accuracy", yticks=range(len(names)), yticklabels=labels)
-        bottom.set(xlabel="accuracy on each half", xlim=(-0.03, 1.03))
-    handles, labels = axes[1, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False)
-    figure.suptitle(f"n = {size}", fontsize=11)
+        _accuracies(accuracy, of_domain)
+        _halves(halves, of_domain)
+        accuracy.set(title=f"{title.capitalize()}, n = {size}", xlabel="accuracy")
+        halves.set(title=title.capitalize(), xlabel="accuracy on each half", xlim=(-0.03, 1.03))
+    axes[0].set_yticks(range(len(names)), labels)
+    handles, labels = axes[2].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=3, loc="upper right", bbox_to_anchor=(1, 0), frameon=False)
     figure.tight_layout()
     return figure
 

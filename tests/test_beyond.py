@@ -105,12 +105,12 @@ def test_two_seeds_beat_nobody_and_say_how_few_they_are():
     met = targets_met(of_ideas(one=[0.8], two=[0.8] * 2, three=[0.8] * 3), rivals())
     assert met["beats ICL and PBFT in domain"].to_dict() == {"one": "", "two": "", "three": "1 of 1"}
     shares = met["least share recovered in domain"]
-    few = [" (1 seed)", " (2 seeds)", ""]
+    few = [" (1\N{NO-BREAK SPACE}seed)", " (2\N{NO-BREAK SPACE}seeds)", ""]
     assert [share.partition("] at n = 4")[2] for share in shares] == few
     others = rivals(icl=[0.6] * 2)
     assert targets_met(of_ideas(three=[0.8] * 3), others).loc["three", "beats ICL and PBFT in domain"] == ""
     axes = beyond.ideas_figure(compared(of_ideas(one=[0.8], three=[0.8] * 3), others), 4).axes
-    assert [text.get_text() for text in axes[0].get_yticklabels()][:2] == ["three", "one (1 seed)"]
+    assert [text.get_text() for text in axes[0].get_yticklabels()][:2] == ["three", "one (1\N{NO-BREAK SPACE}seed)"]
 
 
 def test_an_interval_goes_no_further_than_an_accuracy_can():

@@ -1,5 +1,6 @@
 """The control for kinds of items that pool and evaluation share: half of the kinds are kept out of the pool."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -45,6 +46,29 @@ def apart(found: Variants) -> pd.DataFrame:
             shown = {"name": name, "support_size": size}
             rows += [shown | row for row in _rows(told, control, whole if both else None)]
     return pd.DataFrame(rows)
+
+
+def apart_table(found: pd.DataFrame) -> pd.DataFrame:
+    """`apart` as text: a row an idea, support size and kind of items, a mean and its interval in one column.
+
+    Args:
+        found: from `apart`.
+    """
+    if not len(found):
+        return pd.DataFrame()
+    columns = {
+        "accuracy": "{accuracy:.2f} [{low:.2f}, {high:.2f}]",
+        "one answer": "{majority:.2f}",
+        "area": "{auc:.2f}",
+        "all kinds": "{all_kinds:.2f}",
+        "difference": "{difference:+.2f} [{difference_low:+.2f}, {difference_high:+.2f}]",
+        "seeds": "{seeds}",
+    }
+    index = pd.MultiIndex.from_frame(found[["name", "support_size", "items"]].rename(columns={"support_size": "n"}))
+    # an idea may have none of its control's seeds: then its columns are not there
+    rows = [defaultdict(lambda: np.nan, row) for row in found.to_dict("records")]
+    texts = {title: [form.format_map(row) for row in rows] for title, form in columns.items()}
+    return pd.DataFrame(texts, index).replace(".*nan.*", "", regex=True)
 
 
 def _correct(records: Sequence[Record]) -> dict[int, Correct]:

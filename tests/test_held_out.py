@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from stored import stored
 
-from lib.held_out import apart, controls
+from lib.held_out import apart, apart_table, controls
 from lib.profiles import read_profile
 from lib.sweep import Sweep
 from lib.variants import Variants
@@ -84,3 +84,15 @@ def test_seeds_that_agree_leave_an_interval_over_items_alone():
     one, two = (table(**{CONTROL: [record(right, "10" * 100, seed) for seed in seeds]}) for seeds in ([0], [0, 1]))
     assert one.accuracy.tolist() == pytest.approx(two.accuracy.tolist())
     assert (one.high - one.low).tolist() == pytest.approx((two.high - two.low).tolist(), rel=0.1)
+
+
+def test_as_text_a_mean_stands_with_its_interval_and_what_is_not_known_is_blank():
+    with_all = [record([1, 0, 1, 1] * 20, "", 0), record([0, 1, 1, 0] * 20, "", 1)]
+    text = apart_table(table(**{"an idea": with_all, CONTROL: CONTROLLED})).loc[(CONTROL, 4)]
+    assert text.loc[AWAY, "difference"].startswith("+0.50 [")
+    assert text.loc[REST, "accuracy"].startswith("0.25 [")
+    assert text.loc[REST, "all kinds"] == "0.75"
+    assert (text.seeds == "2").all()
+    alone = apart_table(table(**{CONTROL: CONTROLLED}))
+    assert (alone[["all kinds", "difference", "area"]] == "").all().all()  # no idea; items of one class have no order
+    assert apart_table(table(other=with_all)).empty

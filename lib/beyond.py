@@ -75,7 +75,8 @@ def epochs(profile: Profile, times: float) -> dict[str, int]:
 
 
 def variants(profile: Profile) -> dict[str, dict[str, Any]]:
-    """What is run: the ideas, all or those that the profile names, at two support sizes, one at every, on a few seeds.
+    """What is run: the ideas, all or those that the profile names, on a few seeds and at two support sizes; at every
+    size the paper's way, and the idea that is to beat the rivals everywhere.
 
     Raises:
         StudyError: the profile names an idea that is not known.
@@ -91,7 +92,7 @@ def references(profile: Profile) -> Sweep:
 
 def _sizes(profile: Profile, idea: str) -> Sequence[int]:
     """Without demonstrations there are no ICL and no PBFT to beat."""
-    return [size for size in profile.support_sizes if size] if idea == EVERYWHERE else SIZES
+    return [size for size in profile.support_sizes if size] if idea in (PLAIN, EVERYWHERE) else SIZES
 
 
 class Answers(NamedTuple):

@@ -1,6 +1,6 @@
 """What the paper leaves unsaid, one choice at a time from the profile's own settings: which moves the result most?"""
 
-from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -73,22 +73,40 @@ def name_of(choice: str, value: object) -> str:
 
 def moves(profile: Profile, found: Variants) -> pd.DataFrame:
     """Each value of each choice: accuracy of both domains, mean over seeds with its 95% interval, and whether it is the
-    profile's own; the accuracy on each half and what one answer for everything would score. Choices with a result at
-    one value alone are left out.
+    profile's own; the accuracy on each half and what one answer for everything would score. The values of a choice are
+    compared on the support sizes and seeds that all of them have; a choice with a result at one value alone, or with
+    none in common, is left out.
 
     Columns: choice, value, own, support_sizes, seeds, and by domain `<domain>`, `<domain>_low`, `_high`,
     `_on_entailment`, `_on_non-entailment`, `_majority`.
     """
-    rows, middle = [], centre(profile)
+    middle = centre(profile)
+    tried: dict[str, dict[Any, pd.DataFrame]] = {knob: {} for knob, _ in candidates(profile)}
     for knob, value in candidates(profile):
         sweep = found.sweeps.get(name_of(knob, value))
         if sweep is not None and len(sweep.results):
-            scores = [_scores(sweep.results, domain) for domain in DOMAINS]
-            sizes = ", ".join(map(str, sorted(sweep.results.support_size.unique())))
-            said = {"choice": knob, "value": value, "own": value == middle[knob], "support_sizes": sizes}
-            rows.append(said | {"seeds": sweep.results.seed.nunique()} | scores[0] | scores[1])
-    tried = Counter(row["choice"] for row in rows)
-    return pd.DataFrame([row for row in rows if tried[row["choice"]] > 1])
+            tried[knob][value] = sweep.results
+    rows = []
+    for knob, by_value in tried.items():
+        for value, results in _in_common(by_value).items():
+            said = {"choice": knob, "value": value, "own": value == middle[knob]}
+            rows.append(said | _row(results))
+    return pd.DataFrame(rows)
+
+
+def _in_common(by_value: Mapping[Any, pd.DataFrame]) -> dict[Any, pd.DataFrame]:
+    """The results at the support sizes and seeds that all values have; none where there is nothing to compare."""
+    places = {value: list(zip(one.support_size, one.seed, strict=True)) for value, one in by_value.items()}
+    shared = set.intersection(*map(set, places.values())) if len(places) > 1 else set()
+    return {value: one[[place in shared for place in places[value]]] for value, one in by_value.items() if shared}
+
+
+def _row(results: pd.DataFrame) -> dict[str, Any]:
+    sizes = ", ".join(map(str, sorted(results.support_size.unique())))
+    shown: dict[str, Any] = {"support_sizes": sizes, "seeds": results.seed.nunique()}
+    for domain in DOMAINS:
+        shown |= _scores(results, domain)
+    return shown
 
 
 def _scores(results: pd.DataFrame, domain: str) -> dict[str, float]:

@@ -60,6 +60,22 @@ def test_moves_are_means_over_seeds(smoke_profile):
     assert sum(halves) / 2 == pytest.approx(expected)  # the smoke profile evaluates as many of each
 
 
+def test_values_are_compared_on_the_seeds_that_all_of_them_have(smoke_profile):
+    names = ("temperature 1", "temperature 2", "temperature 4", "kl_weight 0", "kl_weight 1")
+    planned = {name: change for name, change in sensitivity.variants(smoke_profile).items() if name in names}
+    planned["temperature 2"] |= {"seeds": [0]}
+    planned["kl_weight 0"] |= {"seeds": [0]}
+    planned["kl_weight 1"] |= {"seeds": [1]}  # nothing in common with the other value
+    found = fill_variants(smoke_profile, planned, ["cd"])
+    table = sensitivity.moves(smoke_profile, found)
+    assert table.choice.tolist() == ["temperature"] * 3
+    assert (table.seeds == 1).all()
+    results = found.sweeps["temperature 4"].results
+    assert set(results.seed) == {0, 1}
+    of_first = results[results.seed == 0].in_domain_accuracy.mean()
+    assert table.set_index("value").in_domain[4.0] == pytest.approx(of_first)
+
+
 def test_cells_that_fail_are_listed_and_the_tables_do_without(smoke_profile):
     names = ("learning_rate 0.00033", "learning_rate 0.003", "learning_rate 0.001", "temperature 1")
     planned = {name: change for name, change in sensitivity.variants(smoke_profile).items() if name in names}

@@ -165,14 +165,12 @@ def _filled_and_hollow(kinds: Sequence[str]) -> str:
 
 
 def table(sweep: Sweep, quantity: str) -> pd.DataFrame:
-    """Methods by support sizes: mean and, where seeds differ, half-width of the 95% interval over them, as text."""
-    summary = summarise(sweep.results, [quantity])
+    """Methods by support sizes: mean and, where seeds differ, the 95% interval over them, as text."""
+    summary = _summary(sweep, [quantity])
     digits = 2 if summary["mean"].max() > SMALL_GB else 4
-    halves = (summary["high"] - summary["mean"]).fillna(0).round(digits)
-    text = [
-        f"{mean:.{digits}f} ± {half:.{digits}f}" if half else f"{mean:.{digits}f}"
-        for mean, half in zip(summary["mean"], halves, strict=True)
-    ]
+    shown = summary[["mean", "low", "high"]].map(f"{{:.{digits}f}}".format).itertuples(index=False)
+    differ = (summary["high"] - summary["low"]).round(digits) > 0
+    text = [f"{mean} [{low}, {high}]" if seen else mean for (mean, low, high), seen in zip(shown, differ, strict=True)]
     cells = summary.assign(text=text).pivot(index="method", columns="support_size", values="text")
     order = [method for method in METHODS if method in cells.index]
     return cells.loc[order].rename(index=lambda name: METHODS[name].label).rename_axis("n =", axis=1).fillna("")
@@ -194,18 +192,25 @@ def phase_table(sweep: Sweep) -> pd.DataFrame:
                 columns[f"{phase}_{name}"] = f"{phase} {label}"
     means = results.groupby(["method", "support_size"], sort=False)[list(columns)].mean().rename(columns=columns)
     whole = [name for name in means if name.endswith(("tokens", "parameters"))]
-    text = {name: (lambda x: "" if pd.isna(x) else f"{x:,.0f}") if name in whole else _two_digits for name in means}
+    text = {name: (lambda x: "" if pd.isna(x) else f"{x:,.0f}") if name in whole else _three_digits for name in means}
     return means.apply(lambda column: column.map(text[column.name]))
 
 
-def _two_digits(value: float) -> str:
-    return "" if pd.isna(value) else f"{value:.3g}"
+def _three_digits(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def save(figure: Figure, sweep: Sweep, name: str, quantities: Sequence[str]) -> None:
     """Keep a figure with what it draws: means, intervals, seeds, the device."""
-    summary = summarise(sweep.results, quantities)
+    summary = _summary(sweep, quantities)
     save_with(figure, sweep.profile, name, summary.assign(device=sweep.results.device.iloc[0]))
+
+
+def _summary(sweep: Sweep, quantities: Sequence[str]) -> pd.DataFrame:
+    """Means and intervals over seeds, which end where the values must: no score is over 1, nothing is below 0."""
+    summary = summarise(sweep.results, quantities)
+    highest = np.where(summary.quantity.isin(ACCURACY), 1, np.inf)
+    return summary.assign(low=summary.low.clip(lower=0), high=summary.high.clip(upper=highest))
 
 
 def save_with(figure: Figure, profile: Profile, name: str, drawn: pd.DataFrame) -> None:

@@ -111,7 +111,7 @@ def _row(results: pd.DataFrame) -> dict[str, Any]:
 
 def _scores(results: pd.DataFrame, domain: str) -> dict[str, float]:
     accuracies = results.groupby("seed")[f"{domain}_accuracy"].mean()
-    low, high = interval(accuracies)
+    low, high = interval(accuracies, within=(0, 1))
     halves = {f"{domain}_on_{name}": results[f"{domain}_accuracy_on_{name}"].mean() for name in CLASSES}
     gold = results[f"{domain}_gold_entailment"].iloc[0]
     bounds = {f"{domain}_low": low, f"{domain}_high": high, f"{domain}_majority": max(gold, 1 - gold)}

@@ -141,11 +141,21 @@ def test_an_unchanged_figure_is_an_unchanged_svg(sweep):
     assert written[0] == written[1]
 
 
-def test_table_shows_means_with_half_intervals(sweep):
+def test_table_shows_means_with_intervals_where_seeds_differ(sweep):
     table = figures.table(sweep, "in_domain_accuracy")
     assert table.loc["Baseline", 0] == "0.50"
-    assert table.loc["CD", 4] == "0.61 ± 0.13"
+    assert table.loc["CD", 4] == "0.61 [0.48, 0.74]"
     assert table.loc["CD", 0] == ""
+
+
+def test_intervals_end_where_a_score_or_a_cost_must(sweep):
+    sweep.results.loc[sweep.results.method == "cd", "in_domain_accuracy"] = [0.9, 0.2, 0.9, 0.2]
+    sweep.results.loc[sweep.results.method == "cd", "method_seconds"] = [1.0, 9.0, 1.0, 9.0]
+    assert figures.table(sweep, "in_domain_accuracy").loc["CD", 4] == "0.55 [0.00, 1.00]"
+    assert figures.table(sweep, "method_seconds").loc["CD", 4] == "5.00 [0.00, 55.82]"
+    figures.save(figures.accuracy_figure(sweep, "fig1"), sweep, "fig1", ["in_domain_accuracy"])
+    saved = pd.read_csv(sweep.profile.folder / "fig1.csv").set_index(["method", "support_size"])
+    assert saved.loc[("cd", 4), ["low", "high"]].tolist() == [0, 1]
 
 
 def test_phase_table_converts_bytes_and_keeps_counts_whole(sweep):

@@ -20,6 +20,7 @@ from lib.sweep import Sweep
 SIGNIFICANT = 0.05
 FEWEST_SEEDS = 3  # two that agree by chance would pass any test
 EXACT = ("weights_gb",)  # no seed changes it, so that one tells
+TIMED = ("training_seconds", "queries_per_second")  # compared between results of one device alone
 LEAST_DISTANCE = 0.1
 LITTLE = 0.02  # a gain below is none to a claim that there is none
 FARTHEST = 2  # effects beyond are named at the figure's edge
@@ -211,18 +212,24 @@ def _relative(first: Array, second: Array) -> Array:
 
 
 def _cost_effects(results: pd.DataFrame, claim: Claim) -> dict[object, Array]:
-    """The relative difference of each seed at each size, and of each seed's mean over sizes."""
+    """The relative difference of each seed at each size, and of each seed's mean over sizes; times, on one device."""
     if claim.quantity not in results:
         return {}
     table = results[results.support_size.gt(0) | ~results.method.map(lambda name: METHODS[name].reads_support)]
-    wide = table.pivot_table(claim.quantity, ["method", "seed"], "support_size")
-    if not {claim.method, claim.against} <= set(wide.index.get_level_values("method")):
-        return {}
-    first, second = (_everywhere(wide.loc[name], wide) for name in (claim.method, claim.against))
-    paired = first.div(second).sub(1).dropna(axis=1, how="all")
+    by_device = table.groupby("device") if claim.quantity in TIMED else [("any", table)]
+    paired = pd.concat([_paired(rows, claim) for _, rows in by_device]).dropna(axis=1, how="all").sort_index(axis=1)
     effects: dict[object, Array] = {size: paired[size].dropna().to_numpy() for size in paired.columns}
     everywhere = paired.dropna(axis=0).mean(axis=1).to_numpy()
     return effects | ({"all": everywhere} if len(everywhere) else {})
+
+
+def _paired(table: pd.DataFrame, claim: Claim) -> pd.DataFrame:
+    """Relative differences, seeds by sizes; empty where a method has no results."""
+    wide = table.pivot_table(claim.quantity, ["method", "seed"], "support_size")
+    if not {claim.method, claim.against} <= set(wide.index.get_level_values("method")):
+        return pd.DataFrame()
+    first, second = (_everywhere(wide.loc[name], wide) for name in (claim.method, claim.against))
+    return first.div(second).sub(1)
 
 
 def _everywhere(of_method: pd.DataFrame, wide: pd.DataFrame) -> pd.DataFrame:

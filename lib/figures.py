@@ -119,6 +119,22 @@ def drawn_memory(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:
     return replace(sweep, results=results.assign(memory_gb=memory, memory_is=kinds, weights_gb=weights))
 
 
+def drawn_costs(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:
+    """`drawn_memory`, and times of one device alone: those of two do not average.
+
+    The device is that of most results; what others took is nan.
+    """
+    sweep = drawn_memory(sweep, predicted)
+    others = sweep.results.device != _devices(sweep.results)[0]
+    times = [name for name in sweep.results if name.endswith("_seconds")]
+    return replace(sweep, results=sweep.results.assign(**sweep.results[times].mask(others)))
+
+
+def _devices(results: pd.DataFrame) -> list[str]:
+    """What the results were computed on, that of most results first."""
+    return list(results.device.value_counts().index)
+
+
 def _by_cell(results: pd.DataFrame, predicted: pd.DataFrame, quantity: str) -> np.ndarray:
     """What is predicted for the method and support size of each row of the results; nan where nothing is."""
     places = pd.MultiIndex.from_frame(results[["method", "support_size"]])
@@ -133,7 +149,7 @@ def cost_figure(sweep: Sweep, paper_figure: str) -> Figure:
     training, zero where there is neither. The paper's points are left out beside models a thousand times smaller.
 
     Args:
-        sweep: results of the methods to draw, from `drawn_memory`.
+        sweep: results of the methods to draw, from `drawn_costs`.
         paper_figure: whose points of the paper to draw faintly, such as `fig6`.
     """
     house_style()
@@ -201,9 +217,9 @@ def _three_digits(value: float) -> str:
 
 
 def save(figure: Figure, sweep: Sweep, name: str, quantities: Sequence[str]) -> None:
-    """Keep a figure with what it draws: means, intervals, seeds, the device."""
+    """Keep a figure with what it draws: means, intervals, seeds, devices."""
     summary = _summary(sweep, quantities)
-    save_with(figure, sweep.profile, name, summary.assign(device=sweep.results.device.iloc[0]))
+    save_with(figure, sweep.profile, name, summary.assign(device=" and ".join(_devices(sweep.results))))
 
 
 def _summary(sweep: Sweep, quantities: Sequence[str]) -> pd.DataFrame:
@@ -303,7 +319,9 @@ def _legend(figure: Figure, sweep: Sweep, further: Sequence[Line2D], with_paper:
 
 def _notes(sweep: Sweep, with_paper: bool) -> list[str]:
     seeds = of_seeds(_seeds(sweep.results))
-    notes = [f"Profile {sweep.profile.name}; {seeds}; {sweep.results.device.iloc[0]}."]
+    first, *others = _devices(sweep.results)
+    notes = [f"Profile {sweep.profile.name}; {seeds}; {' and '.join([first, *others])}."]
+    notes += [f"Times, where there are any, are those of {first} alone."] if others else []
     notes += [f"{METHODS[method].label}: refused, the model has no bias terms." for method in sweep.refused]
     notes += [f"{name}: failed, not drawn." for name in sweep.failed]
     return notes + ([f"Paper: {SOURCE}."] if with_paper else [])

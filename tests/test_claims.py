@@ -113,6 +113,21 @@ def test_what_no_seed_changes_is_told_by_one():
         assert set(judge(sweep(costs=one), (smaller,)).verdict) == {said}
 
 
+def test_times_are_compared_on_one_device_and_sizes_across_them():
+    quick = Claim("CD answers sooner", "cd", "teacher_icl", "queries_per_second", MORE, "not said")
+    small = Claim("CD is smaller", "cd", "teacher_icl", "weights_gb", LESS, "a tenth")
+    devices = {"cd": ["old", "old", "old", "new"], "teacher_icl": ["old", "new", "new", "new"]}
+    rates = {"cd": [20.0, 20.0, 20.0, 60.0], "teacher_icl": [10.0, 30.0, 30.0, 30.0]}
+    rows = [
+        one | {"weights_gb": 1.0 if method == "cd" else 2.0, "device": device}
+        for method in devices
+        for one, device in zip(costs(method, rates[method], "queries_per_second"), devices[method], strict=True)
+    ]
+    judged = judge(sweep(costs=rows), (quick, small)).set_index(["claim", "support_size"])
+    assert judged.effect.tolist() == pytest.approx([1.0, 1.0, -0.5, -0.5])
+    assert judged.seeds.tolist() == [2, 2, 4, 4]
+
+
 def test_only_seeds_that_both_methods_have_are_compared():
     judged = judge(sweep(*seeds("cd", [0.9, 0.9, 0.9, 0.1]), *seeds("icl", [0.5] * 3)), (BETTER,))
     assert judged.seeds.tolist() == [3, 3]

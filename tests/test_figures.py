@@ -158,6 +158,16 @@ def test_intervals_end_where_a_score_or_a_cost_must(sweep):
     assert saved.loc[("cd", 4), ["low", "high"]].tolist() == [0, 1]
 
 
+def test_times_of_two_devices_are_not_averaged(sweep):
+    sweep.results.loc[4, ["device", "method_seconds", "training_seconds"]] = ["another device", 1e6, 1e6]
+    shown = figures.drawn_costs(sweep, NO_PEAKS)
+    assert figures.table(shown, "method_seconds").loc["CD", 4] == "40.00"
+    assert figures.phase_table(shown).loc[("CD", 4), "training seconds"] == "1.5"
+    notes = "\n".join(texts(figures.cost_figure(shown, "fig6")))
+    assert "a device and another device." in notes
+    assert "those of a device alone" in notes
+
+
 def test_phase_table_converts_bytes_and_keeps_counts_whole(sweep):
     table = figures.phase_table(sweep)
     assert table.loc[("CD", 4), "training GB"] == "2"

@@ -20,7 +20,8 @@ from lib.sweep import Sweep
 SIGNIFICANT = 0.05
 FEWEST_SEEDS = 3  # two that agree by chance would pass any test
 EXACT = ("weights_gb",)  # no seed changes it, so that one tells
-TIMED = ("training_seconds", "queries_per_second")  # compared between results of one device alone
+# times are compared only between results that were computed alike
+ALIKE = {"training_seconds": ["device", "steps"], "queries_per_second": ["device"]}
 LEAST_DISTANCE = 0.1
 LITTLE = 0.02  # a gain below is none to a claim that there is none
 FARTHEST = 2  # effects beyond are named at the figure's edge
@@ -212,12 +213,13 @@ def _relative(first: Array, second: Array) -> Array:
 
 
 def _cost_effects(results: pd.DataFrame, claim: Claim) -> dict[object, Array]:
-    """The relative difference of each seed at each size, and of each seed's mean over sizes; times, on one device."""
+    """The relative difference of each seed at each size, and of its mean over sizes; of times, where `ALIKE`."""
     if claim.quantity not in results:
         return {}
     table = results[results.support_size.gt(0) | ~results.method.map(lambda name: METHODS[name].reads_support)]
-    by_device = table.groupby("device") if claim.quantity in TIMED else [("any", table)]
-    paired = pd.concat([_paired(rows, claim) for _, rows in by_device]).dropna(axis=1, how="all").sort_index(axis=1)
+    alike = table.groupby(ALIKE[claim.quantity]) if claim.quantity in ALIKE else [("all", table)]
+    paired = pd.concat([_paired(rows, claim) for _, rows in alike])
+    paired = paired.groupby(level=0).mean().dropna(axis=1, how="all").sort_index(axis=1)
     effects: dict[object, Array] = {size: paired[size].dropna().to_numpy() for size in paired.columns}
     everywhere = paired.dropna(axis=0).mean(axis=1).to_numpy()
     return effects | ({"all": everywhere} if len(everywhere) else {})

@@ -120,14 +120,22 @@ def drawn_memory(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:
 
 
 def drawn_costs(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:
-    """`drawn_memory`, and times of one device alone: those of two do not average.
+    """`drawn_memory`, and times that can be averaged: those of one device, and of one way to compute steps of training.
 
-    The device is that of most results; what others took is nan.
+    They are those of most results; what others took is nan.
     """
     sweep = drawn_memory(sweep, predicted)
-    others = sweep.results.device != _devices(sweep.results)[0]
-    times = [name for name in sweep.results if name.endswith("_seconds")]
-    return replace(sweep, results=sweep.results.assign(**sweep.results[times].mask(others)))
+    results = sweep.results
+    device, steps = _timed(results)
+    others = (results.device != device) | ~results.steps.isin(["", steps])
+    times = [name for name in results if name.endswith("_seconds")]
+    return replace(sweep, results=results.assign(**results[times].mask(others)))
+
+
+def _timed(results: pd.DataFrame) -> tuple[str, str]:
+    """The device and the steps of most results that were trained, or of most where none was."""
+    trained = results[results.steps != ""]
+    return (results if trained.empty else trained)[["device", "steps"]].value_counts().index[0]
 
 
 def _devices(results: pd.DataFrame) -> list[str]:
@@ -319,9 +327,11 @@ def _legend(figure: Figure, sweep: Sweep, further: Sequence[Line2D], with_paper:
 
 def _notes(sweep: Sweep, with_paper: bool) -> list[str]:
     seeds = of_seeds(_seeds(sweep.results))
-    first, *others = _devices(sweep.results)
-    notes = [f"Profile {sweep.profile.name}; {seeds}; {' and '.join([first, *others])}."]
-    notes += [f"Times, where there are any, are those of {first} alone."] if others else []
+    results = sweep.results
+    notes = [f"Profile {sweep.profile.name}; {seeds}; {' and '.join(_devices(results))}."]
+    device, steps = _timed(results)
+    several = results.device.nunique() > 1 or len({*results.steps} - {""}) > 1
+    notes += [f"Times, where there are any, are those of {device} and of {steps} steps alone."] if several else []
     notes += [f"{METHODS[method].label}: refused, the model has no bias terms." for method in sweep.refused]
     notes += [f"{name}: failed, not drawn." for name in sweep.failed]
     return notes + ([f"Paper: {SOURCE}."] if with_paper else [])

@@ -17,6 +17,7 @@ DOMAINS = {"in_domain": "in domain", "out_of_domain": "out of domain"}
 # How a peak may have been measured; a result has one of these.
 MEASURES = ("cuda_allocated", "rss", "tensors")
 PHASES = ("teacher", "training", "evaluation")
+PLAIN = "plain"
 
 
 def results_frame(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
@@ -26,9 +27,9 @@ def results_frame(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     is the area under the ROC curve, which no label prior moves.
     `peak_gb` is the highest peak (10⁹ bytes) of what a method needs to come into being: training and teacher for
     trained methods, evaluation for the others. `queries_per_second` is over the evaluated items, in batches, reading of
-    the demonstrations included. `method_seconds` is the teacher's time and the training's, 0 without. What training
-    took is nan where its steps were computed in a way of their own (`padding_free`, `fused`): it tells nothing of the
-    others.
+    the demonstrations included. `method_seconds` is the teacher's time and the training's, 0 without. `steps` is how
+    those of the training were computed: `plain`, or what of `padding_free` and `fused` was on; empty without training.
+    Peaks of training are nan but of plain steps: they tell nothing of what those would take.
     """
     return pd.DataFrame([_row(record) for record in records])
 
@@ -48,16 +49,25 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
     row["queries_per_second"] = items / costs["evaluation"]["seconds"]
     row["trainable_parameters"] = outcome["trainable_parameters"]
     row["device"] = record["environment"]["device"]
+    row["steps"] = _steps(cell)
     return row | _headline_costs(cell["method"], costs)
 
 
+def _steps(cell: Record) -> str:
+    """How the steps of its training were computed."""
+    if not (training := cell.get("training")):
+        return ""
+    return " and ".join(name for name in EXECUTION_FIELDS if training.get(name)) or PLAIN
+
+
 def _comparable_costs(record: Record) -> dict[str, dict[str, Any]]:
-    """Those by phase, without what training took where its record says that steps were computed in a way of its own."""
-    costs, training = record["outcome"]["costs"], record["cell"].get("training") or {}
-    if not any(training.get(name) for name in EXECUTION_FIELDS):
+    """Those by phase, without the peaks of training where its steps were not plain."""
+    costs = record["outcome"]["costs"]
+    if _steps(record["cell"]) in ("", PLAIN):
         return costs
-    taken = {name: np.nan for name, cost in costs["training"].items() if name != "tokens" and cost is not None}
-    return costs | {"training": costs["training"] | taken}
+    told = ("seconds", "tokens")
+    peaks = {name: np.nan for name, cost in costs["training"].items() if name not in told and cost is not None}
+    return costs | {"training": costs["training"] | peaks}
 
 
 def area_under_curve(evaluation: dict[str, Any], taken: Array | slice = slice(None)) -> float:

@@ -128,6 +128,23 @@ def test_times_are_compared_on_one_device_and_sizes_across_them():
     assert judged.seeds.tolist() == [2, 2, 4, 4]
 
 
+def test_a_seeds_training_times_are_compared_where_steps_are_alike_and_meet_over_the_sizes():
+    sooner = Claim("LoRA trains sooner", "cd_lora", "cd", "training_seconds", LESS, "faster")
+    places = {4: ["plain", "plain", "fused"], 8: ["fused", "fused", "plain"]}
+    seconds = {("cd", "plain"): 100.0, ("cd", "fused"): 40.0, ("cd_lora", "plain"): 50.0, ("cd_lora", "fused"): 10.0}
+    rows = [
+        {"method": method, "support_size": size, "seed": seed, "device": "a device", "steps": steps}
+        | {"training_seconds": seconds[method, steps]}
+        for method in ("cd", "cd_lora")
+        for size, kinds in places.items()
+        for seed, steps in enumerate(kinds)
+    ]
+    rows[-1]["steps"] = "fused"  # of the last seed one was trained otherwise at n = 8
+    judged = judge(sweep(costs=rows), (sooner,)).set_index("support_size")
+    assert judged.seeds.to_dict() == {4: 3, 8: 2, "all": 2}
+    assert judged.effect.to_dict() == pytest.approx({4: (-0.5 - 0.5 - 0.75) / 3, 8: -0.75, "all": -0.625})
+
+
 def test_only_seeds_that_both_methods_have_are_compared():
     judged = judge(sweep(*seeds("cd", [0.9, 0.9, 0.9, 0.1]), *seeds("icl", [0.5] * 3)), (BETTER,))
     assert judged.seeds.tolist() == [3, 3]

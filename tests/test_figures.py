@@ -22,6 +22,7 @@ def row(method, size, seed, accuracy):
         shared |= {f"{domain}_accuracy_on_entailment": 0.9, f"{domain}_accuracy_on_non-entailment": 0.2}
     costs = {"peak_gb": 2.0 + size, "peak_measured": "rss", "method_seconds": 10.0 * size, "device": "a device"}
     phases = {"training_seconds": 1.5, "training_tokens": 1234, "trainable_parameters": 99}
+    costs["steps"] = "" if method == "baseline" else "plain"
     phases |= {"training_rss": 2e9, "training_cuda_allocated": None, "training_cuda_reserved": None}
     return {"method": method, "support_size": size, "seed": seed, **shared, **costs, **phases}
 
@@ -158,14 +159,24 @@ def test_intervals_end_where_a_score_or_a_cost_must(sweep):
     assert saved.loc[("cd", 4), ["low", "high"]].tolist() == [0, 1]
 
 
-def test_times_of_two_devices_are_not_averaged(sweep):
-    sweep.results.loc[4, ["device", "method_seconds", "training_seconds"]] = ["another device", 1e6, 1e6]
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [("device", "another device", "a device and another device."), ("steps", "fused", "; a device.")],
+)
+def test_times_of_two_devices_or_two_kinds_of_steps_are_not_averaged(sweep, column, value, told):
+    sweep.results.loc[4, [column, "method_seconds", "training_seconds"]] = [value, 1e6, 1e6]
     shown = figures.drawn_costs(sweep, NO_PEAKS)
     assert figures.table(shown, "method_seconds").loc["CD", 4] == "40.00"
     assert figures.phase_table(shown).loc[("CD", 4), "training seconds"] == "1.5"
     notes = "\n".join(texts(figures.cost_figure(shown, "fig6")))
-    assert "a device and another device." in notes
-    assert "those of a device alone" in notes
+    assert told in notes
+    assert "those of a device and of plain steps alone" in notes
+
+
+def test_what_is_not_trained_keeps_its_times_whatever_the_steps_of_others(sweep):
+    sweep.results["evaluation_seconds"] = 3.0
+    sweep.results["steps"] = sweep.results.steps.replace("plain", "fused")
+    assert figures.drawn_costs(sweep, NO_PEAKS).results.evaluation_seconds.tolist() == [3.0] * len(sweep.results)
 
 
 def test_phase_table_converts_bytes_and_keeps_counts_whole(sweep):

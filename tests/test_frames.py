@@ -120,15 +120,20 @@ def test_the_seconds_of_a_method_are_the_teachers_and_the_trainings(method, phas
 
 @pytest.mark.parametrize("execution", ["padding_free", "fused"])
 @pytest.mark.parametrize("teacher", [50, 200])
-def test_what_training_took_is_not_told_where_its_steps_were_computed_in_their_own_way(execution, teacher):
+def test_peaks_of_training_are_not_told_where_its_steps_were_not_plain(execution, teacher):
     one = record("cd", teacher=cost(teacher), training=cost(100, seconds=3.0), evaluation=cost(60, seconds=2.0))
     one["cell"]["training"] = {"padding_free": False, "fused": False}
-    assert results_frame([one]).training_seconds.tolist() == [3.0]
+    assert results_frame([one])[["steps", "training_rss"]].values.tolist() == [["plain", 100 * GB]]
     one["cell"]["training"] = {**one["cell"]["training"], execution: True}
     (row,) = results_frame([one]).itertuples()
-    assert all(np.isnan(value) for value in (row.training_seconds, row.training_rss, row.peak_gb, row.method_seconds))
+    assert np.isnan(row.training_rss) and np.isnan(row.peak_gb)
+    assert (row.steps, row.training_seconds) == (execution, 3.0)
     assert (row.training_tokens, row.teacher_rss, row.evaluation_seconds) == (10, teacher * GB, 2.0)
     assert (row.peak_measured, row.in_domain_accuracy) == ("rss", 0.6)
+
+
+def test_what_is_not_trained_has_no_steps():
+    assert only_row("icl", evaluation=cost(1)).steps == ""
 
 
 @pytest.mark.parametrize(("gold", "area"), [("0100", 1.0), ("0010", 1 / 3), ("1101", 2 / 3), ("1011", 0.0)])

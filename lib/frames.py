@@ -28,8 +28,8 @@ def results_frame(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     `peak_gb` is the highest peak (10⁹ bytes) of what a method needs to come into being: training and teacher for
     trained methods, evaluation for the others. `queries_per_second` is over the evaluated items, in batches, reading of
     the demonstrations included. `method_seconds` is the teacher's time and the training's, 0 without. `steps` is how
-    those of the training were computed: `plain`, or what of `padding_free` and `fused` was on; empty without training.
-    Peaks of training are nan but of plain steps: they tell nothing of what those would take.
+    those of the training were computed: `plain`, or which of `padding-free` and `fused` they were; empty where nothing
+    was trained. Peaks of training are nan but of plain steps: they tell nothing of what those would take.
     """
     return pd.DataFrame([_row(record) for record in records])
 
@@ -57,7 +57,7 @@ def _steps(cell: Record) -> str:
     """How the steps of its training were computed."""
     if not (training := cell.get("training")):
         return ""
-    return " and ".join(name for name in EXECUTION_FIELDS if training.get(name)) or PLAIN
+    return " and ".join(name.replace("_", "-") for name in EXECUTION_FIELDS if training.get(name)) or PLAIN
 
 
 def _comparable_costs(record: Record) -> dict[str, dict[str, Any]]:

@@ -138,6 +138,13 @@ def _timed(results: pd.DataFrame) -> tuple[str, str]:
     return (results if trained.empty else trained)[["device", "steps"]].value_counts().index[0]
 
 
+def _whose_times(results: pd.DataFrame) -> list[str]:
+    """A note on which of the results have times, where it is not all."""
+    device, steps = _timed(results)
+    all_alike = results.device.nunique() == 1 and len({*results.steps} - {""}) <= 1
+    return [] if all_alike else [f"Times are those of {device} and of {steps} steps alone."]
+
+
 def _devices(results: pd.DataFrame) -> list[str]:
     """What the results were computed on, that of most results first."""
     return list(results.device.value_counts().index)
@@ -178,7 +185,7 @@ def cost_figure(sweep: Sweep, paper_figure: str) -> Figure:
     for axis in (left, right):
         axis.set(xlabel="support examples n")
         axis.set_ylim(bottom=0)
-    _legend(figure, sweep, [], paper[0] is not None and not paper[0].empty)
+    _legend(figure, sweep, [], paper[0] is not None and not paper[0].empty, _whose_times(sweep.results))
     return figure
 
 
@@ -296,7 +303,9 @@ def _accuracy_limits(sweep: Sweep) -> tuple[float, float]:
     return (min(0.2, lowest - 0.05), 1.03)
 
 
-def _legend(figure: Figure, sweep: Sweep, further: Sequence[Line2D], with_paper: bool) -> None:
+def _legend(
+    figure: Figure, sweep: Sweep, further: Sequence[Line2D], with_paper: bool, notes: Sequence[str] = ()
+) -> None:
     """One legend under the panels, and under it what the figure cannot draw."""
     present = [method for method in METHODS if method in set(sweep.results.method)]
     handles = [
@@ -322,16 +331,13 @@ def _legend(figure: Figure, sweep: Sweep, further: Sequence[Line2D], with_paper:
     )
     figure.canvas.draw()
     below = figure.transFigure.inverted().transform(legend.get_window_extent())[0][1]
-    figure.text(0.5, below - 0.01, "\n".join(_notes(sweep, with_paper)), ha="center", va="top", size=9, color="0.35")
+    told = "\n".join([*_notes(sweep, with_paper), *notes])
+    figure.text(0.5, below - 0.01, told, ha="center", va="top", size=9, color="0.35")
 
 
 def _notes(sweep: Sweep, with_paper: bool) -> list[str]:
     seeds = of_seeds(_seeds(sweep.results))
-    results = sweep.results
-    notes = [f"Profile {sweep.profile.name}; {seeds}; {' and '.join(_devices(results))}."]
-    device, steps = _timed(results)
-    several = results.device.nunique() > 1 or len({*results.steps} - {""}) > 1
-    notes += [f"Times, where there are any, are those of {device} and of {steps} steps alone."] if several else []
+    notes = [f"Profile {sweep.profile.name}; {seeds}; {' and '.join(_devices(sweep.results))}."]
     notes += [f"{METHODS[method].label}: refused, the model has no bias terms." for method in sweep.refused]
     notes += [f"{name}: failed, not drawn." for name in sweep.failed]
     return notes + ([f"Paper: {SOURCE}."] if with_paper else [])

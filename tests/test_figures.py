@@ -171,6 +171,7 @@ def test_times_of_two_devices_or_two_kinds_of_steps_are_not_averaged(sweep, colu
     notes = "\n".join(texts(figures.cost_figure(shown, "fig6")))
     assert told in notes
     assert "those of a device and of plain steps alone" in notes
+    assert "Times" not in "".join(texts(figures.accuracy_figure(sweep, "fig1")))
 
 
 def test_what_is_not_trained_keeps_its_times_whatever_the_steps_of_others(sweep):

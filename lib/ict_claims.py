@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib.claims import MORE, SIGNIFICANT, judged_row
+from lib.claims import MORE, NO_GAIN, SIGNIFICANT, judged_row
 from lib.frames import PHASES
 from lib.ict_frames import METRICS, PARADIGMS
 from lib.intervals import interval
 
 SCORE = "score"
-NO_GAIN = 0.0
 COLUMNS = ("claim", "paper", "quantity", "support_size", "seeds", "effect", "low", "high", "verdict")
 Arm = tuple[str, str]  # method and paradigm
 

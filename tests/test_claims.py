@@ -9,6 +9,7 @@ from lib.claims import (
     CLAIMS,
     LESS,
     MORE,
+    NO_GAIN,
     Claim,
     about_headline,
     details,
@@ -66,6 +67,10 @@ NOISE = np.array([0.0, 0.02, -0.02, 0.01, -0.01])
         (0.1, 0.2, MORE, "supported"),
         (-0.1, 0.2, MORE, "cannot be told"),
         (-0.2, -0.1, LESS, "supported"),
+        (-0.1, 0.01, NO_GAIN, "supported"),
+        (0.005, 0.01, NO_GAIN, "supported"),
+        (-0.1, 0.1, NO_GAIN, "cannot be told"),
+        (0.01, 0.1, NO_GAIN, "contradicted"),
         (float("nan"), float("nan"), 0.5, "cannot be told"),
     ],
 )
@@ -211,6 +216,14 @@ def test_the_table_comes_first_and_each_row_opens():
     assert page.count("<details>") == 1
     assert "supported" in page
     assert len(effects_figure(judged, "all").axes) == 1
+
+
+def test_twice_as_much_and_more_is_told_as_a_multiple():
+    shown = sweep(costs=[*costs("cd", [3.0, 4.0, 5.0]), *costs("pbft", [1.0, 1.0, 1.0])])
+    row = verdict_table(judge(shown, (CHEAPER,)), 4).loc[CHEAPER.statement]
+    assert row.here == "4× [1.5×, 6.5×]"  # 4 ± 4.303 · 1 / √3
+    one = sweep(costs=[*costs("cd", [12.0]), *costs("pbft", [1.0])])
+    assert verdict_table(judge(one, (CHEAPER,)), 4).loc[CHEAPER.statement].here == "12×"
 
 
 def test_the_share_recovered_is_of_the_distance_from_the_untuned_student_to_the_teacher():

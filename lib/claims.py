@@ -179,9 +179,11 @@ def judged_row(
 ) -> dict[str, object]:
     """One claim at one size: the effect with its 95% interval `inner`, and the verdict by the wider `outer`.
 
-    With fewer than three seeds nothing can be told, unless the quantity is `EXACT`.
+    With fewer than three seeds nothing can be told, unless the quantity is `EXACT`. No quantity is below 0, so `inner`
+    ends where nothing is left, at -1.
     """
     enough = seeds >= FEWEST_SEEDS
+    low, high = np.clip(inner, -1, None)
     if claim.quantity in EXACT:
         outer, enough = (effect, effect), True
     return {
@@ -191,8 +193,8 @@ def judged_row(
         "support_size": size,
         "seeds": seeds,
         "effect": effect,
-        "low": inner[0],
-        "high": inner[1],
+        "low": low,
+        "high": high,
         "verdict": verdict(*outer, claim.effect) if enough else "cannot be told",
     }
 
@@ -228,6 +230,8 @@ def _cost_effects(results: pd.DataFrame, claim: Claim) -> dict[object, Array]:
     alike = table.groupby(ALIKE[claim.quantity]) if claim.quantity in ALIKE else [("all", table)]
     paired = pd.concat([_paired(rows, claim) for _, rows in alike])
     paired = paired.groupby(level=0).mean().dropna(axis=1, how="all").sort_index(axis=1)
+    if paired.empty:
+        return {}
     effects: dict[object, Array] = {size: paired[size].dropna().to_numpy() for size in paired.columns}
     everywhere = paired.dropna(axis=0).mean(axis=1).to_numpy()
     return effects | ({"all": everywhere} if len(everywhere) else {})

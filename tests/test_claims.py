@@ -150,6 +150,22 @@ def test_a_seeds_training_times_are_compared_where_steps_are_alike_and_meet_over
     assert judged.effect.to_dict() == pytest.approx({4: (-0.5 - 0.5 - 0.75) / 3, 8: -0.75, "all": -0.625})
 
 
+def test_no_interval_says_that_less_than_nothing_is_left():
+    shown = sweep(costs=[*costs("cd", [1.0, 9.0]), *costs("pbft", [1.0, 1.0])])
+    assert judge(shown, (CHEAPER,)).low.tolist() == [-1, -1]  # Student's t for two seeds: 4 ± 50
+
+
+def test_times_that_are_nowhere_alike_make_no_row():
+    sooner = Claim("LoRA trains sooner", "cd_lora", "cd", "training_seconds", LESS, "faster")
+    rows = [
+        one | {"device": "a device", "steps": steps}
+        for method, kinds in (("cd", ["plain", "fused", "fused"]), ("cd_lora", ["fused", "plain", "plain"]))
+        for one, steps in zip(costs(method, [1.0, 2.0, 3.0], "training_seconds"), kinds, strict=True)
+    ]
+    quick = [one | {"memory_gb": 1.0} for one in rows] + costs("pbft", [2.0, 2.0, 2.0])
+    assert set(judge(sweep(costs=quick), (sooner, CHEAPER)).claim) == {CHEAPER.statement}
+
+
 def test_only_seeds_that_both_methods_have_are_compared():
     judged = judge(sweep(*seeds("cd", [0.9, 0.9, 0.9, 0.1]), *seeds("icl", [0.5] * 3)), (BETTER,))
     assert judged.seeds.tolist() == [3, 3]

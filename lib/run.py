@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 NOTEBOOKS_AT_A_TIME = 2  # most of a notebook's time is one core's, importing libraries
 DEFAULT_PROFILE = "tiny"
 NO_RESULT = "none of its methods has a result"
+NOT_DRAWN = "not drawn yet"
 ASK_MODELS = ("00_tour", "08_memory")  # whatever is stored
 
 
@@ -94,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
     left_out = empty | nothing_to_compare | without_data
     failed = {name: why for one in (sweep, *benchmarks) for name, why in one.failed.items()} | failed_variants
     failed |= _draw(profile, {path: names for path, names in wanted.items() if path.stem not in left_out})
-    index = report.write_index(profile, failed | left_out)
+    index = report.write_index(profile, _without_page(profile, [*wanted]) | failed | left_out)
     print(f"Figures: {_shown(profile.folder)}\nReport:  {_shown(index)}")
     return _status(failed, left_out, profile.stored_only)
 
@@ -132,6 +133,15 @@ def _wanted(notebooks: list[Path], profile: "Profile") -> dict[Path, list[str]]:
         or_models = ", or they ask models, which stored_only does not" if profile.stored_only else ""
         raise StudyError(f"only: profile {profile.name} has no settings for {names} (in_context){or_models}.")
     return wanted
+
+
+def _without_page(profile: "Profile", drawn: list[Path]) -> dict[str, str]:
+    """Notebooks of the profile that this run was not asked for and that no run before it has drawn."""
+    from lib import report
+
+    others = [path.stem for path in _wanted(report.figure_notebooks(None), profile) if path not in drawn]
+    there = {page.stem for page in (profile.folder / "report").glob("*.html")}
+    return {name: NOT_DRAWN for name in others if name not in there}
 
 
 def _filled(profile: "Profile", methods: list[str]) -> "Sweep":

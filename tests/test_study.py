@@ -121,6 +121,15 @@ def test_a_second_run_computes_nothing(clone, smoke):
     assert before == {path: path.stat().st_mtime_ns for path in (smoke / "cells").iterdir()}
 
 
+def test_the_index_of_a_run_of_one_notebook_names_the_page_that_no_run_has_drawn(clone, smoke, tmp_path):
+    page = smoke / "report" / "03_pbft_accuracy.html"
+    shutil.move(page, tmp_path)
+    assert run_all(clone, "--smoke", "--stored", "--only", "01").returncode == 0
+    shutil.move(tmp_path / page.name, page)
+    named = (smoke / "report" / "index.html").read_text().partition("Not computed")[2]
+    assert re.findall(r"<li>(.*?)</li>", named) == ["03_pbft_accuracy: not drawn yet"]
+
+
 def test_what_is_stored_can_be_drawn_alone(clone, smoke):
     before = sorted((smoke / "cells").iterdir())
     changes = ["--set", "seeds=[0,9]", "--set", "in_context.seeds=[9]"]

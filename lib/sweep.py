@@ -243,16 +243,16 @@ def _show_progress(finished: Iterator[Job], total: int) -> None:
     if _in_notebook():  # a page is no place for such lines
         list(finished)
         return
-    began = first = said = time.perf_counter()
+    began = said = time.perf_counter()
     for done, job in enumerate(finished, start=1):
         now = time.perf_counter()
         line = f"[{done}/{total}] {job.name}: {now - began:.0f} s so far"
-        if done == 1:  # starting the workers is in its time: no ground for an estimate
-            first = said = now
+        if done == 1:  # other workers may be as far with theirs: no ground for an estimate
+            said = now
             print(line, flush=True)
         elif now - said >= SECONDS_BETWEEN_LINES or done == total:
             said = now
-            left = (now - first) / (done - 1) * (total - done)
+            left = (now - began) / done * (total - done)
             print(f"{line}, about {_rough(left)} left", flush=True)
 
 

@@ -260,6 +260,16 @@ def test_in_batch_mode_progress_is_plain_lines_and_not_too_many(profile, monkeyp
         assert re.fullmatch(rf"\[{i}/3\] {names[i - 1]}: \d+ s so far{estimate}", line)
 
 
+def test_the_time_left_counts_on_as_many_cells_at_a_time_as_before(monkeypatch, capsys, profile):
+    """Two workers finish a cell each every 600 s: of ten cells, eight are left after the first two, in 2,400 s."""
+    clock = iter([0.0, 599.0, 600.0])
+    monkeypatch.setenv("FEW_SHOT_BATCH", "1")
+    monkeypatch.setattr(lib.sweep, "SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr(lib.sweep.time, "perf_counter", lambda: next(clock))
+    lib.sweep._show_progress(iter(profile.cells()[:2]), 10)
+    assert "600 s so far, about 40 min left" in capsys.readouterr().out
+
+
 def test_without_batch_mode_nothing_is_printed_to_the_output(profile, monkeypatch, capsys):
     monkeypatch.delenv("FEW_SHOT_BATCH", raising=False)
     fill(profile, ["baseline"])

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Container
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
     left_out = empty | nothing_to_compare | without_data
     failed = {name: why for one in (sweep, *benchmarks) for name, why in one.failed.items()} | failed_variants
     failed |= _draw(profile, {path: names for path, names in wanted.items() if path.stem not in left_out})
-    index = report.write_index(profile, _without_page(profile, [*wanted]) | failed | left_out)
+    index = report.write_index(profile, _without_page(profile, wanted) | failed | left_out)
     print(f"Figures: {_shown(profile.folder)}\nReport:  {_shown(index)}")
     return _status(failed, left_out, profile.stored_only)
 
@@ -121,13 +122,9 @@ def _wanted(notebooks: list[Path], profile: "Profile") -> dict[Path, list[str]]:
     from lib.ict_sweep import NOTEBOOKS
 
     wanted = {}
-    for path in notebooks:
-        if profile.stored_only and path.stem in ASK_MODELS:
-            continue
-        benchmark = NOTEBOOKS.get(path.stem)
-        if benchmark is None or profile.ict_cells(benchmark):
-            allowed = ICT_METHODS if benchmark else profile.methods
-            wanted[path] = [name for name in report.methods_of(path) if name in allowed]
+    for path in _drawable(notebooks, profile):
+        allowed = ICT_METHODS if path.stem in NOTEBOOKS else profile.methods
+        wanted[path] = [name for name in report.methods_of(path) if name in allowed]
     if not wanted:
         names = ", ".join(path.stem for path in notebooks)
         or_models = ", or they ask models, which stored_only does not" if profile.stored_only else ""
@@ -135,13 +132,21 @@ def _wanted(notebooks: list[Path], profile: "Profile") -> dict[Path, list[str]]:
     return wanted
 
 
-def _without_page(profile: "Profile", drawn: list[Path]) -> dict[str, str]:
+def _drawable(notebooks: list[Path], profile: "Profile") -> list[Path]:
+    """Those of the notebooks that the profile has settings for and that do not ask models where it may not."""
+    from lib.ict_sweep import NOTEBOOKS
+
+    asked = [path for path in notebooks if not (profile.stored_only and path.stem in ASK_MODELS)]
+    return [path for path in asked if path.stem not in NOTEBOOKS or profile.ict_cells(NOTEBOOKS[path.stem])]
+
+
+def _without_page(profile: "Profile", wanted: Container[Path]) -> dict[str, str]:
     """Notebooks of the profile that this run was not asked for and that no run before it has drawn."""
     from lib import report
 
-    others = [path.stem for path in _wanted(report.figure_notebooks(None), profile) if path not in drawn]
-    there = {page.stem for page in (profile.folder / "report").glob("*.html")}
-    return {name: NOT_DRAWN for name in others if name not in there}
+    others = [path.stem for path in _drawable(report.figure_notebooks(None), profile) if path not in wanted]
+    pages = profile.folder / "report"
+    return {name: NOT_DRAWN for name in others if not (pages / f"{name}.html").is_file()}
 
 
 def _filled(profile: "Profile", methods: list[str]) -> "Sweep":

@@ -43,6 +43,22 @@ def search_in_context(
     )
 
 
+def best(found: pd.DataFrame, measure: str = "in_domain_accuracy") -> pd.Series:
+    """The candidate of each method with the highest mean of `measure` over seeds.
+
+    Where a method's closest candidates were tried on further seeds, the choice is among those with the most; ties go to
+    the candidate that is listed first.
+
+    Args:
+        found: the frame of `search`.
+        measure: the column that decides.
+    """
+    tried = found.groupby(["method", "candidate"], sort=False)[measure].agg(["mean", "count"])
+    most = tried["count"].groupby("method", sort=False).transform("max")
+    means = tried["mean"][tried["count"] == most]
+    return means.groupby("method", sort=False).idxmax().map(lambda pair: pair[1]).rename("setting")
+
+
 def _tried(
     profile: str | dict[str, Any],
     candidates: Candidates,

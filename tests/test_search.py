@@ -2,13 +2,14 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from lib.ict_frames import seed_means
 from lib.ict_sweep import fill_benchmark
 from lib.paths import FIGURES, PROFILES
 from lib.profiles import read_profile
-from lib.search import search, search_in_context
+from lib.search import best, search, search_in_context
 from lib.store import Store
 from lib.sweep import fill
 
@@ -39,6 +40,21 @@ def test_a_candidates_results_are_those_of_the_profile_changed_alike(found):
     alone = fill(profile, ["pbft"]).results
     columns = [name for name in alone if name.startswith(("in_domain", "out_of_domain", "training"))]
     assert found.iloc[1][columns].dropna().to_dict() == alone.iloc[0][columns].dropna().to_dict()
+
+
+def results(*rows):
+    return pd.DataFrame(rows, columns=["method", "candidate", "seed", "in_domain_accuracy"])
+
+
+def test_the_highest_mean_is_chosen_and_a_tie_goes_to_the_first_that_is_listed():
+    found = results(("cd", "b", 1, 0.7), ("cd", "a", 1, 0.7), ("cd", "c", 1, 0.6), ("pbft", "a", 1, 0.1))
+    assert best(found).to_dict() == {"cd": "b", "pbft": "a"}
+
+
+def test_further_seeds_decide_among_those_that_were_tried_on_them():
+    once = [("cd", "a", 1, 0.9), ("cd", "b", 1, 0.8), ("cd", "c", 1, 0.7)]
+    again = [("cd", "b", 2, 0.6), ("cd", "c", 2, 0.8)]
+    assert best(results(*once, *again)).to_dict() == {"cd": "c"}
 
 
 def test_candidates_of_in_context_tuning_are_cells_of_the_changed_profile(figures_folder):

@@ -43,20 +43,27 @@ def search_in_context(
     )
 
 
-def best(found: pd.DataFrame, measure: str = "in_domain_accuracy") -> pd.Series:
+def learning_rates(rates: Mapping[str, Sequence[float]]) -> Candidates:
+    """Candidates that change nothing but a method's own learning rate, in the order given."""
+    return {method: [{f"learning_rate.{method}": rate} for rate in tried] for method, tried in rates.items()}
+
+
+def best(found: pd.DataFrame, measure: str = "in_domain_accuracy", by: Sequence[str] = ("method",)) -> pd.Series:
     """The candidate of each method with the highest mean of `measure` over seeds.
 
     Where a method's closest candidates were tried on further seeds, the choice is among those with the most; ties go to
     the candidate that is listed first.
 
     Args:
-        found: the frame of `search`.
+        found: the frame of `search` or `search_in_context`.
         measure: the column that decides.
+        by: the columns within which candidates compete.
     """
-    tried = found.groupby(["method", "candidate"], sort=False)[measure].agg(["mean", "count"])
-    most = tried["count"].groupby("method", sort=False).transform("max")
+    within = list(by)
+    tried = found.groupby([*within, "candidate"], sort=False)[measure].agg(["mean", "count"])
+    most = tried["count"].groupby(within, sort=False).transform("max")
     means = tried["mean"][tried["count"] == most]
-    return means.groupby("method", sort=False).idxmax().map(lambda pair: pair[1]).rename("setting")
+    return means.groupby(within, sort=False).idxmax().map(lambda place: place[-1]).rename("setting")
 
 
 def _tried(

@@ -9,7 +9,7 @@ from lib.ict_frames import seed_means
 from lib.ict_sweep import fill_benchmark
 from lib.paths import FIGURES, PROFILES
 from lib.profiles import read_profile
-from lib.search import best, search, search_in_context
+from lib.search import best, learning_rates, search, search_in_context
 from lib.store import Store
 from lib.sweep import fill
 
@@ -55,6 +55,19 @@ def test_further_seeds_decide_among_those_that_were_tried_on_them():
     once = [("cd", "a", 1, 0.9), ("cd", "b", 1, 0.8), ("cd", "c", 1, 0.7)]
     again = [("cd", "b", 2, 0.6), ("cd", "c", 2, 0.8)]
     assert best(results(*once, *again)).to_dict() == {"cd": "c"}
+
+
+def test_candidates_compete_only_within_the_columns_that_are_named():
+    found = results(("ict", "a", 1, 0.4), ("ict", "b", 1, 0.6), ("ict", "a", 1, 0.9), ("ict", "b", 1, 0.8))
+    chosen = best(found.assign(paradigm=["meta", "meta", "multitask", "multitask"]), by=["paradigm", "method"])
+    assert chosen.to_dict() == {("meta", "ict"): "b", ("multitask", "ict"): "a"}
+
+
+def test_a_candidate_rate_changes_its_own_method_alone():
+    usual = read_profile("smoke").cells(("pbft", "cd", "cd_lora"))
+    (candidate,) = learning_rates({"cd": (0.3,)})["cd"]
+    for before, after in zip(usual, read_profile("smoke", candidate).cells(("pbft", "cd", "cd_lora")), strict=True):
+        assert after.training.learning_rate == (0.3 if before.method == "cd" else before.training.learning_rate)
 
 
 def test_candidates_of_in_context_tuning_are_cells_of_the_changed_profile(figures_folder):

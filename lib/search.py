@@ -14,7 +14,7 @@ Candidates = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def search(profile: str | dict[str, Any], candidates: Candidates, changes: Mapping[str, Any]) -> pd.DataFrame:
-    """Results of every candidate: the frame of `fill`, with a column `candidate` that says what was changed.
+    """Results of every candidate: the frame of `fill`, with a column `candidate` of what was changed for its method.
 
     Args:
         profile: the profile whose settings are searched.
@@ -75,7 +75,7 @@ def _tried(
     frames = []
     for method, tried in candidates.items():
         for candidate in tried:
-            label = ", ".join(f"{name} {value:g}" for name, value in candidate.items())
+            label = ", ".join(f"{name.removesuffix(f'.{method}')} {value:g}" for name, value in candidate.items())
             found = results(read_profile(profile, {**changes, **candidate}), method)
             frames.append(found.assign(candidate=label))
     return pd.concat(frames, ignore_index=True)

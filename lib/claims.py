@@ -358,7 +358,7 @@ def effects_figure(judged: pd.DataFrame, size: object) -> Figure:
     axis.set_xlim(-1.05, right)
     for place, effect in zip(places, shown.effect, strict=True):
         if effect > right:
-            axis.text(right, place, f"{_as_times(effect)} →", ha="right", va="center", color=COLOURS["cd"])
+            axis.text(right, place, f"{_as_times(effect)} →", ha="right", va="bottom", color=COLOURS["cd"])
     axis.legend(loc="upper right", fontsize=9)
     figure.tight_layout()
     return figure

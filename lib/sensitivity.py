@@ -136,9 +136,10 @@ def sensitivity_figure(moved: pd.DataFrame) -> Figure:
     """
     house_style()
     knobs = list(dict.fromkeys(moved.choice))
-    columns = 4
+    columns = min(4, len(knobs))
+    wide = max(2, columns)  # room for the legend below a single panel
     lines = -(-len(knobs) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(13, 3.2 * lines), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(lines, columns, figsize=(3.25 * wide, 3.2 * lines), sharey=True, squeeze=False)
     for axis, knob in zip(axes.flat, knobs, strict=False):
         _panel(axis, moved[moved.choice == knob].reset_index(drop=True))
         axis.set_title(knob)
@@ -149,7 +150,7 @@ def sensitivity_figure(moved: pd.DataFrame) -> Figure:
     hollow = {"ls": "", "color": "0.4", "fillstyle": "none"}
     halves = [Line2D([], [], marker=marker, label=f"on {name} alone", **hollow) for name, marker in MARKERS]
     handles = [*axes[0, 0].get_legend_handles_labels()[0], *halves]
-    figure.legend(handles=handles, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False)
+    figure.legend(handles=handles, ncols=wide, loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False)
     figure.suptitle(f"n = {moved.support_sizes.iloc[0]}; {of_seeds(moved.seeds)}", fontsize=11)
     figure.tight_layout()
     return figure

@@ -25,8 +25,8 @@ from lib.variants import METHOD, Variants, chosen, few
 REFERENCES = ("baseline", "icl", "pbft", "teacher_icl")
 PLAIN = "as in the paper"
 LARGER = 4
-TARGET, CALIBRATED = "target's pool", "prior removed"
-LABEL_FREE = f"{CALIBRATED}, KL alone"
+TARGET, CALIBRATED, KL_ALONE = "target's pool", "prior removed", "KL alone"
+LABEL_FREE = f"{CALIBRATED}, {KL_ALONE}"
 WHOLE, FOURFOLD = "both pools in full", "both pools fourfold"
 TIMES = {WHOLE: 1, "both pools doubled": 2, FOURFOLD: LARGER}
 EVERYWHERE = f"{FOURFOLD}, {LABEL_FREE}"  # what is to beat ICL and PBFT at every support size
@@ -49,6 +49,7 @@ def ideas(profile: Profile) -> dict[str, dict[str, Any]]:
         f"{TARGET}, {CALIBRATED}, four orders": {**target, **prior, "orders": 4},
         f"{TARGET}, {CALIBRATED}, confidence": {**target, **prior, "confidence": True},
         f"{TARGET} fourfold, {CALIBRATED}": {**target, **prior, "pool_size": LARGER * profile.pool_size},
+        f"{TARGET}, {KL_ALONE}": {**target, **alone},
         f"{TARGET}, {LABEL_FREE}": {**target, **prior, **alone},
         **controls(f"{TARGET}, {LABEL_FREE}", {**target, **prior, **alone}),
         f"both pools halved, {LABEL_FREE}": {**both, **prior, **alone},

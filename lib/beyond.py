@@ -12,13 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.claims import FEWEST_SEEDS, SIGNIFICANT, share_recovered, shown_share
+from lib.correct import Correct, correct_items, seeds_in_common
+from lib.estimates import Array
 from lib.figures import COLOURS, REFERENCE_LINE, house_style
 from lib.frames import DOMAINS
 from lib.held_out import controls
 from lib.intervals import with_interval
 from lib.methods import METHODS
 from lib.profiles import Profile, by_method
-from lib.resampling import Array, Correct, bounds, correct_items, seeds_in_common
 from lib.sweep import Sweep, fill
 from lib.variants import METHOD, Variants, chosen, few
 
@@ -151,12 +152,12 @@ def fullest(table: pd.DataFrame) -> int:
 
 
 def _scores(items: Array, correct: Correct) -> dict[str, float]:
-    draws = correct.resampling(correct.seeds).accuracies(items)
-    low, high = np.clip(bounds(draws), 0, 1)  # two seeds' t interval goes beyond what an accuracy can be
+    accuracy = correct.accuracy(items)
+    low, high = np.clip(accuracy.bounds(), 0, 1)  # two seeds' t interval goes beyond what an accuracy can be
     first = correct.gold == 0
     says_entailment = np.where(first, items, 1 - items).mean()
     halves = {"on_entailment": items[:, first].mean(), "on_non_entailment": items[:, ~first].mean()}
-    shown = {"accuracy": draws[0], "low": low, "high": high, **halves, "share_entailment": says_entailment}
+    shown = {"accuracy": accuracy.value, "low": low, "high": high, **halves, "share_entailment": says_entailment}
     return shown | {"majority": max(first.mean(), 1 - first.mean()), "seeds": len(items)}
 
 
@@ -184,11 +185,11 @@ def _differences(one: Answers, rival: Answers, level: float) -> Iterator[dict[st
         seeds = in_common(size, (one, rival))
         if not seeds:
             continue
-        draws = correct.resampling(seeds).accuracies(one.at(size, seeds) - rival.at(size, seeds))
-        low, high = bounds(draws)
-        outer = bounds(draws, level)
+        difference = correct.accuracy(one.at(size, seeds) - rival.at(size, seeds))
+        low, high = difference.bounds()
+        outer = difference.bounds(level)
         differs = len(seeds) >= FEWEST_SEEDS and not outer[0] <= 0 <= outer[1]
-        shown = {"support_size": size, "difference": draws[0], "low": low, "high": high}
+        shown = {"support_size": size, "difference": difference.value, "low": low, "high": high}
         yield shown | {"differs": differs, "seeds": len(seeds)}
 
 
@@ -260,13 +261,12 @@ def _least_share(told: Mapping[str, Answers], name: str) -> str:
     shares = []
     for size, correct in told[name].by_size.items():
         if seeds := in_common(size, three):
-            resampling = correct.resampling(seeds)
-            share = share_recovered(*(resampling.accuracies(one.at(size, seeds)) for one in three))
+            share = share_recovered(*(correct.accuracy(one.at(size, seeds)) for one in three))
             shares.append((share, size, len(seeds)))
     known = [one for one in shares if one[0] is not None]
     if not known:
         return "teacher no better" if shares else ""
-    share, size, seeds = min(known, key=lambda one: one[0][0])
+    share, size, seeds = min(known, key=lambda one: one[0].value)
     return f"{shown_share(share)} at n = {size}{_few_seeds(seeds)}"
 
 

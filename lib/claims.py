@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Literal, Protocol
 
 import matplotlib.pyplot as plt
@@ -9,12 +11,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lib.correct import Correct, correct_items, seeds_in_common
 from lib.errors import StudyError
+from lib.estimates import Array, Estimate
 from lib.figures import COLOURS, REFERENCE_LINE, house_style
 from lib.frames import DOMAINS
 from lib.intervals import interval
 from lib.methods import METHODS
-from lib.resampling import Array, Correct, bounds, correct_items, ratio, seeds_in_common
 from lib.sweep import Sweep
 
 SIGNIFICANT = 0.05
@@ -163,9 +166,7 @@ def _judged(sweep: Sweep, claim: Claim, level: float) -> list[dict[str, object]]
     accuracy = claim.quantity.removesuffix("_accuracy")
     if accuracy in DOMAINS:
         effects = _accuracy_effects(correct_items(sweep.records, accuracy, (claim.method, claim.against)), claim)
-        found = {
-            size: (seeds, draws[0], bounds(draws), bounds(draws, level)) for size, (seeds, draws) in effects.items()
-        }
+        found = {size: (len(one.by_seed), one.value, one.bounds(), one.bounds(level)) for size, one in effects.items()}
     else:
         found = {
             size: (len(values), values.mean(), interval(values), interval(values, level))
@@ -199,27 +200,23 @@ def judged_row(
     }
 
 
-def _accuracy_effects(by_size: Mapping[int, Correct], claim: Claim) -> dict[object, tuple[int, Array]]:
-    """At each size and over all: the number of seeds, and draws of the relative difference, the first the sample's."""
-    effects: dict[object, tuple[int, Array]] = {
-        size: (len(correct.seeds), _relative(*_drawn(correct, claim, correct.seeds)))
-        for size, correct in by_size.items()
-    }
+def _accuracy_effects(by_size: Mapping[int, Correct], claim: Claim) -> dict[object, Estimate]:
+    """The relative difference at each size and over all."""
+    effects: dict[object, Estimate] = {}
+    for size, correct in by_size.items():
+        first, second = _accuracies(correct, claim, correct.seeds)
+        effects[size] = (first - second) / second
     if everywhere := seeds_in_common(by_size.values()):
-        pairs = [_drawn(correct, claim, everywhere) for correct in by_size.values()]
-        effects["all"] = len(everywhere), _relative(*np.mean(pairs, axis=0))
+        pairs = [_accuracies(correct, claim, everywhere) for correct in by_size.values()]
+        first, second = (reduce(add, one) for one in zip(*pairs, strict=True))
+        effects["all"] = (first - second) / second
     return effects
 
 
-def _drawn(correct: Correct, claim: Claim, seeds: Sequence[int]) -> tuple[Array, Array]:
-    """Draws of both methods' accuracies over these seeds."""
-    resampling = correct.resampling(seeds)
-    first, second = (resampling.accuracies(correct.of_seeds(name, seeds)) for name in (claim.method, claim.against))
+def _accuracies(correct: Correct, claim: Claim, seeds: Sequence[int]) -> tuple[Estimate, Estimate]:
+    """Those of both methods over these seeds."""
+    first, second = (correct.accuracy(correct.of_seeds(name, seeds)) for name in (claim.method, claim.against))
     return first, second
-
-
-def _relative(first: Array, second: Array) -> Array:
-    return ratio(first, second) - 1
 
 
 def _cost_effects(results: pd.DataFrame, claim: Claim) -> dict[object, Array]:
@@ -308,18 +305,17 @@ def details(judged: pd.DataFrame, size: object) -> str:
 def recovered(sweep: Sweep, method: str = "cd") -> pd.DataFrame:
     """Share of the distance from baseline to teacher that a method covers, with 95% intervals: domains by sizes.
 
-    Seeds and items are resampled. The teacher's and the method's accuracies stand beside it. Where the teacher is less
-    than .1 above the baseline there is no distance to speak of, and no share.
+    Intervals are over seeds and items. The teacher's and the method's accuracies stand beside it. Where the teacher is
+    less than .1 above the baseline there is no distance to speak of, and no share.
     """
     rows = {}
     for domain, name in DOMAINS.items():
         for size, correct in correct_items(sweep.records, domain, ("baseline", "teacher_icl", method)).items():
-            resampling = correct.resampling(correct.seeds)
-            of = {one: resampling.accuracies(items) for one, items in correct.by_method.items()}
+            of = {one: correct.accuracy(items) for one, items in correct.by_method.items()}
             share = share_recovered(of["baseline"], of["teacher_icl"], of[method])
             rows |= {
-                (name, "teacher", size): f"{of['teacher_icl'][0]:.2f}",
-                (name, METHODS[method].label, size): f"{of[method][0]:.2f}",
+                (name, "teacher", size): f"{of['teacher_icl'].value:.2f}",
+                (name, METHODS[method].label, size): f"{of[method].value:.2f}",
                 (name, "share", size): "" if share is None else shown_share(share),
                 (name, "seeds", size): str(len(correct.seeds)),
             }
@@ -327,17 +323,17 @@ def recovered(sweep: Sweep, method: str = "cd") -> pd.DataFrame:
     return table.unstack(sort=False).rename_axis("n =", axis=1).fillna("") if len(table) else pd.DataFrame()
 
 
-def share_recovered(start: Array, teacher: Array, reached: Array) -> Array | None:
-    """Draws of the share of the distance from the untuned student to the teacher; None where there is no distance."""
-    if teacher[0] - start[0] < LEAST_DISTANCE:
+def share_recovered(start: Estimate, teacher: Estimate, reached: Estimate) -> Estimate | None:
+    """The share of the distance from the untuned student to the teacher; None where there is no distance."""
+    if teacher.value - start.value < LEAST_DISTANCE:
         return None
-    return ratio(reached - start, teacher - start)
+    return (reached - start) / (teacher - start)
 
 
-def shown_share(draws: Array) -> str:
+def shown_share(share: Estimate) -> str:
     """A share in percent with its 95% interval."""
-    low, high = bounds(draws)
-    return f"{draws[0]:.0%} [{low:.0%}, {high:.0%}]"
+    low, high = share.bounds()
+    return f"{share.value:.0%} [{low:.0%}, {high:.0%}]"
 
 
 def effects_figure(judged: pd.DataFrame, size: object) -> Figure:

@@ -8,9 +8,10 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from lib.cells import EXECUTION_FIELDS
+from lib.correct import digits
 from lib.data import CLASSES
+from lib.estimates import Array
 from lib.methods import METHODS
-from lib.resampling import Array, digits
 from lib.store import Record
 
 DOMAINS = {"in_domain": "in domain", "out_of_domain": "out of domain"}

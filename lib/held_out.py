@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lib.correct import Correct, correct_items, digits, seeds_in_common
+from lib.estimates import Array
 from lib.frames import area_under_curve
-from lib.resampling import Array, Correct, Resampling, bounds, correct_items, digits, ratio, seeds_in_common
 from lib.store import Record
 from lib.variants import METHOD, Variants
 
@@ -79,9 +80,9 @@ def _rows(outcomes: Mapping[int, Record], control: Correct, whole: Correct | Non
     """Of one support size: the control's outcomes by seed, what it gets right, and what the idea itself does."""
     seeds = list(outcomes)
     away = np.stack([digits(outcome["held_out"]) for outcome in outcomes.values()])
-    draws, right = control.resampling(seeds), control.of_seeds(METHOD, seeds)
+    right = control.of_seeds(METHOD, seeds)
     for items, taken in (("held out of the pool", away), ("of kinds in the pool", 1 - away)):
-        row = {"items": items, **_interval("accuracy", draws, right, taken, "")}
+        row = {"items": items, **_interval("accuracy", control, right, taken, "")}
         chosen = [own > 0 for own in taken]
         row["majority"] = np.mean([max(gold.mean(), 1 - gold.mean()) for gold in (control.gold[own] for own in chosen)])
         scored = zip(outcomes.values(), chosen, strict=True)
@@ -89,12 +90,12 @@ def _rows(outcomes: Mapping[int, Record], control: Correct, whole: Correct | Non
         if whole:
             with_all = whole.of_seeds(METHOD, seeds)
             row["all_kinds"] = (with_all * taken).sum() / taken.sum()
-            row |= _interval("difference", draws, right - with_all, taken, "difference_")
+            row |= _interval("difference", control, right - with_all, taken, "difference_")
         yield row | {"seeds": len(seeds)}
 
 
-def _interval(name: str, resampling: Resampling, values: Array, taken: Array, prefix: str) -> dict[str, Any]:
+def _interval(name: str, correct: Correct, values: Array, taken: Array, prefix: str) -> dict[str, Any]:
     """The mean of values [seeds, items] over the items taken, and its bounds, within the least and greatest value."""
-    draws = ratio(resampling.accuracies(values * taken), resampling.accuracies(taken))
-    low, high = np.clip(bounds(draws), values.min(), values.max())
-    return {name: draws[0], f"{prefix}low": low, f"{prefix}high": high}
+    share = correct.accuracy(values * taken) / correct.accuracy(taken)
+    low, high = np.clip(share.bounds(), values.min(), values.max())
+    return {name: share.value, f"{prefix}low": low, f"{prefix}high": high}

@@ -1,17 +1,13 @@
-"""Intervals over seeds and items at once: both are resampled, with one set of draws for all methods."""
+"""Which items each method gets right, seed by seed and side by side, so that differences between methods are paired."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lib.estimates import Array, Estimate, mean
 from lib.methods import METHODS
-
-Array = NDArray[np.float64]
-DRAWS = 4000
 
 
 @dataclass(frozen=True)
@@ -30,9 +26,9 @@ class Correct:
         """[seeds, items] of some of the seeds, in their order."""
         return self.by_method[method][[self.seeds.index(seed) for seed in seeds]]
 
-    def resampling(self, seeds: Sequence[int]) -> "Resampling":
-        """The draws for these items and so many seeds, the same for everyone who asks."""
-        return _shared_draws(len(seeds), self.gold.tobytes())
+    def accuracy(self, correct: Array) -> Estimate:
+        """The share that is right of [seeds, items], values between 0 and 1; the items are those of `gold`."""
+        return mean(correct, self.gold)
 
 
 def seeds_in_common(several: Iterable[Correct]) -> list[int]:
@@ -93,68 +89,3 @@ def right(evaluation: dict[str, Any]) -> Array:
 def digits(text: str) -> Array:
     """The numbers that a string of digits holds, one each."""
     return np.frombuffer(text.encode(), dtype=np.uint8).astype(float) - ord("0")
-
-
-class Resampling:
-    """Draws of seeds and of items that every accuracy shares, so that differences between methods are paired.
-
-    Items are drawn with replacement, each class as often as the sample has it. Seeds drawn with replacement would give
-    intervals far too narrow: three of them cannot show how much further ones would differ. So a draw's mean over seeds
-    departs from the sample's by Gaussian weights that are divided by the root of a χ² of seeds − 1 degrees of freedom:
-    with the items held fixed, the percentile interval is Student's t interval over seeds. The two departures, over
-    items and over seeds, are added.
-    """
-
-    def __init__(self, seeds: int, gold: Array, draws: int = DRAWS, seed: int = 0) -> None:
-        """Draw; the first draw is the sample as it is.
-
-        Args:
-            seeds: how many there are. With one, only items vary.
-            gold: [items], the class of each.
-            draws: how many.
-            seed: of the draws.
-        """
-        random = np.random.default_rng(seed)
-        self._items = np.zeros((draws, len(gold)))
-        for name in np.unique(gold):
-            (places,) = np.nonzero(gold == name)
-            equal = np.full(len(places), 1 / len(places))
-            self._items[:, places] = random.multinomial(len(places), equal, size=draws) / len(gold)
-        self._seeds = _departures(random, seeds, draws)
-        self._seeds[0], self._items[0] = 0, 1 / len(gold)
-
-    def accuracies(self, correct: Array) -> Array:
-        """The accuracy of each draw, [draws], from [seeds, items]; the first is that of the sample."""
-        return self._items @ correct.mean(axis=0) + self._seeds @ correct.mean(axis=1)
-
-
-@lru_cache(maxsize=4)  # a page asks for few of them, many times; each is a third of a GB for 10,000 items
-def _shared_draws(seeds: int, gold: bytes) -> Resampling:
-    return Resampling(seeds, np.frombuffer(gold))
-
-
-def _departures(random: np.random.Generator, seeds: int, draws: int) -> Array:
-    """[draws, seeds] weights, which sum to 0: a draw's mean over seeds less the sample's is t · s / √seeds."""
-    if seeds == 1:
-        return np.zeros((draws, 1))
-    freedom = seeds - 1
-    normal = random.standard_normal((draws, seeds))
-    centred = normal - normal.mean(axis=1, keepdims=True)
-    scale = np.sqrt(random.chisquare(freedom, size=(draws, 1)) / freedom)
-    return centred / scale / np.sqrt(seeds * freedom)
-
-
-def ratio(numerator: Array, denominator: Array) -> Array:
-    """The quotient of two quantities in each draw, to first order about the sample, which is the first draw.
-
-    The denominator of a far draw may be near 0, where the quotient itself would say nothing (delta method).
-    """
-    middle = numerator[0] / denominator[0]
-    return middle + (numerator - middle * denominator) / denominator[0]
-
-
-def bounds(draws: Array, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of draws, which holds `level` of them."""
-    tail = (1 - level) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
-    return float(low), float(high)

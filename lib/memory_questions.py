@@ -107,17 +107,26 @@ class Reading:
 def readings(teacher: str) -> tuple[Reading, ...]:
     """From the profile's own settings to those under which the claim holds."""
     small, everywhere = {"teacher_dtype": "bfloat16"}, {"logits": "all"}
+    half = "CD's teacher in bfloat16"
+    others = "PBFT with logits of all positions, padded to 2,048 tokens, CD with neither"
+    larger = "PBFT of the teacher, not of the student"
     return (
         Reading("all as in the profile", {}, {}),
         Reading("CD's teacher answers 64 queries at once", {}, {"eval_batch_size": 64}),
-        Reading("CD's teacher in bfloat16", {}, small),
+        Reading(half, {}, small),
         Reading("CD's teacher not counted", {}, {}, training_alone=True),
-        Reading("both with logits of all positions", everywhere, {**small, **everywhere}),
+        Reading(f"both with logits of all positions; {half}", everywhere, {**small, **everywhere}),
         Reading(
-            "both so, padded to 2,048 tokens", everywhere, {**small, **everywhere}, padded_pbft=True, padded_cd=True
+            f"both so, padded to 2,048 tokens; {half}",
+            everywhere,
+            {**small, **everywhere},
+            padded_pbft=True,
+            padded_cd=True,
         ),
-        Reading("PBFT alone so and padded", everywhere, small, padded_pbft=True),
-        Reading("PBFT of the teacher, not of the student", {"student": teacher}, small),
+        Reading(others, everywhere, {}, padded_pbft=True),
+        Reading(f"{others}; {half}", everywhere, small, padded_pbft=True),
+        Reading(larger, {"student": teacher}, {}),
+        Reading(f"{larger}; {half}", {"student": teacher}, small),
     )
 
 

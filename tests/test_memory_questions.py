@@ -41,7 +41,11 @@ def test_options_go_from_the_dearest_down(decided, decision):
 def test_readings_compare_with_pbft(small):
     table = against_pbft(small, 4)
     assert table["CD against PBFT"].tolist() == pytest.approx((table["CD, GB"] / table["PBFT, GB"] - 1).tolist())
-    assert table.loc["PBFT alone so and padded", "PBFT, GB"] > table.loc["all as in the profile", "PBFT, GB"]
+    padded = "PBFT with logits of all positions, padded to 2,048 tokens, CD with neither"
+    assert table.loc[padded, "PBFT, GB"] > table.loc["all as in the profile", "PBFT, GB"]
+    assert table.loc[padded, "CD, GB"] == table.loc["all as in the profile", "CD, GB"]
+    halved = table.loc[f"{padded}; CD's teacher in bfloat16"]
+    assert halved["CD, GB"] < table.loc[padded, "CD, GB"] and halved["PBFT, GB"] == table.loc[padded, "PBFT, GB"]
 
 
 def test_growth_takes_a_teacher_at_least_as_large_as_the_student():

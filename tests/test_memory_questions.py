@@ -44,8 +44,17 @@ def test_readings_compare_with_pbft(small):
     padded = "PBFT with logits of all positions, padded to 2,048 tokens, CD with neither"
     assert table.loc[padded, "PBFT, GB"] > table.loc["all as in the profile", "PBFT, GB"]
     assert table.loc[padded, "CD, GB"] == table.loc["all as in the profile", "CD, GB"]
-    halved = table.loc[f"{padded}; CD's teacher in bfloat16"]
-    assert halved["CD, GB"] < table.loc[padded, "CD, GB"] and halved["PBFT, GB"] == table.loc[padded, "PBFT, GB"]
+
+
+def test_a_teacher_in_half_precision_lowers_cd_alone(small):
+    """The teacher is so much larger than the student that its answers are CD's peak."""
+    table = against_pbft(small.changed({"teacher": "facebook/opt-125m"}), 1)
+    halves = [name for name in table.index if f"{name}; CD's teacher in bfloat16" in table.index]
+    assert len(halves) == 2
+    for name in halves:
+        half, whole = table.loc[f"{name}; CD's teacher in bfloat16"], table.loc[name]
+        assert half["PBFT, GB"] == whole["PBFT, GB"]
+        assert half["CD, GB"] < 0.6 * whole["CD, GB"]
 
 
 def test_growth_takes_a_teacher_at_least_as_large_as_the_student():

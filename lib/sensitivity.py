@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.data import CLASSES
+from lib.errors import StudyError
 from lib.figures import COLOURS, REFERENCE_LINE, house_style, of_seeds
 from lib.frames import DOMAINS
 from lib.intervals import interval
@@ -79,6 +80,9 @@ def moves(profile: Profile, found: Variants) -> pd.DataFrame:
 
     Columns: choice, value, own, support_sizes, seeds, and by domain `<domain>`, `<domain>_low`, `_high`,
     `_on_entailment`, `_on_non-entailment`, `_majority`.
+
+    Raises:
+        StudyError: no choice is left.
     """
     middle = centre(profile)
     tried: dict[str, dict[Any, pd.DataFrame]] = {knob: {} for knob, _ in candidates(profile)}
@@ -91,6 +95,8 @@ def moves(profile: Profile, found: Variants) -> pd.DataFrame:
         for value, results in _in_common(by_value).items():
             said = {"choice": knob, "value": value, "own": value == middle[knob]}
             rows.append(said | _row(results))
+    if not rows:
+        raise StudyError("sensitivity: no choice can be compared; two values of one need results at the same seeds.")
     return pd.DataFrame(rows)
 
 

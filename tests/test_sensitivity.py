@@ -6,7 +6,7 @@ import pytest
 from lib import sensitivity
 from lib.errors import StudyError
 from lib.profiles import read_profile
-from lib.variants import fill_variants
+from lib.variants import Variants, fill_variants
 
 pytestmark = pytest.mark.usefixtures("close_figures")
 
@@ -47,6 +47,11 @@ def test_a_choice_has_a_panel_and_the_figure_says_how_many_seeds():
     assert [axis.get_title() for axis in shown] == ["kl_weight", "pool"]
     assert figure.get_suptitle() == "n = 8; 1 to 3 seeds, mean and 95% interval"
     assert sensitivity.sensitivity_figure(moved().assign(seeds=1)).get_suptitle() == "n = 8; one seed"
+
+
+def test_moves_without_a_result_say_so(smoke_profile):
+    with pytest.raises(StudyError, match="no choice can be compared"):
+        sensitivity.moves(smoke_profile, Variants({}, {}))
 
 
 def test_moves_are_means_over_seeds(smoke_profile):

@@ -71,9 +71,10 @@ class Targets:
 
     `pool` is where the queries come from: `train`, the in-domain training rows; `target`, rows like those that are
     evaluated out of domain; `both`, half of each; `support`, the support set itself. `held_out` are the halves of the
-    target's `subcases` or `templates` that the pool does without. The teacher is averaged over `orders` orders of its
-    demonstrations, and over so many `demonstration_sets`: the support set, and further ones as large, which need labels
-    of their own.
+    target's `subcases` or `templates` that the pool does without. `pool_shares` are the shares of the classes in the
+    pool; None draws it without looking at labels. The teacher is averaged over `orders` orders of its demonstrations,
+    and over so many `demonstration_sets`: the support set, and further ones as large, which need labels of their own.
+    `demonstration_labels` are `true` or `shuffled`, as `lib.data.with_shuffled_labels` has it.
     """
 
     kept_in: ClassVar[str] = "targets"
@@ -91,6 +92,8 @@ class Targets:
     held_out: str = "nothing"
     orders: int = 1
     demonstration_sets: int = 1
+    pool_shares: tuple[float, ...] | None = None
+    demonstration_labels: str = "true"
 
     @property
     def needs(self) -> None:
@@ -105,7 +108,10 @@ class Targets:
 
 @dataclass(frozen=True)
 class Distillation:
-    """The objective λ·T²·KL + (1 − λ)·CE, where its two terms come from, and what is done to the teacher's answers."""
+    """The objective λ·T²·KL + (1 − λ)·CE, where its two terms come from, and what is done to the teacher's answers.
+
+    Cross-entropy is on gold labels of the `support` set or of the `pool`, or on the `teacher`'s likeliest labels there.
+    """
 
     targets: Targets
     kl_weight: float
@@ -119,7 +125,9 @@ class Distillation:
 class Cell:
     """One point of the study: a method at a support size and a seed, on given models and data.
 
-    `model` is the model that is evaluated: the teacher for `teacher_icl`, the student otherwise.
+    `model` is the model that is evaluated: the teacher for `teacher_icl`, the student otherwise. It also answers
+    `calibration_pool` unlabelled queries like those of each domain, so that its own label prior is known; they change
+    no other number of the result. `demonstration_labels` are those that the evaluated model reads.
     """
 
     kept_in: ClassVar[str] = "cells"
@@ -134,6 +142,8 @@ class Cell:
     device: Device
     training: Training | None = None
     distillation: Distillation | None = None
+    demonstration_labels: str = "true"
+    calibration_pool: int = field(default=0, metadata=EXECUTION)
 
     @property
     def needs(self) -> Targets | None:

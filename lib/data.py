@@ -6,6 +6,7 @@ Mosbach et al. 2023 (arXiv 2305.16938).
 """
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,15 +186,47 @@ def support_set(train: Sequence[Example], size: int, seed: int) -> list[Example]
     return chosen[:size]
 
 
-def query_pool(train: Sequence[Example], support: Sequence[Example], size: int, seed: int) -> list[Example]:
-    """`size` queries from the end of the seed's permutation, never in the support set, drawn without their labels.
+def with_shuffled_labels(support: Sequence[Example]) -> list[Example]:
+    """The same texts with labels that tell nothing of them: the i-th example of a class gets the i-th class after it.
+
+    Each class's texts then carry every label about equally often, and each label is as frequent as before.
+    """
+    met: Counter[int] = Counter()
+    shuffled = []
+    for example in support:
+        shuffled.append(example._replace(label=(example.label + met[example.label]) % len(CLASSES)))
+        met[example.label] += 1
+    return shuffled
+
+
+def query_pool(
+    train: Sequence[Example],
+    support: Sequence[Example],
+    size: int,
+    seed: int,
+    shares: Sequence[float] | None = None,
+) -> list[Example]:
+    """`size` queries from the end of the seed's permutation, never in the support set.
 
     Support sets come from the permutation's beginning, so the pool stays the same over support sizes
     (unless the train split is nearly used up).
 
+    Args:
+        train: rows to draw from.
+        support: the support set.
+        size: of the pool.
+        seed: of the permutation.
+        shares: of each class; None draws without looking at labels.
+
     Raises:
-        StudyError: fewer rows than that are left.
+        StudyError: fewer rows than that are left, of the whole or of a class.
     """
+    if shares is not None:
+        of_class = [[row for row in train if row.label == label] for label in range(len(CLASSES))]
+        counts = [round(size * share) for share in shares]
+        return [
+            row for rows, count in zip(of_class, counts, strict=True) for row in query_pool(rows, support, count, seed)
+        ]
     taken = {example[:2] for example in support}
     left = [example for example in reversed(_shuffled(train, seed)) if example[:2] not in taken]
     if size > len(left):

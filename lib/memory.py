@@ -165,7 +165,7 @@ def rows_of(cell: Cell, lengths: PromptLengths) -> tuple[list[TrainingRow], list
     distillation = cell.distillation
     over_vocabulary = objective(cell, cell.training, LABEL_COLUMNS).kl_over_vocabulary
     width = architecture(cell.model).vocab_size if over_vocabulary else len(LABEL_COLUMNS)
-    gold = 0 if distillation and distillation.ce_on == "pool" else None
+    gold = 0 if distillation and distillation.ce_on != "support" else None
     pool = [TrainingRow([0] * length, torch.zeros(width), gold) for length in lengths.pool]
     with_support = distillation is None or trains_on_support(distillation)
     return pool, [TrainingRow([0] * length, None, 0) for length in lengths.support] if with_support else []

@@ -1,7 +1,7 @@
 """The nine methods, each a short recipe over the same parts: who answers, with what in its prompt, trained on what."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +16,7 @@ from lib.models import DTYPES, Tuning, adapt, load_model, merged, trainable_para
 from lib.prompts import CONTENT_FREE
 from lib.reading import (
     Reader,
+    calibration_prompts,
     evaluation_items,
     evaluation_prompts,
     held_out_items,
@@ -88,7 +89,8 @@ class Outcome:
     """What running a cell gives: scores in and out of domain, the cost of each phase, and the training's course.
 
     `held_out` is a digit for each item out of domain, 1 where the pool was kept free of its kind; empty where the pool
-    holds all kinds.
+    holds all kinds. `pool_label_log_probs` are, by domain, those of the evaluated model on unlabelled queries [pool,
+    classes]; empty where it was not asked.
     """
 
     in_domain: Evaluation
@@ -97,6 +99,7 @@ class Outcome:
     trainable_parameters: int
     losses: list[float]
     held_out: str = ""
+    pool_label_log_probs: dict[str, list[list[float]]] = field(default_factory=dict)
 
 
 def run(cell: Cell, targets: TeacherTargets | None, isolated: bool = True) -> Outcome:
@@ -125,7 +128,11 @@ def run(cell: Cell, targets: TeacherTargets | None, isolated: bool = True) -> Ou
     with meter.phase(model) as costs["evaluation"]:
         in_domain = _evaluate(cell, model, reader, cell.task.in_domain, costs["evaluation"])
         out_of_domain = _evaluate(cell, model, reader, cell.task.out_of_domain, costs["evaluation"])
-    return Outcome(in_domain, out_of_domain, costs, trainable, losses, _held_out(cell))
+    pool = {}
+    if cell.calibration_pool:
+        with meter.phase(model) as costs["calibration"]:
+            pool = _ask_unlabelled(cell, model, reader, costs["calibration"])
+    return Outcome(in_domain, out_of_domain, costs, trainable, losses, _held_out(cell), pool)
 
 
 def _held_out(cell: Cell) -> str:
@@ -216,16 +223,20 @@ def objective(cell: Cell, training: Training, label_columns: list[int]) -> Objec
 
 def _pool_rows(distillation: Distillation, reader: Reader, targets: TeacherTargets) -> list[TrainingRow]:
     """The student's view of the pool; gold labels are read only where the profile puts CE on the pool."""
-    gold = distillation.ce_on == "pool"
     parts = pool_parts(distillation.targets)
     queries = [query for part in parts for query in part]
     by_domain = targets.log_probs.split([len(part) for part in parts])  # each has a label prior of its own
     how = distillation.calibration
     answers = torch.cat([calibrated(told, targets.content_free, how) for told in by_domain])
     weights = confidence(answers) if distillation.confidence else torch.ones(len(answers))
+    labels = {
+        "support": [None] * len(queries),
+        "pool": [query.label for query in queries],
+        "teacher": answers.argmax(-1).tolist(),
+    }[distillation.ce_on]
     return [
-        TrainingRow(reader.ids(query), target, query.label if gold else None, weight)
-        for query, target, weight in zip(queries, answers, weights.tolist(), strict=True)
+        TrainingRow(reader.ids(query), target, label, weight)
+        for query, target, label, weight in zip(queries, answers, labels, weights.tolist(), strict=True)
     ]
 
 
@@ -252,6 +263,18 @@ def _evaluate(cell: Cell, model: PreTrainedModel, reader: Reader, dataset: str, 
     label_log_probs = answers.double().numpy()
     gold = [item.label for item in items]
     return evaluate(label_log_probs[: len(items)], label_log_probs[len(items) :], gold)
+
+
+def _ask_unlabelled(cell: Cell, model: PreTrainedModel, reader: Reader, cost: Cost) -> dict[str, list[list[float]]]:
+    """The evaluated model's answers to unlabelled queries of each domain, from which its label prior is known."""
+    answers = {}
+    for domain in ("in_domain", "out_of_domain"):
+        dataset = getattr(cell.task, domain)
+        prompts = calibration_prompts(cell, reader, dataset, METHODS[cell.method].demonstrations)
+        log_probs = next_token_log_probs(model, prompts, reader.label_columns, cell.eval_batch_size)
+        cost.tokens += prompts.tokens
+        answers[domain] = log_probs.double().numpy().round(4).tolist()
+    return answers
 
 
 def _require_finite(log_probs: torch.Tensor, model: str) -> None:

@@ -9,7 +9,7 @@ from lib.data import Example
 from lib.errors import RefusedMethod, StudyError
 from lib.methods import METHODS
 from lib.models import Tuning, check_device, check_tuning, same_vocabulary
-from lib.reading import Reader, evaluation_items, pool_of, support_of, teacher_contexts
+from lib.reading import Reader, calibration_queries, evaluation_items, pool_of, support_of, teacher_contexts
 
 Row = TypeVar("Row")
 # Tokens grow with characters, nearly: the longest few texts hold the longest prompt.
@@ -56,6 +56,8 @@ def _check_prompts(cell: Cell, reader: Reader) -> None:
     demonstrations = support if METHODS[cell.method].demonstrations else []
     for dataset in (cell.task.in_domain, cell.task.out_of_domain):
         reader.encode(demonstrations, _longest(evaluation_items(cell.task, dataset)))
+        if cell.calibration_pool:
+            reader.encode(demonstrations, _longest(calibration_queries(cell, dataset)))
 
 
 def _check_targets(cell: Cell, request: Targets, student: Reader, teacher: Reader) -> None:

@@ -1,6 +1,7 @@
 """Profiles: papermill parameter files that say which models, data, methods and settings a run of the study uses."""
 
 from dataclasses import replace
+from math import isclose
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from lib import world
 from lib.cells import Cell, Device, Distillation, Targets, Task, Training
+from lib.data import CLASSES
 from lib.errors import StudyError, require_one_of
 from lib.ict_cells import IctCell
 from lib.ict_profile import IctPlan, InContext, Pair
@@ -67,11 +69,14 @@ class Profile(BaseModel):
     pool: Literal["train", "target", "both", "support"] = "train"
     pool_size: Annotated[int, Field(ge=0, description="0: the support set's own queries")]
     held_out: Literal["nothing", "subcases", "templates"] = "nothing"
+    pool_shares: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=2)] | None = None
+    demonstration_labels: Literal["true", "shuffled"] = "true"
+    calibration_pool: Annotated[int, Field(ge=0)] = 0
     orders: Positive = 1
     demonstration_sets: Positive = 1
     calibration: Literal["none", "content_free", "pool"] = "none"
     confidence: bool = False
-    ce_on: Literal["support", "pool"] = "support"
+    ce_on: Literal["support", "pool", "teacher"] = "support"
     kl_over: Literal["labels", "vocabulary"] = "labels"
     kl_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
     temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -134,6 +139,12 @@ class Profile(BaseModel):
             raise ValueError("calibration, confidence: these are about the label words; set kl_over: labels.")
         return self
 
+    @model_validator(mode="after")
+    def _shares_of_all_classes(self) -> Self:
+        if self.pool_shares and not (len(self.pool_shares) == len(CLASSES) and isclose(sum(self.pool_shares), 1)):
+            raise ValueError(f"pool_shares: {list(self.pool_shares)} must be {len(CLASSES)} shares that sum to 1.")
+        return self
+
     @property
     def queries(self) -> str:
         """Where the pool comes from; a pool of no further queries is the support set."""
@@ -190,7 +201,8 @@ class Profile(BaseModel):
 
     def _cell(self, name: str, size: int, seed: int) -> Cell:
         method = METHODS[name]
-        own_seed = seed if method.reads_support or self.label_words == "drawn" else 0
+        asked_alone = not method.reads_support or (size == 0 and not method.tuning)  # any seed says the same
+        own_seed = 0 if asked_alone and self.label_words != "drawn" else seed
         return Cell(
             method=name,
             support_size=size if method.reads_support else 0,
@@ -202,6 +214,8 @@ class Profile(BaseModel):
             device=self.device,
             training=self._method_training(name, method.tuning) if method.tuning else None,
             distillation=self._distillation(size, seed) if method.distils else None,
+            demonstration_labels=self.demonstration_labels if method.demonstrations else "true",
+            calibration_pool=self.calibration_pool,
         )
 
     def _method_training(self, name: str, tuning: Tuning) -> Training:
@@ -243,6 +257,8 @@ class Profile(BaseModel):
             held_out=self.held_out if self.queries in ("target", "both") else "nothing",
             orders=self.orders,
             demonstration_sets=self.demonstration_sets,
+            pool_shares=self.pool_shares,
+            demonstration_labels=self.demonstration_labels,
         )
         return Distillation(targets, self.kl_weight, self.temperature, self.ce_on, self.calibration, self.confidence)
 

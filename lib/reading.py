@@ -13,6 +13,7 @@ from lib.data import (
     load_examples,
     query_pool,
     support_set,
+    with_shuffled_labels,
     without_held_out,
 )
 from lib.models import load_config, load_tokenizer
@@ -59,6 +60,12 @@ def _train_rows(task: Task) -> list[Example]:
     return [row for row in examples(task.source, task.in_domain, "train") if row[:2] not in evaluated]
 
 
+def demonstrations_of(record: Cell | Targets) -> list[Example]:
+    """The support set as it stands in a prompt: its texts in order, with true or with shuffled labels."""
+    support = support_of(record)
+    return with_shuffled_labels(support) if record.demonstration_labels == "shuffled" else support
+
+
 def pool_of(request: Targets) -> list[Example]:
     """The queries that the teacher labels."""
     return [query for part in pool_parts(request) for query in part]
@@ -73,9 +80,23 @@ def pool_parts(request: Targets) -> list[list[Example]]:
     whole, over = divmod(request.pool_size, len(domains))
     sizes = [whole + (i < over) for i in range(len(domains))]
     return [
-        query_pool(_pool_rows(request, domain), support, size, request.seed)
+        query_pool(_pool_rows(request, domain), support, size, request.seed, request.pool_shares)
         for domain, size in zip(domains, sizes, strict=True)
     ]
+
+
+def calibration_queries(cell: Cell, dataset: str) -> list[Example]:
+    """Unlabelled queries like those of a domain, on which the evaluated model's label prior is estimated.
+
+    They are drawn as a pool from that domain is, for a method that distils as its own pool is.
+    """
+    domain = "train" if dataset == cell.task.in_domain else "target"
+    if cell.distillation:
+        request = cell.distillation.targets
+        rows, shares = _pool_rows(request, domain), request.pool_shares
+    else:
+        rows, shares = (_like_the_target if domain == "target" else _train_rows)(cell.task), None
+    return query_pool(rows, support_of(cell), cell.calibration_pool, cell.seed, shares)
 
 
 def _pool_rows(request: Targets, domain: str) -> list[Example]:
@@ -107,7 +128,7 @@ def teacher_contexts(request: Targets) -> list[tuple[list[Example], list[Example
 
     All of them come once for each set of demonstrations and each of its orders; the support set's own comes first.
     """
-    support, pool = support_of(request), pool_of(request)
+    support, pool = demonstrations_of(request), pool_of(request)
     sets = [support] + [_further_set(request, support, pool, i) for i in range(1, request.demonstration_sets)]
     orders = [order for one in sets for order in _orders(one, request)]
     if request.pool == "support":
@@ -134,5 +155,10 @@ def teacher_prompts(request: Targets, reader: Reader) -> list[EncodedPrompts]:
 
 def evaluation_prompts(cell: Cell, reader: Reader, dataset: str, demonstrations: bool) -> EncodedPrompts:
     """What the evaluated model reads: the items, after demonstrations or without, then the content-free inputs."""
-    before = support_of(cell) if demonstrations else []
+    before = demonstrations_of(cell) if demonstrations else []
     return reader.encode(before, [*evaluation_items(cell.task, dataset), *CONTENT_FREE])
+
+
+def calibration_prompts(cell: Cell, reader: Reader, dataset: str, demonstrations: bool) -> EncodedPrompts:
+    """What the evaluated model reads to know its label prior in a domain, after demonstrations or without."""
+    return reader.encode(demonstrations_of(cell) if demonstrations else [], calibration_queries(cell, dataset))

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Regenerates every figure of the study: makes the environment, then hands over to lib/run.py.
+# Regenerates every figure of the study: makes the environment, then hands over to lib/__main__.py.
 #   ./run_all.sh [--profile NAME | --smoke] [--only 01,05] [--set KEY=VALUE ...]
 #   ./run_all.sh test [pytest's options]
-#   ./run_all.sh fit --gpu GIB [--student MODEL --teacher MODEL --method NAME ...]
-#   ./run_all.sh keep [--profile NAME --method NAME --support N --seed S --to FOLDER]
-#   ./run_all.sh [fit | keep] --help
+#   ./run_all.sh fits --gpu GIB [--student MODEL --teacher MODEL --method NAME ...]
+#   ./run_all.sh export [--profile NAME --method NAME --support N --seed S --to FOLDER]
+#   ./run_all.sh [fits | export] --help
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -82,15 +82,8 @@ Deactivate it, and this script makes its own; or update it from environment.yml.
 }
 
 export PYTHONPATH="$PWD"
-module=lib.run
-case "${1:-}" in
-  fit | keep)
-    module=lib.$1
-    shift
-    ;;
-esac
 case " $* " in
-  *" --help "* | *" -h "*) exec "$(find_python)" -m "$module" --help ;; # needs no environment
+  *" --help "* | *" -h "*) exec "$(find_python)" -m lib "$@" ;; # needs no environment
 esac
 choose_python
 if [ "${1:-}" = test ]; then
@@ -99,4 +92,4 @@ if [ "${1:-}" = test ]; then
   "$python" -m ruff format --check .
   exec "$python" -m pytest "$@"
 fi
-exec "$python" -m "$module" "$@"
+exec "$python" -m lib "$@"

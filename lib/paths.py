@@ -3,8 +3,11 @@
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+
 NOTEBOOKS = ROOT / "notebooks"
+
 PROFILES = NOTEBOOKS / "profiles"
+
 FIGURES = ROOT / "figures"
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import lib.profiles
-from lib.profiles import Profile, read_profile
+import lib.runs.profile
+from lib.runs.profile import Profile, read_profile
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -34,7 +34,7 @@ def close_figures() -> Iterator[None]:
 def figures_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of the test's own in place of figures/."""
     folder = tmp_path / "figures"
-    monkeypatch.setattr(lib.profiles, "FIGURES", folder)
+    monkeypatch.setattr(lib.runs.profile, "FIGURES", folder)
     return folder
 
 

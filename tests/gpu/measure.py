@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.gpu_record import RECORD, against_predicted, configurations, read_record, rows
+from lib.runs.gpu_record import RECORD, against_predicted, configurations, read_record, rows
 
 TOLERANCE = 0.05
 

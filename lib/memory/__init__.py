@@ -1,0 +1,1 @@
+"""Memory: predicted peaks, from architectures and prompt lengths alone."""

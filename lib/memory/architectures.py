@@ -1,0 +1,48 @@
+"""The shapes of the OPT models, as published, so that their memory is known without the hub."""
+
+from transformers import OPTConfig, PretrainedConfig
+
+from lib.errors import StudyError
+from lib.models.loading import load_config
+
+# Zhang et al. 2022 (arXiv 2205.01068), table 1, and the configurations published with the weights: hidden width,
+# layers, attention heads. The inner width is four times the hidden one, the vocabulary 50,272, positions 2,048.
+OPT = {
+    "facebook/opt-125m": (768, 12, 12),
+    "facebook/opt-350m": (1024, 24, 16),
+    "facebook/opt-1.3b": (2048, 24, 32),
+    "facebook/opt-2.7b": (2560, 32, 32),
+    "facebook/opt-6.7b": (4096, 32, 32),
+    "facebook/opt-13b": (5120, 40, 40),
+}
+
+
+def architecture(reference: str) -> PretrainedConfig:
+    """The configuration of a model, without its weights: a published OPT, or any model whose configuration is there.
+
+    Raises:
+        StudyError: the configuration is neither shipped with the study nor found in a folder, in a cache or on the hub.
+    """
+    if reference in OPT:
+        return _opt(reference)
+    try:
+        return load_config(reference)
+    except StudyError as error:
+        raise StudyError(f"{error} Known without any file: {', '.join(OPT)}.") from error
+
+
+def _opt(reference: str) -> OPTConfig:
+    width, layers, heads = OPT[reference]
+    # the 350M model alone normalises after its sublayers and has embeddings narrower than its layers
+    odd = {"word_embed_proj_dim": 512, "do_layer_norm_before": False} if reference == "facebook/opt-350m" else {}
+    return OPTConfig(
+        **{"word_embed_proj_dim": width, **odd},
+        vocab_size=50272,
+        hidden_size=width,
+        ffn_dim=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        max_position_embeddings=2048,
+        dropout=0.1,
+        attention_dropout=0.0,
+    )

@@ -1,0 +1,130 @@
+"""How many tokens the prompts of a cell have: from its real data, or of a typical draw where data or tokenizer lack."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.errors import require_one_of
+from lib.methods.context_distillation import METHODS
+from lib.methods.reading import Reader, evaluation_prompts, pool_of, support_of, teacher_prompts
+from lib.methods.records import Cell
+from lib.tasks.prompts import EncodedPrompts
+from lib.tasks.task import Split
+
+TABLE = Path(__file__).with_name("prompt_lengths.csv")
+
+# Validation sets without neutral and, of HANS, lexical overlap alone.
+FULL_SIZES = {"mnli": 6692, "hans": 10000}
+
+# A demonstration is a query, its label word and a blank line.
+DEMONSTRATION_ENDS = 3
+
+# OPT's tokenizer puts </s> in front of every prompt.
+START = 1
+
+
+@dataclass(frozen=True)
+class Prefixed:
+    """Prompts that share a prefix: its tokens, and those of the rest of each."""
+
+    prefix: int
+    suffixes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, prompts: EncodedPrompts) -> "Prefixed":
+        """The lengths of these prompts."""
+        return cls(len(prompts.prefix), tuple(map(len, prompts.suffixes)))
+
+
+@dataclass(frozen=True)
+class PromptLengths:
+    """Tokens of all that a cell's phases read.
+
+    Attributes:
+        teacher: by context, what the teacher is asked; empty without distillation.
+        support: the support set's examples as the student reads them in training.
+        pool: the pool's queries, likewise.
+        evaluation: by dataset, what the evaluated model is asked.
+    """
+
+    teacher: tuple[Prefixed, ...]
+    support: tuple[int, ...]
+    pool: tuple[int, ...]
+    evaluation: tuple[Prefixed, ...]
+
+
+def real_lengths(cell: Cell) -> PromptLengths:
+    """Of the cell's own data under its models' tokenizers; errors as these raise when they are read."""
+    reader = Reader(cell.model, cell.task)
+    request = cell.distillation.targets if cell.distillation else None
+    asked = teacher_prompts(request, Reader(request.teacher, request.task)) if request else []
+    demonstrations = METHODS[cell.method].demonstrations
+    return PromptLengths(
+        teacher=tuple(map(Prefixed.of, asked)),
+        support=_each(reader, support_of(cell)) if cell.training else (),
+        pool=_each(reader, pool_of(request)) if request else (),
+        evaluation=tuple(
+            Prefixed.of(evaluation_prompts(cell, reader, dataset, demonstrations))
+            for dataset in (cell.task.in_domain, cell.task.out_of_domain)
+        ),
+    )
+
+
+def _each(reader: Reader, queries: Sequence) -> tuple[int, ...]:
+    return tuple(len(reader.ids(query)) for query in queries)
+
+
+def typical_lengths(cell: Cell) -> PromptLengths:
+    """Of a seeded draw from the lengths of MNLI and HANS in the gpt-3 pattern under OPT's byte-pair encoding.
+
+    Support sets of a seed are nested, as real ones are. The pool is `train`.
+
+    Raises:
+        StudyError: a dataset whose lengths are not shipped.
+    """
+    support = _draw(cell.task.in_domain, "train", cell.support_size, cell.seed)
+    context = START + sum(length + DEMONSTRATION_ENDS for length in support) if cell.support_size else 0
+    request = cell.distillation.targets if cell.distillation else None
+    pool = _draw(cell.task.in_domain, "train", request.pool_size, cell.seed + 1_000_000) if request else ()
+    shown = context if METHODS[cell.method].demonstrations else 0
+    return PromptLengths(
+        teacher=(_after(context, pool),) if request else (),
+        support=tuple(START + length for length in support) if cell.training else (),
+        pool=tuple(START + length for length in pool),
+        evaluation=tuple(
+            _after(shown, _spread(dataset, cell.task.eval_limit))
+            for dataset in (cell.task.in_domain, cell.task.out_of_domain)
+        ),
+    )
+
+
+def _after(context: int, queries: Sequence[int]) -> Prefixed:
+    return Prefixed(context, tuple(length if context else START + length for length in queries))
+
+
+def _draw(dataset: str, split: Split, count: int, seed: int) -> tuple[int, ...]:
+    return _quantiles(dataset, split, np.random.default_rng(seed).random(count))
+
+
+def _spread(dataset: str, limit: int | None) -> tuple[int, ...]:
+    """A whole evaluation set, or an even sample of it."""
+    require_one_of("data", dataset, FULL_SIZES)
+    return _quantiles(dataset, "evaluation", np.linspace(0, 1, limit or FULL_SIZES[dataset]))
+
+
+def _quantiles(dataset: str, split: Split, at: np.ndarray) -> tuple[int, ...]:
+    table = pd.read_csv(TABLE, comment="#")
+    require_one_of("data", dataset, table[table.split == split].dataset.unique())
+    rows = table[(table.dataset == dataset) & (table.split == split)]
+    return tuple(np.interp(100 * at, rows.percentile, rows.tokens).round().astype(int).tolist())
+
+
+def largest_batch(asked: Prefixed, batch_size: int) -> Prefixed:
+    """The one batch of `asked` that needs the most: where batches are cut from prompts sorted by length."""
+    ordered = sorted(asked.suffixes)
+    batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+    most = max(batches[-2:], key=lambda batch: len(batch) * (asked.prefix + batch[-1]))
+    return Prefixed(asked.prefix, tuple(most))

@@ -1,0 +1,1 @@
+"""Methods: context distillation and in-context learning distillation; what a run does."""

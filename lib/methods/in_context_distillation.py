@@ -1,0 +1,208 @@
+"""The methods of in-context learning distillation: who answers after demonstrations, tuned how, taught by whom."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from lib.errors import StudyError
+from lib.methods.context_distillation import adapted
+from lib.methods.episodes import Episode, EpisodeReader, demonstrations_of
+from lib.methods.in_context_records import IctCell, Mixture, TunedTeacher
+from lib.methods.in_context_tuning import InContextTuning, Side
+from lib.models.cost import Cost, PhaseMeter, warm_up
+from lib.models.loading import DTYPES, load_model
+from lib.models.options import score_options
+from lib.models.training import Training
+from lib.models.tuning import merged, trainable_parameters
+from lib.tasks.benchmarks import task_set
+from lib.tasks.few_shot import FewShotTask
+
+
+@dataclass(frozen=True)
+class IctMethod:
+    """What sets a method apart: its `label` in tables, whether the teacher answers, and what the student learns from.
+
+    `tuned` students and teachers are in-context tuned; `distils` says that a tuned teacher teaches; `plain_text` that
+    the language-modelling terms are in the loss.
+    """
+
+    label: str
+    teacher_answers: bool = False
+    tuned: bool = False
+    distils: bool = False
+    plain_text: bool = False
+
+
+ICT_METHODS = {
+    "untuned": IctMethod("untuned"),
+    "teacher_untuned": IctMethod("teacher, untuned", teacher_answers=True),
+    "teacher_ict": IctMethod("teacher (ICT)", teacher_answers=True, tuned=True),
+    "ict": IctMethod("ICT", tuned=True),
+    "icl_d": IctMethod("ICL-D", tuned=True, distils=True),
+    "icl_d_lm": IctMethod("ICL-D (LM)", tuned=True, distils=True, plain_text=True),
+}
+
+
+@dataclass(frozen=True)
+class TunedWeights:
+    """The trained parameters of a tuned teacher by name, the loss of each step, and what tuning cost."""
+
+    parameters: dict[str, Tensor]
+    losses: list[float]
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """One task at one k. All lists are over its items.
+
+    `gold` and `predicted` are places in the task's sorted labels, of which there are `labels`; `rank` is how many
+    options stand before the right one.
+    """
+
+    task: str
+    demonstrations: int
+    labels: int
+    gold: list[int]
+    predicted: list[int]
+    rank: list[int]
+
+
+@dataclass(frozen=True)
+class IctOutcome:
+    """What running a cell gives: each task at each k, the cost of each phase, the training's course."""
+
+    tasks: list[TaskScores]
+    left_out: dict[str, str]
+    costs: dict[str, Cost]
+    trainable_parameters: int
+    losses: list[float]
+
+
+def tune_teacher(request: TunedTeacher, isolated: bool = True) -> TunedWeights:
+    """In-context tune a teacher on gold labels alone, as the paper does before it teaches.
+
+    Raises:
+        StudyError: a setting does not fit the data or the model, or a loss is not finite.
+    """
+    warm_up(request.device)
+    meter = PhaseMeter(request.device, isolated)
+    model = load_model(request.model, "float32", request.device)
+    with meter.phase() as cost:
+        teacher = adapted(model, request.training, request.episodes.seed)
+        side = Side(teacher, EpisodeReader(request.model))
+        log = InContextTuning(side, None, request.episodes, Mixture()).train(request.training)
+        cost.tokens = log.tokens
+    trained = {name: one.detach().cpu() for name, one in teacher.named_parameters() if one.requires_grad}
+    return TunedWeights(trained, log.losses, cost)
+
+
+def tuned_teacher(request: TunedTeacher, weights: TunedWeights) -> PreTrainedModel:
+    """The teacher with its trained parameters, frozen."""
+    model = load_model(request.model, "float32", request.device)
+    teacher = adapted(model, request.training, request.episodes.seed)
+    places = dict(teacher.named_parameters())
+    with torch.no_grad():
+        for name, values in weights.parameters.items():
+            places[name].copy_(values)
+    return merged(teacher).to(DTYPES[request.dtype]).eval().requires_grad_(False)
+
+
+def run_ict(cell: IctCell, weights: TunedWeights | None, isolated: bool = True) -> IctOutcome:
+    """Run one cell: tune the student if the method does, then evaluate it on every target at every k.
+
+    Args:
+        cell: what to run.
+        weights: those of the tuned teacher, for the methods that need one.
+        isolated: this process runs nothing else, so that its resident memory is the cell's.
+
+    Raises:
+        StudyError: a setting does not fit the data or the model, or a loss or score is not finite.
+    """
+    warm_up(cell.device)
+    meter = PhaseMeter(cell.device, isolated)
+    costs = {"teacher": weights.cost} if weights else {}
+    trained, losses = 0, []
+    if cell.training:
+        model, trained, losses = _tuned_student(cell, cell.training, weights, meter, costs)
+    elif cell.teacher and weights:
+        model = tuned_teacher(cell.teacher, weights)
+        trained, losses = sum(one.numel() for one in weights.parameters.values()), weights.losses
+    else:
+        model = load_model(cell.model, cell.dtype, cell.device)
+    found = task_set(cell.benchmark, cell.seed)
+    asked = [(task, k) for task in found.targets for k in cell.demonstrations]
+    with meter.phase() as costs["evaluation"]:
+        examiner = Examiner(cell, model, EpisodeReader(cell.model), costs["evaluation"])
+        scored = [examiner.scores(task, k) for task, k in asked]
+    return IctOutcome(scored, dict(found.left_out), costs, trained, losses)
+
+
+def _tuned_student(
+    cell: IctCell, training: Training, weights: TunedWeights | None, meter: PhaseMeter, costs: dict[str, Cost]
+) -> tuple[PreTrainedModel, int, list[float]]:
+    """The student as it is scored, its number of trained parameters, and the loss of each step.
+
+    The teacher is here alone: nothing of it is in memory when the student is scored.
+    """
+    if cell.episodes is None or cell.mixture is None:
+        raise StudyError(f"{cell.name}: a student is tuned on episodes, by an objective.")
+    model = load_model(cell.model, "float32", cell.device)
+    teacher = tuned_teacher(cell.teacher, weights) if cell.teacher and weights else None
+    taught_by = Side(teacher, EpisodeReader(cell.teacher.model)) if cell.teacher and teacher else None
+    with meter.phase() as costs["training"]:
+        student = adapted(model, training, cell.episodes.seed)
+        side = Side(student, EpisodeReader(cell.model))
+        log = InContextTuning(side, taught_by, cell.episodes, cell.mixture).train(training)
+        costs["training"].tokens = log.tokens
+    trained = trainable_parameters(student)
+    return merged(student).to(DTYPES[cell.dtype]), trained, log.losses
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """Puts a model to tasks and counts the tokens that it reads into `cost`."""
+
+    cell: IctCell
+    model: PreTrainedModel
+    reader: EpisodeReader
+    cost: Cost
+
+    def scores(self, task: FewShotTask, k: int) -> TaskScores:
+        """One task's items after k demonstrations; several votes are put together by `by_majority`."""
+        votes = [self._answers(task, k, vote) for vote in range(self.cell.votes if k else 1)]
+        orders = [by_majority(torch.stack(of_item)) for of_item in zip(*votes, strict=True)]
+        place = {label: i for i, label in enumerate(task.labels)}
+        ordered = list(zip(task.items, orders, strict=True))
+        return TaskScores(
+            task=task.name,
+            demonstrations=k,
+            labels=len(place),
+            gold=[place[item.options[item.gold]] for item in task.items],
+            predicted=[place[item.options[order[0]]] for item, order in ordered],
+            rank=[order.index(item.gold) for item, order in ordered],
+        )
+
+    def _answers(self, task: FewShotTask, k: int, vote: int) -> list[Tensor]:
+        """For each item the log-probabilities of its options after one draw of demonstrations."""
+        before = demonstrations_of(task, k, vote, self.cell.seed)
+        prompts = self.reader.prompts([Episode(before, item) for item in task.items])
+        options = [self.reader.options(item) for item in task.items]
+        self.cost.tokens += prompts.tokens + sum(len(option) - 1 for row in options for option in row)
+        scores = score_options(self.model, prompts, options, self.cell.eval_batch_size, self.cell.normalised)
+        if not all(torch.isfinite(row).all() for row in scores):
+            raise StudyError(f"{self.cell.model}: its option log-probabilities are not finite; try float32.")
+        return scores
+
+
+def by_majority(scores: Tensor) -> list[int]:
+    """Options in the order of how many votes put them first; ties by mean probability over the votes.
+
+    Args:
+        scores: [votes, options] log-probabilities, up to a constant per vote.
+    """
+    votes = torch.bincount(scores.argmax(dim=1), minlength=scores.shape[1])
+    mean = torch.softmax(scores.double(), dim=1).mean(dim=0)
+    return sorted(range(scores.shape[1]), key=lambda i: (-int(votes[i]), -float(mean[i])))

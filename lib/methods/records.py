@@ -1,0 +1,111 @@
+"""A cell: everything that determines one result, and nothing else. Its hash names the result's file."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from lib.models.loading import Device
+from lib.models.training import EXECUTION, Training
+
+
+@dataclass(frozen=True)
+class Task:
+    """The data, how it is put to a model, and what is evaluated."""
+
+    source: str
+    in_domain: str
+    out_of_domain: str
+    pattern: str
+    label_words: tuple[str, ...] | None
+    eval_limit: int | None
+    eval_seed: int
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a teacher is asked: its soft labels on a pool, given the demonstrations. Shared by all students.
+
+    `pool` is where the queries come from: `train`, the in-domain training rows; `target`, rows like those that are
+    evaluated out of domain; `both`, half of each; `support`, the support set itself. `held_out` are the halves of the
+    target's `subcases` or `templates` that the pool does without. `pool_shares` are the shares of the classes in the
+    pool; None draws it without looking at labels. The teacher is averaged over `orders` orders of its demonstrations,
+    and over so many `demonstration_sets`: the support set, and further ones as large, which need labels of their own.
+    `demonstration_labels` are `true` or `shuffled`, as `lib.tasks.samples.with_shuffled_labels` has it.
+    """
+
+    kept_in: ClassVar[str] = "targets"
+
+    teacher: str
+    dtype: str
+    task: Task
+    support_size: int
+    seed: int
+    pool: str
+    pool_size: int
+    kl_over: str
+    batch_size: int
+    device: Device
+    held_out: str = "nothing"
+    orders: int = 1
+    demonstration_sets: int = 1
+    pool_shares: tuple[float, ...] | None = None
+    demonstration_labels: str = "true"
+
+    @property
+    def needs(self) -> None:
+        """Nothing has to be there first."""
+        return
+
+    @property
+    def name(self) -> str:
+        """For progress lines and lists of failures."""
+        return f"teacher targets n={self.support_size} seed={self.seed}"
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """The objective λ·T²·KL + (1 − λ)·CE, where its two terms come from, and what is done to the teacher's answers.
+
+    Cross-entropy is on gold labels of the `support` set or of the `pool`, or on the `teacher`'s likeliest labels there.
+    """
+
+    targets: Targets
+    kl_weight: float
+    temperature: float
+    ce_on: str
+    calibration: str = "none"
+    confidence: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the study: a method at a support size and a seed, on given models and data.
+
+    `model` is the model that is evaluated: the teacher for `teacher_icl`, the student otherwise. It also answers
+    `calibration_pool` unlabelled queries like those of each domain, so that its own label prior is known; they change
+    no other number of the result. `demonstration_labels` are those that the evaluated model reads.
+    """
+
+    kept_in: ClassVar[str] = "cells"
+
+    method: str
+    support_size: int
+    seed: int
+    model: str
+    dtype: str
+    task: Task
+    eval_batch_size: int
+    device: Device
+    training: Training | None = None
+    distillation: Distillation | None = None
+    demonstration_labels: str = "true"
+    calibration_pool: int = field(default=0, metadata=EXECUTION)
+
+    @property
+    def needs(self) -> Targets | None:
+        """The job that has to be done first."""
+        return self.distillation.targets if self.distillation else None
+
+    @property
+    def name(self) -> str:
+        """For progress lines and lists of failures."""
+        return f"{self.method} n={self.support_size} seed={self.seed}"

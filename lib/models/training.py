@@ -1,0 +1,250 @@
+"""Training a student on teacher targets, gold labels or both, with one step function for all methods."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from functools import partial
+
+import torch
+from torch import Tensor
+from transformers import get_scheduler
+
+from lib.errors import NonFiniteLossError, StudyError
+from lib.models.loading import DTYPES
+from lib.models.losses import context_distillation_loss, cross_entropy, kl_divergence
+from lib.models.scoring import last_logits, packed_logits
+from lib.models.tuning import Tuning
+
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
+
+# Of a field that says how the same result is computed, and so has no part in the key.
+EXECUTION = {"execution": True}
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a student is trained; `lora_*` are None unless `tuning` is lora.
+
+    `biases` says what BitFit trains: the `existing` biases, or with `add` one more on each linear layer without.
+    `checkpointing` computes activations again in the backward pass instead of keeping them. `logits` is to what the
+    vocabulary head is applied: `last`, the last position alone; `labels`, that and the label words' rows of the head
+    alone; `all`, every position, of which the last is kept.
+
+    Two say how a step is computed, to the same loss but for rounding, and have no part in the key: `padding_free` lays
+    a step's prompts end to end instead of padding them to the longest; `fused` updates all weights in one kernel, as
+    is always done on a GPU.
+    """
+
+    tuning: Tuning
+    learning_rate: float
+    epochs: int
+    batch_size: int
+    schedule: str
+    warmup: float
+    weight_decay: float
+    dtype: str
+    lora_rank: int | None = None
+    lora_alpha: int | None = None
+    lora_dropout: float | None = None
+    optimizer: str = "adamw"
+    checkpointing: bool = False
+    logits: str = "last"
+    biases: str = "existing"
+    padding_free: bool = field(default=False, metadata=EXECUTION)
+    fused: bool = field(default=False, metadata=EXECUTION)
+
+
+EXECUTION_FIELDS = tuple(one.name for one in fields(Training) if one.metadata == EXECUTION)
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """One prompt of the student with what it is taught there: a teacher target, a gold label, or both.
+
+    `target` holds the teacher's log-probabilities over the label words, or over the vocabulary; `weight` is its own.
+    """
+
+    ids: list[int]
+    target: Tensor | None
+    label: int | None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Objective:
+    """λ, T, and the columns of the student's logits that the two terms look at.
+
+    `label_columns` are the label words' tokens, in the order of the classes. The KL term compares those
+    columns, or the whole vocabulary where `kl_over_vocabulary` is set; CE is always over the label words. `logits` and
+    `padding_free` are those of `lib.models.training.Training`.
+    """
+
+    kl_weight: float
+    temperature: float
+    label_columns: list[int]
+    kl_over_vocabulary: bool
+    logits: str = "last"
+    padding_free: bool = False
+
+
+def step_loss(model: torch.nn.Module, rows: Sequence[TrainingRow], objective: Objective) -> Tensor:
+    """The loss of one step, λ·T²·KL + (1 − λ)·CE, from a single forward pass over all rows."""
+    student, over_labels = _student_logits(model, [row.ids for row in rows], objective)
+    labels = torch.tensor([-1 if row.label is None else row.label for row in rows], device=student.device)
+    has_label = _indices([row.label is not None for row in rows], student.device)
+    ce = cross_entropy(over_labels, labels, has_label)
+    has_target = _indices([row.target is not None for row in rows], student.device)
+    teacher = torch.zeros_like(student, dtype=torch.float32)
+    if len(has_target):
+        targets = [row.target for row in rows if row.target is not None]
+        teacher[has_target] = torch.stack(targets).to(student.device)
+    weights = torch.tensor([row.weight for row in rows], device=student.device)
+    kl = kl_divergence(teacher, student, has_target, objective.temperature, weights)
+    return context_distillation_loss(kl, ce, objective.kl_weight)
+
+
+def _student_logits(
+    model: torch.nn.Module, sequences: Sequence[Sequence[int]], objective: Objective
+) -> tuple[Tensor, Tensor]:
+    """The student's logits that KL compares, and those over the label words."""
+    narrow, every_position = objective.logits == "labels", objective.logits == "all"
+    columns = objective.label_columns
+    read = packed_logits if objective.padding_free else last_logits
+    logits = read(model, sequences, columns=columns if narrow else None, every_position=every_position)
+    over_labels = logits if narrow else logits[:, columns]
+    return (logits if objective.kl_over_vocabulary else over_labels), over_labels
+
+
+def _indices(chosen: Sequence[bool], device: torch.device) -> Tensor:
+    """Where it is true, known without a look at the device: a mask there would have to be read back."""
+    return torch.tensor([i for i, yes in enumerate(chosen) if yes], dtype=torch.long, device=device)
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """What training did: the loss of each step and the tokens it read."""
+
+    losses: list[float]
+    tokens: int
+
+
+def batches(
+    pool: Sequence[TrainingRow], support: Sequence[TrainingRow], batch_size: int, epochs: int, seed: int
+) -> Iterator[list[TrainingRow]]:
+    """Steps of `batch_size` pool rows, each joined by at most half as many support rows, which are cycled through.
+
+    An epoch is one shuffled pass over the pool or, where there is no pool, over the support rows.
+    """
+    main, cycled = (pool, support) if pool else (support, [])
+    generator = torch.Generator().manual_seed(seed)
+    joined = min(len(cycled), max(1, batch_size // 2))
+    drawn = 0
+    for _ in range(epochs):
+        order = torch.randperm(len(main), generator=generator).tolist()
+        for start in range(0, len(order), batch_size):
+            extra = [cycled[(drawn + i) % len(cycled)] for i in range(joined)]
+            drawn += joined
+            yield [main[i] for i in order[start : start + batch_size]] + extra
+
+
+def make_optimizer(model: torch.nn.Module, settings: Training, device: str) -> torch.optim.Optimizer:
+    """The optimizer of the trainable parameters; `fused`, always on `cuda`, is one kernel without copies of them."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    fused = {"fused": True} if settings.fused or device == "cuda" else {}
+    kind = OPTIMIZERS[settings.optimizer]
+    return kind(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, **fused)
+
+
+@contextmanager
+def training_mode(model: torch.nn.Module, settings: Training) -> Iterator[None]:
+    """Dropout on and, if asked for, activations recomputed in the backward pass; off again at the end."""
+    model.train()
+    if settings.checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    yield
+    if settings.checkpointing:
+        model.activation_checkpointing_disable()
+    model.eval()
+
+
+def training_step(
+    model: torch.nn.Module, loss_of: Callable[[], Tensor], settings: Training, optimizer: torch.optim.Optimizer
+) -> Tensor:
+    """One step of the optimizer on a loss; returns the loss before it, without its graph."""
+    with torch.autocast(model.device.type, DTYPES[settings.dtype], enabled=settings.dtype != "float32"):
+        loss = loss_of()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.detach()
+
+
+def optimise(
+    model: torch.nn.Module, steps: Iterable[Callable[[], Tensor]], count: int, settings: Training, seed: int
+) -> list[float]:
+    """Train `model` in place; weights stay float32, the forward pass runs in `settings.dtype`.
+
+    Args:
+        model: what is trained.
+        steps: for each step, its loss as a function of nothing.
+        count: of the steps.
+        settings: how.
+        seed: of dropout.
+
+    Returns:
+        The loss of each step, before it.
+
+    Raises:
+        NonFiniteLossError: a loss became nan or infinite, at the step and learning rate that it names.
+    """
+    torch.manual_seed(seed)
+    optimizer = make_optimizer(model, settings, model.device.type)
+    schedule = get_scheduler(settings.schedule, optimizer, round(settings.warmup * count), count)
+    losses: list[float] = []
+    with training_mode(model, settings):
+        for step, loss_of in enumerate(steps):
+            loss = training_step(model, loss_of, settings, optimizer)
+            losses.append(_finite(loss.item(), f"step {step + 1} of {count}", settings))
+            schedule.step()
+    return losses
+
+
+def train(
+    model: torch.nn.Module,
+    pool: Sequence[TrainingRow],
+    support: Sequence[TrainingRow],
+    objective: Objective,
+    settings: Training,
+    seed: int,
+) -> TrainingLog:
+    """Train `model` in place on a pool, a support set or both; errors as for `optimise`.
+
+    Raises:
+        StudyError: `padding_free`, of a model that does not keep prompts in one row apart.
+    """
+    if objective.padding_free:
+        _require_apart(model, [row.ids for row in [*pool, *support][:2]])
+    drawn = list(batches(pool, support, settings.batch_size, settings.epochs, seed))
+    steps = (partial(step_loss, model, rows, objective) for rows in drawn)
+    losses = optimise(model, steps, len(drawn), settings, seed)
+    return TrainingLog(losses, sum(len(row.ids) for rows in drawn for row in rows))
+
+
+@torch.no_grad()
+def _require_apart(model: torch.nn.Module, sequences: Sequence[Sequence[int]]) -> None:
+    """Some architectures read one row as one text, whatever its positions: their loss would be another."""
+    model.eval()
+    alone, packed = last_logits(model, sequences), packed_logits(model, sequences)
+    if not torch.allclose(packed, alone, rtol=1e-3, atol=1e-3 * alone.abs().max().item()):
+        raise StudyError("padding_free: true lets this student's prompts see each other in one row. Allowed: false.")
+
+
+def _finite(loss: float, when: str, settings: Training) -> float:
+    if math.isfinite(loss):
+        return loss
+    raise NonFiniteLossError(
+        f"loss is {loss} at {when} (learning_rate {settings.learning_rate:g}, dtype {settings.dtype}); "
+        "a smaller learning rate or float32 may help."
+    )

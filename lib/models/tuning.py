@@ -1,0 +1,74 @@
+"""What of a model is trained: everything, a LoRA adapter, or the bias terms."""
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+
+from lib.errors import RefusedMethod
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+from lib.models.loading import load_config
+
+Tuning = Literal["full", "lora", "bitfit"]
+
+
+def check_tuning(
+    reference: str, tuning: Tuning, config: PretrainedConfig | None = None, biases: str = "existing"
+) -> None:
+    """Raise `RefusedMethod` where a way of tuning does not apply to a model of this configuration; loads no weights."""
+    if tuning != "bitfit" or biases == "add":
+        return
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config or load_config(reference))
+    if not any(name.endswith("bias") for name, _ in model.named_parameters()):
+        raise RefusedMethod(
+            f"bitfit: {reference} has no bias terms to train. Set bitfit: add, which gives each linear layer one, or "
+            "use full or LoRA tuning (pbft, cd, pbft_lora, cd_lora), or a model with biases, such as those of the OPT "
+            "or GPT-NeoX families."
+        )
+
+
+def adapt(
+    model: PreTrainedModel, tuning: Tuning, lora: "LoraConfig | None", biases: str = "existing"
+) -> torch.nn.Module:
+    """Make trainable what `tuning` trains: everything, a LoRA adapter (peft), or the bias terms and nothing else.
+
+    Args:
+        model: a frozen model; it is changed in place.
+        tuning: BitFit is that of Zaken et al. 2022 (arXiv 2106.10199), without its classifier head.
+        lora: the adapter's settings, for `lora` only.
+        biases: what BitFit trains: the `existing` biases, or with `add` also new ones on linear layers without.
+    """
+    if tuning == "lora":
+        from peft import get_peft_model  # here, so that redrawing does not wait for it
+
+        return get_peft_model(model, lora)
+    if tuning == "bitfit" and biases == "add":
+        _add_biases(model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(tuning == "full" or name.endswith("bias"))
+    return model
+
+
+def _add_biases(model: PreTrainedModel) -> None:
+    """Give each linear layer but the vocabulary's a bias of zeros, which changes no output."""
+    head = model.get_output_embeddings()
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Linear) and layer.bias is None and layer is not head:
+            layer.bias = torch.nn.Parameter(layer.weight.new_zeros(layer.out_features))
+
+
+def merged(model: torch.nn.Module) -> PreTrainedModel:
+    """A LoRA adapter merged into its model; any other model as it is."""
+    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+
+
+def trainable_parameters(model: torch.nn.Module) -> int:
+    """The number of trainable scalars."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,0 +1,1 @@
+"""Report: estimates and intervals, tables, figures, verdicts, pages."""

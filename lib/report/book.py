@@ -1,0 +1,156 @@
+"""Executing notebooks by papermill, rendering them to HTML, and an index page over them."""
+
+import ast
+import html
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import nbformat
+import papermill
+from nbclient.exceptions import DeadKernelError
+from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
+
+from lib.errors import StudyError
+from lib.paths import NOTEBOOKS
+from lib.runs.profile import Profile
+
+
+def figure_notebooks(only: list[str] | None) -> list[Path]:
+    """The numbered notebooks, or those whose numbers are in `only`, such as `01`.
+
+    Raises:
+        StudyError: a number that no notebook has.
+    """
+    numbered = {path.name[:2]: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+    unknown = [number for number in only or [] if number not in numbered]
+    if unknown:
+        raise StudyError(f"only: no notebook {', '.join(unknown)}. Allowed: {', '.join(numbered)}.")
+    return [path for number, path in numbered.items() if only is None or number in only]
+
+
+def methods_of(notebook: Path) -> list[str]:
+    """The methods that a notebook names in its parameters cell.
+
+    Raises:
+        StudyError: the cell does not set what `execute` passes; papermill itself would only warn.
+    """
+    declared = papermill.inspect_notebook(str(notebook), parameters=None)
+    if not {"profile", "methods"} <= declared.keys():
+        raise StudyError(f"{notebook.name}: its parameters cell must set profile, methods; it sets {list(declared)}.")
+    return ast.literal_eval(declared["methods"]["default"])
+
+
+def execute(notebook: Path, profile: Profile, methods: list[str], folder: Path) -> Path:
+    """Run a notebook with a profile; the executed copy appears in `folder` only if it ran to its end.
+
+    Raises:
+        StudyError: a cell raised, or the kernel died; the message is the error's last line.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    running = folder / f".running-{notebook.name}"
+    sockets = tempfile.mkdtemp(prefix="kernel-")  # each kernel's own, so that two may run at a time
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(running),
+            parameters={"profile": profile.model_dump(mode="json"), "methods": methods},
+            cwd=str(NOTEBOOKS),
+            kernel_name="python3",
+            progress_bar=False,
+            config=_kernel_config(sockets),
+        )
+    except PapermillExecutionError as error:
+        raise StudyError(f"{notebook.name}: {error.ename}: {error.evalue}") from None
+    except DeadKernelError:
+        raise StudyError(f"{notebook.name}: its kernel died; was it killed for using too much memory?") from None
+    else:
+        os.replace(running, folder / notebook.name)
+    finally:
+        running.unlink(missing_ok=True)
+        shutil.rmtree(sockets, ignore_errors=True)
+    return folder / notebook.name
+
+
+def _kernel_config(sockets: str) -> Config:
+    """Sockets in a folder, since over TCP each kernel warns of eavesdroppers; no word of the interrupt that ends it."""
+    return Config(
+        {
+            "KernelManager": {"transport": "ipc", "ip": f"{sockets}/socket"},
+            "NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=50"]},
+        }
+    )
+
+
+def render(executed: Path) -> Path:
+    """The executed notebook as one HTML page beside it, without the cells that only pass parameters."""
+    config = Config()
+    config.TagRemovePreprocessor.enabled = True
+    config.TagRemovePreprocessor.remove_cell_tags = ("injected-parameters", "parameters", "settings")
+    exporter = HTMLExporter(config=config, exclude_input_prompt=True, exclude_output_prompt=True)
+    exporter.register_preprocessor("nbconvert.preprocessors.TagRemovePreprocessor", enabled=True)
+    page, _ = exporter.from_filename(str(executed))
+    target = executed.with_suffix(".html")
+    target.write_text(page, encoding="utf-8")
+    return target
+
+
+def write_index(profile: Profile, failed: dict[str, str]) -> Path:
+    """A page that links all rendered notebooks of a profile, with its figures and what failed."""
+    index = profile.folder / "report" / "index.html"
+    pages = [page for page in sorted(index.parent.glob("*.html")) if page != index]
+    items = "\n".join(_item(profile, page) for page in pages)
+    others = [other for other in sorted(profile.folder.parent.glob("*/report/index.html")) if other != index]
+    links = ", ".join(f'<a href="../../{page.parts[-3]}/report/{page.name}">{page.parts[-3]}</a>' for page in others)
+    problems = "".join(f"<li>{html.escape(f'{name}: {reason}')}</li>" for name, reason in failed.items())
+    text = _INDEX.format(
+        name=html.escape(profile.name),
+        about=html.escape(profile.about),
+        others=f"<p>Other results: {links}.</p>" if links else "",
+        items=items,
+        problems=f"<h2>Not computed</h2><ul>{problems}</ul>" if problems else "",
+    )
+    index.parent.mkdir(parents=True, exist_ok=True)
+    index.write_text(text, encoding="utf-8")
+    return index
+
+
+def _item(profile: Profile, page: Path) -> str:
+    figure = f"fig{page.stem[:2].lstrip('0')}"
+    drawn = (profile.folder / f"{figure}.png").is_file()
+    picture = f'<a href="{page.name}"><img src="../{figure}.png" alt="{figure}"></a>' if drawn else ""
+    data = f'<p><a href="../{figure}.csv">CSV</a> · <a href="../{figure}.svg">SVG</a></p>' if drawn else ""
+    return f'<section><h2><a href="{page.name}">{html.escape(_title(page))}</a></h2>{picture}{data}</section>'
+
+
+def _title(page: Path) -> str:
+    """The heading that the page's notebook opens with."""
+    source = NOTEBOOKS / f"{page.stem}.ipynb"
+    if not source.is_file():
+        return page.stem
+    return nbformat.read(source, as_version=4).cells[0].source.splitlines()[0].lstrip("# ")
+
+
+_INDEX = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Few-shot distillation: {name}</title>
+<style>
+  body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+  main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(26rem, 1fr)); gap: 1.5rem; }}
+  img {{ width: 100%; }}
+  h2 {{ font-size: 1.1rem; margin: 0 0 .5rem; }}
+</style>
+<h1>Few-shot distillation: profile {name}</h1>
+<p>{about}</p>
+{others}
+<main>
+{items}
+</main>
+{problems}
+</html>
+"""

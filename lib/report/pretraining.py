@@ -1,0 +1,81 @@
+"""Figures of the pretraining: how the models of the world learnt, and what they make of demonstrations in the end."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from lib.report.figures import REFERENCE_LINE, house_style
+from lib.report.intervals import interval
+from lib.runs.frames import DOMAINS
+from lib.tasks.world import DATASETS
+
+_COLOURS = dict(zip(DATASETS, sns.color_palette("colorblind", 2), strict=True))
+
+_TITLES = dict(zip(DATASETS, DOMAINS.values(), strict=True))
+
+
+def learning_curves_figure(curves: Mapping[str, pd.DataFrame]) -> Figure:
+    """Smoothed training accuracy against steps, a panel a model; thin lines are where a stage begins.
+
+    Args:
+        curves: what `lib.tiny.pretraining.pretrain` returns, by the model's name.
+    """
+    house_style()
+    figure, axes = plt.subplots(len(curves), 1, figsize=(11, 3.4 * len(curves)), squeeze=False)
+    for axis, (name, curve) in zip(axes[:, 0], curves.items(), strict=True):
+        for dataset, domain in zip(DATASETS, DOMAINS, strict=True):
+            axis.plot(curve.step, curve[f"{domain}_accuracy"], color=_COLOURS[dataset], label=_TITLES[dataset])
+        for step in curve.groupby("stage", sort=False).step.min()[1:]:
+            axis.axvline(step, color="0.8", linewidth=0.8, zorder=0)
+        axis.axhline(0.5, **REFERENCE_LINE)
+        axis.set(title=name.capitalize(), ylabel="accuracy in training", ylim=(0.4, 1.02))
+        axis.grid(axis="x", visible=False)
+    axes[-1, 0].set_xlabel("step")
+    axes[0, 0].legend(loc="lower right")
+    figure.tight_layout()
+    return figure
+
+
+def in_context_figure(accuracies: pd.DataFrame) -> Figure:
+    """Accuracy against demonstrations, a panel a model: means over contexts with 95% intervals.
+
+    Args:
+        accuracies: rows of `lib.tiny.evaluation.context_accuracies` with a column `model`.
+    """
+    house_style()
+    models = list(dict.fromkeys(accuracies.model))
+    figure, axes = plt.subplots(1, len(models), figsize=(11, 4), sharey=True, squeeze=False)
+    for axis, model in zip(axes[0], models, strict=True):
+        sns.pointplot(
+            accuracies[accuracies.model == model],
+            x="support_size",
+            y="accuracy",
+            hue="dataset",
+            palette=_COLOURS,
+            errorbar=interval,
+            capsize=0.08,
+            linewidth=1.6,
+            err_kws={"linewidth": 1.2},
+            legend=model == models[0],
+            ax=axis,
+        )
+        axis.axhline(0.5, **REFERENCE_LINE)
+        axis.set(title=model.capitalize(), xlabel="demonstrations n", ylim=(0.4, 1.02))
+    handles, _ = axes[0, 0].get_legend_handles_labels()
+    axes[0, 0].legend(handles, _TITLES.values(), loc="lower right")
+    figure.tight_layout()
+    return figure
+
+
+def accuracy_table(accuracies: pd.DataFrame) -> pd.DataFrame:
+    """Mean and half-width of the 95% interval over contexts, as text: models and datasets by demonstrations."""
+
+    def text(values: pd.Series) -> str:
+        low, high = interval(values)
+        return f"{values.mean():.2f} ± {(high - low) / 2:.2f}"
+
+    groups = accuracies.groupby(["model", "dataset", "support_size"], sort=False).accuracy
+    return groups.apply(text).unstack().rename_axis("n =", axis=1)

@@ -1,0 +1,127 @@
+"""What the paper leaves unsaid, one choice at a time from the profile's own settings: which moves the result most?"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from lib.errors import StudyError
+from lib.report.figures import COLOURS, REFERENCE_LINE, house_style, of_seeds
+from lib.report.intervals import interval
+from lib.runs.choices import _shown, candidates, centre, name_of
+from lib.runs.frames import DOMAINS
+from lib.runs.profile import Profile
+from lib.runs.variants import Variants
+from lib.tasks.task import CLASSES
+
+MARKERS = tuple(zip(CLASSES, "><", strict=True))  # of the accuracy on one class
+
+
+def moves(profile: Profile, found: Variants) -> pd.DataFrame:
+    """Each value of each choice: accuracy of both domains, mean over seeds with its 95% interval, and whether it is the
+    profile's own; the accuracy on each half and what one answer for everything would score. The values of a choice are
+    compared on the support sizes and seeds that all of them have; a choice with a result at one value alone, or with
+    none in common, is left out.
+
+    Columns: choice, value, own, support_sizes, seeds, and by domain `<domain>`, `<domain>_low`, `_high`,
+    `_on_entailment`, `_on_non-entailment`, `_majority`.
+
+    Raises:
+        StudyError: no choice is left.
+    """
+    middle = centre(profile)
+    tried: dict[str, dict[Any, pd.DataFrame]] = {knob: {} for knob, _ in candidates(profile)}
+    for knob, value in candidates(profile):
+        sweep = found.sweeps.get(name_of(knob, value))
+        if sweep is not None and len(sweep.results):
+            tried[knob][value] = sweep.results
+    rows = []
+    for knob, by_value in tried.items():
+        for value, results in _in_common(by_value).items():
+            said = {"choice": knob, "value": value, "own": value == middle[knob]}
+            rows.append(said | _row(results))
+    if not rows:
+        raise StudyError("sensitivity: no choice can be compared; two values of one need results at the same seeds.")
+    return pd.DataFrame(rows)
+
+
+def _in_common(by_value: Mapping[Any, pd.DataFrame]) -> dict[Any, pd.DataFrame]:
+    """The results at the support sizes and seeds that all values have; none where there is nothing to compare."""
+    places = {value: list(zip(one.support_size, one.seed, strict=True)) for value, one in by_value.items()}
+    shared = set.intersection(*map(set, places.values())) if len(places) > 1 else set()
+    return {value: one[[place in shared for place in places[value]]] for value, one in by_value.items() if shared}
+
+
+def _row(results: pd.DataFrame) -> dict[str, Any]:
+    sizes = ", ".join(map(str, sorted(results.support_size.unique())))
+    shown: dict[str, Any] = {"support_sizes": sizes, "seeds": results.seed.nunique()}
+    for domain in DOMAINS:
+        shown |= _scores(results, domain)
+    return shown
+
+
+def _scores(results: pd.DataFrame, domain: str) -> dict[str, float]:
+    accuracies = results.groupby("seed")[f"{domain}_accuracy"].mean()
+    low, high = interval(accuracies, within=(0, 1))
+    halves = {f"{domain}_on_{name}": results[f"{domain}_accuracy_on_{name}"].mean() for name in CLASSES}
+    gold = results[f"{domain}_gold_entailment"].iloc[0]
+    bounds = {f"{domain}_low": low, f"{domain}_high": high, f"{domain}_majority": max(gold, 1 - gold)}
+    return {domain: accuracies.mean()} | bounds | halves
+
+
+def spread(moved: pd.DataFrame) -> pd.DataFrame:
+    """By how much each choice moves the mean accuracy between its best and its worst value, the largest first."""
+    groups = moved.groupby("choice", sort=False)
+    table = pd.DataFrame({title: groups[name].max() - groups[name].min() for name, title in DOMAINS.items()})
+    for name, title in DOMAINS.items():
+        best = moved.loc[groups[name].idxmax()].set_index("choice")["value"]
+        table[f"best {title}"] = best.map(_shown)
+    return table.sort_values(list(DOMAINS.values()), ascending=False)
+
+
+def sensitivity_figure(moved: pd.DataFrame) -> Figure:
+    """A panel a choice: accuracy in and out of domain over its values; the profile's own value is marked.
+
+    Triangles are the accuracy on entailment (right) and on non-entailment (left) alone: where they are far apart, the
+    student says one thing to nearly everything.
+    """
+    house_style()
+    knobs = list(dict.fromkeys(moved.choice))
+    columns = min(4, len(knobs))
+    wide = max(2, columns)  # room for the legend below a single panel
+    lines = -(-len(knobs) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(3.25 * wide, 3.2 * lines), sharey=True, squeeze=False)
+    for axis, knob in zip(axes.flat, knobs, strict=False):
+        _panel(axis, moved[moved.choice == knob].reset_index(drop=True))
+        axis.set_title(knob)
+    for axis in axes.flat[len(knobs) :]:
+        axis.set_visible(False)
+    for axis in axes[:, 0]:
+        axis.set(ylabel="accuracy", ylim=(0, 1.03))
+    hollow = {"ls": "", "color": "0.4", "fillstyle": "none"}
+    halves = [Line2D([], [], marker=marker, label=f"on {name} alone", **hollow) for name, marker in MARKERS]
+    handles = [*axes[0, 0].get_legend_handles_labels()[0], *halves]
+    figure.legend(handles=handles, ncols=wide, loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False)
+    figure.suptitle(f"n = {moved.support_sizes.iloc[0]}; {of_seeds(moved.seeds)}", fontsize=11)
+    figure.tight_layout()
+    return figure
+
+
+def _panel(axis: Axes, rows: pd.DataFrame) -> None:
+    """rows: from `moves`, those of one choice."""
+    for (domain, title), colour in zip(DOMAINS.items(), (COLOURS["pbft"], COLOURS["cd_lora"]), strict=True):
+        errors = np.abs([rows[f"{domain}_low"] - rows[domain], rows[f"{domain}_high"] - rows[domain]])
+        axis.errorbar(rows.index, rows[domain], yerr=errors, marker="o", capsize=3, color=colour, label=title)
+        for name, marker in MARKERS:
+            axis.plot(rows.index, rows[f"{domain}_on_{name}"], marker, color=colour, alpha=0.5, fillstyle="none")
+        axis.axhline(rows[f"{domain}_majority"].max(), **REFERENCE_LINE)
+    for place in rows.index[rows.own]:
+        axis.axvspan(place - 0.25, place + 0.25, color="0.9", zorder=0)
+    axis.margins(x=0.12)
+    axis.set(xticks=rows.index, xticklabels=[_shown(value) for value in rows.value])
+    axis.tick_params(axis="x", labelsize=9)

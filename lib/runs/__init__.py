@@ -1,0 +1,1 @@
+"""Runs: profiles, records and keys, the store, execution."""

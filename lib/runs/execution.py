@@ -1,0 +1,284 @@
+"""Filling in what is missing: from a profile to a frame of results, whatever is there already being kept."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import tqdm.auto
+
+from lib.errors import StudyError, require_one_of
+from lib.methods import context_distillation, in_context_distillation
+from lib.methods.context_distillation import METHODS
+from lib.methods.in_context_records import IctCell, TunedTeacher
+from lib.methods.records import Cell, Targets
+from lib.models.environment import describe
+from lib.models.loading import quiet
+from lib.runs import preflight
+from lib.runs.frames import results_frame
+from lib.runs.profile import Profile
+from lib.runs.store import Job, Preparation, Record, Result, Store
+
+# Set by run_all.sh: progress as plain lines, since a bar that redraws itself makes no sense in a log or a page.
+BATCH = "FEW_SHOT_BATCH"
+
+SECONDS_BETWEEN_LINES = 5
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The results of a profile's cells, one row each, and what did not come to a result, with reasons.
+
+    `records` are the stored results in full, with every item's label log-probabilities. `missing` are the cells that a
+    profile with `stored_only` leaves out. In a notebook a sweep shows itself as a short paragraph (`about` takes the
+    place of what the profile says of itself), and as plain text without its results, which would be megabytes of a
+    saved notebook.
+    """
+
+    profile: Profile
+    results: pd.DataFrame = field(repr=False)
+    records: list[Record] = field(default_factory=list, repr=False)
+    refused: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list, repr=False)
+    about: str | None = None
+
+    def _repr_markdown_(self) -> str:
+        count = len(self.records or self.results)
+        told = f"{count} results."
+        if self.missing:
+            told = f"{count} of {count + len(self.missing)} results: the others are not computed yet and left out."
+        paragraphs = [f"Profile **{self.profile.name}**: {self.about or self.profile.about} {told}"]
+        paragraphs += [f"{name}: refused. {reason}" for name, reason in self.refused.items()]
+        paragraphs += [f"{name}: failed. {reason}" for name, reason in self.failed.items()]
+        return "\n\n".join(paragraphs)
+
+
+def fill(profile: Profile, methods: Sequence[str] | None = None, retry: bool = False) -> Sweep:
+    """Compute the cells that are missing, keep those that are there, and return them all.
+
+    Args:
+        profile: the study's settings.
+        methods: the methods wanted; None for all of the profile's.
+        retry: try again what failed before.
+
+    Raises:
+        StudyError: a setting cannot work and nothing was computed, or every method is refused.
+    """
+    (sweep,) = fill_together([profile], methods, retry)
+    return sweep
+
+
+def fill_together(
+    profiles: Sequence[Profile], methods: Sequence[str] | None = None, retry: bool = False
+) -> list[Sweep]:
+    """`fill` for several profiles of one name, variants of one another; what is missing is computed as one list."""
+    quiet()
+    for name in methods or ():
+        require_one_of("methods", name, METHODS)
+    store = Store(profiles[0].folder)
+    wanted = [profile.cells(tuple(methods) if methods else None) for profile in profiles]
+    for profile, cells in zip(profiles, wanted, strict=True):
+        if not cells:
+            raise StudyError(f"methods: none of {', '.join(methods or ())} is in profile {profile.name}.")
+    if retry:
+        store.forget_failures()
+    compute(profiles[0], list(dict.fromkeys(cell for cells in wanted for cell in cells)), preflight.check)
+    return [collect(profile, cells, results_frame) for profile, cells in zip(profiles, wanted, strict=True)]
+
+
+def compute(profile: Profile, cells: Sequence[Result], check: Callable[[list[Any]], dict[Any, str]]) -> None:
+    """Run the cells that have neither a result nor a failure; none where the profile has `stored_only`.
+
+    Args:
+        profile: where results go and how processes are used.
+        cells: those wanted.
+        check: looks at the cells that would run and returns those that are refused, with reasons; raises where
+            a setting cannot work.
+    """
+    if profile.stored_only:
+        return
+    store = Store(profile.folder)
+    missing = [cell for cell in cells if store.load(cell) is None and store.failure(cell) is None]
+    refused = check(missing) if missing else {}
+    for cell, reason in refused.items():
+        store.refuse(cell, reason)
+    jobs = list(_jobs([cell for cell in missing if cell not in refused], store))
+    _show_progress(_finished(jobs, profile), len(jobs))
+
+
+def _jobs(missing: Sequence[Result], store: Store) -> Iterator[Job]:
+    """Missing cells in order, each one's preparation before the first cell that needs it."""
+    asked: set[Job] = set()
+    for cell in missing:
+        if cell.needs and cell.needs not in asked and not store.ready(cell.needs):
+            asked.add(cell.needs)
+            yield cell.needs
+        yield cell
+
+
+def execute(job: Job, folder: Path, isolated: bool) -> None:
+    """Run one job and store its result, or store why it failed. Any executor can map this over jobs.
+
+    `isolated` says that this process runs nothing else, so that its resident memory is the job's.
+    """
+    quiet()
+    store = Store(folder)
+    try:
+        _RUN[type(job)](job, store, isolated)
+    except StudyError as error:
+        store.fail(job, str(error))
+    except Exception as error:  # one cell's fault must not end the others
+        store.fail(job, f"{type(error).__name__}: {error}")
+
+
+def _ask_teacher(request: Targets, store: Store, isolated: bool) -> None:
+    store.save_targets(request, context_distillation.teacher_targets(request, isolated))
+
+
+def _tune_teacher(request: TunedTeacher, store: Store, isolated: bool) -> None:
+    store.save_weights(request, in_context_distillation.tune_teacher(request, isolated))
+
+
+def _run_cell(cell: Cell, store: Store, isolated: bool) -> None:
+    targets = _prepared(cell, store, store.load_targets)
+    store.save(cell, context_distillation.run(cell, targets, isolated), describe(cell.device))
+
+
+def _run_ict_cell(cell: IctCell, store: Store, isolated: bool) -> None:
+    weights = _prepared(cell, store, store.load_weights)
+    store.save(cell, in_context_distillation.run_ict(cell, weights, isolated), describe(cell.device))
+
+
+def _prepared(cell: Result, store: Store, load: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - what `load` loads
+    """What the cell needs, loaded; None where it needs nothing."""
+    if cell.needs is None:
+        return None
+    found = load(cell.needs)
+    if found is None:
+        raise StudyError(f"it needs {cell.needs.name}, which is missing: {store.failure(cell.needs)}")
+    return found
+
+
+_RUN: dict[type, Callable[[Any, Store, bool], None]] = {
+    Targets: _ask_teacher,
+    TunedTeacher: _tune_teacher,
+    Cell: _run_cell,
+    IctCell: _run_ict_cell,
+}
+
+
+def _finished(jobs: Sequence[Job], profile: Profile) -> Iterator[Job]:
+    """Run the jobs and yield each when it is done, whether it came to a result or not."""
+    if not profile.isolate and profile.workers > 1:
+        yield from _shared_out(jobs, profile)
+        return
+    for job in jobs:
+        if profile.isolate:
+            _run_alone(job, profile, isolated=True)
+        else:
+            execute(job, profile.folder, isolated=False)
+        yield job
+
+
+def _run_alone(job: Job, profile: Profile, isolated: bool) -> None:
+    """In a fresh process, whose memory peak is the job's alone and whose death costs no other job."""
+    with _processes(1, _die_quietly) as fresh:
+        try:
+            fresh.submit(execute, job, profile.folder, isolated).result()
+        except BrokenProcessPool:
+            Store(profile.folder).fail(job, "its process died; was it killed for using too much memory?")
+
+
+def _shared_out(jobs: Sequence[Job], profile: Profile) -> Iterator[Job]:
+    """Over worker processes of one thread each: first what cells need, then the cells.
+
+    Where a worker dies, nobody can tell which job killed it: what is not done then runs one process a job.
+    """
+    left = dict.fromkeys(jobs)
+    try:
+        with _processes(profile.workers, _one_thread) as pool:
+            for kinds in (Preparation, Result):
+                of_kind = [job for job in jobs if isinstance(job, kinds)]
+                running = {pool.submit(execute, job, profile.folder, False): job for job in of_kind}
+                for future in as_completed(running):
+                    future.result()
+                    del left[running[future]]
+                    yield running[future]
+    except BrokenProcessPool:
+        for job in list(left):
+            _run_alone(job, profile, isolated=False)
+            yield job
+
+
+def _processes(count: int, initializer: Callable[[], None]) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=initializer)
+
+
+def _die_quietly() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt ends the child without a traceback of its own
+
+
+def _one_thread() -> None:
+    _die_quietly()
+    torch.set_num_threads(1)
+
+
+def _show_progress(finished: Iterator[Job], total: int) -> None:
+    """A bar that names what was done last; plain lines, and not too many, where nobody watches a terminal."""
+    if not total:
+        return
+    if BATCH not in os.environ or sys.stderr.isatty():
+        with tqdm.auto.tqdm(finished, total=total, unit="cell") as bar:
+            for job in bar:
+                bar.set_description(job.name)
+        return
+    if _in_notebook():  # a page is no place for such lines
+        list(finished)
+        return
+    began = said = time.perf_counter()
+    for done, job in enumerate(finished, start=1):
+        now = time.perf_counter()
+        line = f"[{done}/{total}] {job.name}: {now - began:.0f} s so far"
+        if done == 1:  # other workers may be as far with theirs: no ground for an estimate
+            said = now
+            print(line, flush=True)
+        elif now - said >= SECONDS_BETWEEN_LINES or done == total:
+            said = now
+            left = (now - began) / done * (total - done)
+            print(f"{line}, about {_rough(left)} left", flush=True)
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and ipython.get_ipython() is not None
+
+
+def _rough(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds > 100 else f"{seconds:.0f} s"
+
+
+def collect(profile: Profile, cells: Sequence[Result], frame: Callable[[list[Record]], pd.DataFrame]) -> Sweep:
+    """What there is of these cells, their results as the rows of `frame`.
+
+    Raises:
+        StudyError: every method is refused.
+    """
+    store = Store(profile.folder)
+    records = {cell: store.load(cell) for cell in cells}
+    done = [record for record in records.values() if record and not record["refused"]]
+    refused = {cell.method: record["refused"] for cell, record in records.items() if record and record["refused"]}
+    failed = {cell.name: reason for cell in cells if (reason := store.failure(cell))}
+    missing = [cell.name for cell, record in records.items() if record is None and cell.name not in failed]
+    if refused and not done and not failed:
+        raise StudyError("\n".join(dict.fromkeys(refused.values())))
+    return Sweep(profile, frame(done), done, refused, failed, missing)

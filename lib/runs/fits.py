@@ -1,0 +1,94 @@
+"""Will a model, a method and a batch fit on a card? Answered from predicted peaks: no GPU, no weights."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lib.errors import StudyError, require_one_of
+
+if TYPE_CHECKING:
+    from lib.memory.peaks import Prediction
+    from lib.runs.profile import Profile
+
+GIB = 2**30
+
+# What CUDA and the workspaces of its libraries take beside tensors: assumed, it differs by card and driver.
+CONTEXT_GIB = 0.75
+
+# What lowers a peak, one at a time and then all together; a method is tried by itself.
+CHEAPER: tuple[dict[str, Any], ...] = (
+    {"eval_batch_size": 8},
+    {"teacher_dtype": "bfloat16"},
+    {"training_dtype": "bfloat16"},
+    {"checkpointing": True},
+    {"batch_size": 1},
+)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether something fits: the phase that needs most of all, and what that is in GiB, CUDA's own share included."""
+
+    phase: str
+    gib: float
+    gpu: float
+
+    @property
+    def fits(self) -> bool:
+        """Within the card's memory."""
+        return self.gib <= self.gpu
+
+
+def fit(profile: "Profile", method: str, size: int, gpu: float) -> tuple["Prediction", Fit]:
+    """The prediction for a method on a card of `gpu` GiB; all its phases must fit.
+
+    Raises:
+        StudyError: the card's size is not positive; a model is not known; the method does not apply to it.
+    """
+    from lib.methods.context_distillation import METHODS
+    from lib.runs.predictions import predictions, setting
+
+    require_one_of("method", method, METHODS)
+    if not gpu > 0:
+        raise StudyError(f"gpu: {gpu:g} is no size of a card; give its memory in GiB, above 0.")
+    (prediction,) = predictions([setting(profile, method, size)])
+    phase = max(prediction, key=lambda phase: prediction[phase].total)
+    return prediction, Fit(phase, prediction[phase].total / GIB + CONTEXT_GIB, gpu)
+
+
+def cheaper(profile: "Profile", method: str, size: int, gpu: float) -> list[tuple[str, Fit]]:
+    """What each change that lowers the peak comes to, then all of them together, then the methods that train less."""
+    from lib.methods.context_distillation import METHODS
+
+    def changed(changes: dict[str, Any], name: str) -> Fit:
+        return fit(profile.changed(changes), name, size, gpu)[1]
+
+    now = fit(profile, method, size, gpu)[1].gib
+    tried = [(_as_options(changes), changed(changes, method)) for changes in CHEAPER]
+    together = {name: value for changes in CHEAPER for name, value in changes.items()}
+    tried.append((_as_options(together), changed(together, method)))
+    kind = method.partition("_")[0]
+    lighter = [f"{kind}_lora"] if METHODS[method].tuning == "full" else []
+    tried += [(f"--method {name}", changed({}, name)) for name in lighter]
+    return [(option, result) for option, result in tried if result.gib < now - 0.005]
+
+
+def _as_options(changes: dict[str, Any]) -> str:
+    return " ".join(f"--set {name}={str(value).lower()}" for name, value in changes.items())
+
+
+def report(profile: "Profile", method: str, size: int, gpu: float) -> str:
+    """The answer in words and numbers."""
+    prediction, result = fit(profile, method, size, gpu)
+    student = f"{method}: student {profile.student}, teacher {profile.teacher}, n = {size}"
+    lines = [f"{student}. Predicted peaks, GiB:", ""]
+    for phase, peak in prediction.items():
+        parts = ", ".join(f"{name} {bytes_ / GIB:.2f}" for name, bytes_ in peak.parts.items() if bytes_ > GIB / 200)
+        lines += [f"  {phase:<10} {peak.total / GIB:7.2f}   {parts}", f"  {'':<10} {'':7}   at {peak.place}"]
+    verdict = "fits on" if result.fits else "does not fit on"
+    lines += ["", f"It {verdict} {gpu:g} GiB: the {result.phase} needs {result.gib:.2f}, "]
+    lines[-1] += f"of which {CONTEXT_GIB:g} are assumed for CUDA itself."
+    if not result.fits:
+        lines += ["", "What would lower the highest phase:", ""]
+        for option, other in cheaper(profile, method, size, gpu):
+            lines.append(f"  {other.gib:7.2f}  {'fits' if other.fits else '    '}  {option}")
+    return "\n".join(lines)

@@ -1,0 +1,145 @@
+"""Predicted peaks, kept: of a profile's methods beside its results, of any setting by all that it depends on.
+
+A prediction takes seconds, a page of the study a hundred of them.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lib.errors import StudyError
+from lib.memory.peaks import PARTS, Peak, Prediction, highest, predict
+from lib.memory.prompt_lengths import FULL_SIZES, PromptLengths, real_lengths, typical_lengths
+from lib.methods.records import Cell
+from lib.models.loading import quiet
+from lib.paths import FIGURES, ROOT
+from lib.runs.keys import key
+from lib.runs.profile import Profile
+from lib.runs.store import read_json, replace_file, write_json
+
+KEPT = FIGURES / "memory" / "predictions"
+
+# What is walked, and what walks it: where a file there changes, so may every prediction.
+WALKED = ("tasks", "models", "methods", "memory")
+WORKERS = 2
+
+# What `of_profile` has where nothing is predicted.
+NO_PEAKS = pd.DataFrame(columns=["cell", "method", "support_size", "phase", "headline", "peak_gb", *PARTS, "place"])
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a prediction is made for; the arguments of `lib.memory.peaks.predict`."""
+
+    cell: Cell
+    lengths: PromptLengths
+    teacher_resident: bool = False
+
+
+def setting(profile: Profile, method: str, size: int, teacher_resident: bool = False) -> Setting:
+    """A method of a profile at a support size and its first seed, with typical prompts.
+
+    The lengths of other data than MNLI and HANS are read from the data.
+
+    Raises:
+        StudyError: the profile does not have the method at that size.
+    """
+    cells = profile.model_copy(update={"support_sizes": (size,), "seeds": profile.seeds[:1]}).cells((method,))
+    if not cells:
+        raise StudyError(f"method: {method} is not in profile {profile.name}, or not with {size} support examples.")
+    known = {profile.in_domain, profile.out_of_domain} <= set(FULL_SIZES)
+    return Setting(cells[0], (typical_lengths if known else real_lengths)(cells[0]), teacher_resident)
+
+
+def predictions(settings: Sequence[Setting]) -> list[Prediction]:
+    """The prediction for each setting; those not made before are made by two processes and kept."""
+    quiet()
+    missing = [one for one in dict.fromkeys(settings) if _kept(one) is None]
+    if len(missing) > WORKERS:
+        with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn"), initializer=quiet) as pool:
+            for one, made in zip(missing, pool.map(_predict, missing), strict=True):
+                _keep(one, made)
+    else:
+        for one in missing:
+            _keep(one, _predict(one))
+    return [_kept(one) for one in settings]
+
+
+def _predict(one: Setting) -> Prediction:
+    return predict(one.cell, one.lengths, one.teacher_resident)
+
+
+def _keep(one: Setting, made: Prediction) -> None:
+    write_json(_file(one), {phase: asdict(peak) for phase, peak in made.items()})
+
+
+def _kept(one: Setting) -> Prediction | None:
+    record = read_json(_file(one))
+    return {phase: Peak(**peak) for phase, peak in record.items()} if record else None
+
+
+def _file(one: Setting) -> Path:
+    return KEPT / f"{key(one.cell, one.lengths, one.teacher_resident, _walked())}.json"
+
+
+@cache
+def _walked() -> str:
+    """A digest of the code that a prediction walks and of the libraries under it."""
+    files = sorted(file for folder in WALKED for file in (ROOT / "lib" / folder).glob("*.py"))
+    sources = b"".join(file.read_bytes() for file in files)
+    libraries = " ".join(version(name) for name in ("torch", "transformers", "peft"))
+    return hashlib.sha256(sources + libraries.encode()).hexdigest()
+
+
+def frame(settings: Sequence[Setting]) -> pd.DataFrame:
+    """One row a setting and phase: method, support_size, phase, headline, peak_gb, each part in GB (10⁹ bytes), place.
+
+    `headline` marks the phase that is the highest of those that the method needs to come into being.
+    """
+    distinct = list(dict.fromkeys(settings))  # a method without demonstrations is one at all sizes
+    rows = [
+        _row(one.cell, phase, peak, phase == highest(prediction)[0])
+        for one, prediction in zip(distinct, predictions(distinct), strict=True)
+        for phase, peak in prediction.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _row(cell: Cell, phase: str, peak: Peak, headline: bool) -> dict[str, Any]:
+    parts = {part: peak.parts[part] / 1e9 for part in PARTS}
+    named = {"method": cell.method, "support_size": cell.support_size, "phase": phase, "headline": headline}
+    return {**named, "peak_gb": peak.total / 1e9, **parts, "place": peak.place}
+
+
+def of_profile(profile: Profile, methods: Sequence[str]) -> pd.DataFrame:
+    """The rows of `frame` for the first seed's cells of these methods, from `predicted.csv` in the profile's folder.
+
+    What is missing there is predicted from the profile's own data and added, but for a profile with `stored_only`.
+    Where data or models are not there either, or a method does not apply, there are no rows.
+    """
+    file = profile.folder / "predicted.csv"
+    known = pd.read_csv(file) if file.is_file() else NO_PEAKS
+    cells = profile.model_copy(update={"seeds": profile.seeds[:1]}).cells(tuple(methods))
+    missing = [cell for cell in cells if key(cell) not in set(known.cell) and not profile.stored_only]
+    if new := [row for cell in missing for row in _rows_of(cell)]:
+        table = pd.DataFrame([*known.to_dict("records"), *new])
+        replace_file(file, lambda scratch: table.to_csv(scratch, index=False, float_format="%.6g"))
+        known = pd.read_csv(file)
+    return known[known.cell.isin([key(cell) for cell in cells])].reset_index(drop=True)
+
+
+def _rows_of(cell: Cell) -> list[dict[str, Any]]:
+    try:
+        prediction = predict(cell, real_lengths(cell))
+    except StudyError:  # the figure does without
+        return []
+    headline = highest(prediction)[0]
+    return [{"cell": key(cell), **_row(cell, phase, peak, phase == headline)} for phase, peak in prediction.items()]

@@ -1,0 +1,81 @@
+"""A small search over training settings: the same cells, run once for each candidate change of a profile."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from lib.runs.benchmarks import fill_benchmark
+from lib.runs.execution import fill
+from lib.runs.in_context_frames import seed_means
+from lib.runs.profile import Profile, read_profile
+
+Candidates = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def search(profile: str | dict[str, Any], candidates: Candidates, changes: Mapping[str, Any]) -> pd.DataFrame:
+    """Results of every candidate: the frame of `fill`, with a column `candidate` of what was changed for its method.
+
+    Args:
+        profile: the profile whose settings are searched.
+        candidates: for each method, the changes to try, with keys as `--set` takes them.
+        changes: what holds for the whole search: seeds and evaluation items that the study does not report.
+    """
+    return _tried(profile, candidates, changes, lambda changed, method: fill(changed, [method]).results)
+
+
+def search_in_context(
+    profile: str | dict[str, Any], benchmark: str, candidates: Candidates, changes: Mapping[str, Any]
+) -> pd.DataFrame:
+    """The same for in-context tuning: the frame of `seed_means`, with a column `candidate`.
+
+    Args:
+        profile: the profile whose settings are searched.
+        benchmark: `crossfit` or `lama`.
+        candidates: for each method of `lib.methods.in_context_distillation`, the changes to try.
+        changes: what holds for the whole search: seeds and target tasks that the study does not report.
+    """
+    return _tried(
+        profile,
+        candidates,
+        changes,
+        lambda changed, method: seed_means(fill_benchmark(changed, benchmark, [method]).results),
+    )
+
+
+def learning_rates(rates: Mapping[str, Sequence[float]]) -> Candidates:
+    """Candidates that change nothing but a method's own learning rate, in the order given."""
+    return {method: [{f"learning_rate.{method}": rate} for rate in tried] for method, tried in rates.items()}
+
+
+def best(found: pd.DataFrame, measure: str = "in_domain_accuracy", by: Sequence[str] = ("method",)) -> pd.Series:
+    """The candidate of each method with the highest mean of `measure` over seeds.
+
+    Where a method's closest candidates were tried on further seeds, the choice is among those with the most; ties go to
+    the candidate that is listed first.
+
+    Args:
+        found: the frame of `search` or `search_in_context`.
+        measure: the column that decides.
+        by: the columns within which candidates compete.
+    """
+    within = list(by)
+    tried = found.groupby([*within, "candidate"], sort=False)[measure].agg(["mean", "count"])
+    most = tried["count"].groupby(within, sort=False).transform("max")
+    means = tried["mean"][tried["count"] == most]
+    return means.groupby(within, sort=False).idxmax().map(lambda place: place[-1]).rename("setting")
+
+
+def _tried(
+    profile: str | dict[str, Any],
+    candidates: Candidates,
+    changes: Mapping[str, Any],
+    results: Callable[[Profile, str], pd.DataFrame],
+) -> pd.DataFrame:
+    frames = []
+    for method, tried in candidates.items():
+        for candidate in tried:
+            label = ", ".join(f"{name.removesuffix(f'.{method}')} {value:g}" for name, value in candidate.items())
+            found = results(read_profile(profile, {**changes, **candidate}), method)
+            frames.append(found.assign(candidate=label))
+    return pd.concat(frames, ignore_index=True)

@@ -1,0 +1,94 @@
+"""A profile with changes, several at a time: the same methods under each, computed as one list of cells."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lib.errors import StudyError, require_one_of
+from lib.runs import preflight
+from lib.runs.execution import Sweep, fill_together
+from lib.runs.profile import Profile
+
+METHOD = "cd"  # what notebooks try variants of
+
+NOT_STORED = "No result is stored."
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Results by the variant's name, and what could not be tried, with reasons."""
+
+    sweeps: dict[str, Sweep] = field(repr=False)
+    left_out: dict[str, str]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """The cells that failed, with their variants' names and reasons."""
+        by_variant = {name: sweep.failed for name, sweep in self.sweeps.items()}
+        return {f"{name}: {cell}": why for name, cells in by_variant.items() for cell, why in cells.items()}
+
+    def _repr_markdown_(self) -> str:
+        lines = [f"{len(self.sweeps)} variants of profile **{next(iter(self.sweeps.values())).profile.name}**."]
+        if missing := sum(len(sweep.missing) for sweep in self.sweeps.values()):
+            lines.append(f"{missing} of their results are not computed yet and left out.")
+        for reason in dict.fromkeys(self.left_out.values()):
+            names = ", ".join(f"*{name}*" for name, why in self.left_out.items() if why == reason)
+            lines.append(f"Left out: {names}. {reason}")
+        return "\n\n".join(lines + [f"Failed: *{name}*. {reason}" for name, reason in self.failed.items()])
+
+
+def chosen(key: str, names: Sequence[str] | None, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the known that a profile names under a key, in their own order; all where it names none.
+
+    Raises:
+        StudyError: it names one that is not known.
+    """
+    for name in names or ():
+        require_one_of(key, name, known)
+    return {name: one for name, one in known.items() if name in (names or known)}
+
+
+def few(profile: Profile, support_sizes: Sequence[int], seeds: int) -> dict[str, Any]:
+    """The change to a profile's first seeds, and to those of these sizes that it has (if it has none, to its own)."""
+    sizes = [size for size in profile.support_sizes if size in support_sizes] or list(profile.support_sizes)
+    return {"support_sizes": sizes, "seeds": list(profile.seeds[:seeds])}
+
+
+def fill_variants(profile: Profile, changes: Mapping[str, Mapping[str, Any]], methods: Sequence[str]) -> Variants:
+    """The results of `methods` under each variant; cells that are there are kept.
+
+    A variant whose settings cannot work (a pool larger than the data, a comparison that the vocabularies do not allow)
+    is left out; under `stored_only` also one without a result.
+
+    Raises:
+        StudyError: no variant can work, or under `stored_only` there are no two to compare.
+    """
+    profiles: dict[str, Profile] = {}
+    left_out: dict[str, str] = {}
+    for name, change in changes.items():
+        try:
+            changed = profile.changed(dict(change))
+            if not profile.stored_only:
+                _check(changed, methods)
+            profiles[name] = changed
+        except StudyError as error:
+            left_out[name] = str(error)
+    if not profiles:
+        raise StudyError("\n".join(left_out.values()))
+    sweeps = dict(zip(profiles, fill_together(list(profiles.values()), methods), strict=True))
+    if profile.stored_only:
+        left_out |= {name: NOT_STORED for name, sweep in sweeps.items() if not sweep.records}
+        sweeps = {name: sweep for name, sweep in sweeps.items() if sweep.records}
+        if len({tuple(record["key"] for record in sweep.records) for sweep in sweeps.values()}) < 2:
+            raise StudyError("stored_only: there are no results of two variants to compare.")
+    return Variants(sweeps, left_out)
+
+
+def _check(profile: Profile, methods: Sequence[str]) -> None:
+    """Raise where a cell that is not there could not be computed; what is there needs neither data nor models."""
+    from lib.runs.store import Store
+
+    store = Store(profile.folder)
+    missing = [cell for cell in profile.cells(tuple(methods)) if store.load(cell) is None]
+    if missing:
+        preflight.check(missing)

@@ -1,0 +1,1 @@
+"""Tasks: examples and where they come from, samples, patterns and verbalizers, prompts as token ids."""

@@ -1,0 +1,1 @@
+"""The two shipped models of the controlled world: how they were trained, and their weights."""

@@ -1,0 +1,227 @@
+"""What the models of the world are taught, in which order: stages, and the batches that each is made of.
+
+Learned at once, reading demonstrations is out of a small model's reach: it stays with the overlap shortcut, and
+knows neither where a pair ends nor what the label words mean. So every stage adds one difficulty to a model that
+has mastered the ones before.
+
+1. Single pairs, answered by fixed words, in a world of few people and bare sentences that then grows.
+2. Several pairs in a context, with label words drawn for each context, on top of further layers. Each pair sees
+   itself and the label words of the others, nothing else of them. For a while most steps replace all pairs by their
+   verdicts, so that looking up a label word is learnt apart from reading.
+3. The wall between pairs is lowered step by step until the attention is the plain causal one.
+4. Contexts become as long as the study's.
+"""
+
+import random
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lib.tasks import world
+from lib.tasks.prompts import CONTENT_FREE, PATTERNS, SEPARATOR
+from lib.tiny.models import VERDICTS, tokenizer
+
+PATTERN = PATTERNS["minimal"]
+
+CONTENT_FREE_SHARE = 0.02
+
+PAIR_TOKENS = 20  # of a usual pair with its answer
+
+VERDICT_TOKENS = 4  # of one that is told
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a curriculum.
+
+    Attributes:
+        name: what is new in it.
+        layers: the model's depth.
+        scope: how much of the world is in use.
+        pairs: pairs in a context; one of these sizes is drawn at each step.
+        drawn_words: the share of steps whose contexts draw their label words; in the others `VERDICTS` answer.
+        told: the share of pairs whose text is replaced by their verdict, in half of the contexts.
+        told_only: the share of steps in which all pairs are.
+        wall: what is taken off the attention scores between tokens of different pairs, label words excepted.
+        tokens: a step's size, about.
+        rate: what the learning rate is multiplied by.
+        until: accuracy (a moving average over steps, the lower of the two domains') at which the next stage begins.
+        least_steps: steps before the next stage may begin.
+        most_steps: steps after which it begins anyhow.
+    """
+
+    name: str
+    layers: int
+    scope: world.Scope = world.WHOLE
+    pairs: tuple[int, ...] = (1,)
+    drawn_words: float = 0.0
+    told: float = 0.0
+    told_only: float = 0.0
+    wall: float = 0.0
+    tokens: int = 1000
+    rate: float = 1.0
+    until: float = 0.88
+    least_steps: int = 100
+    most_steps: int = 6000
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Contexts of equally many pairs.
+
+    Shapes: `ids` [contexts, tokens]; `attention` [contexts, 1, tokens, tokens], added to the scores; the others
+    [contexts, pairs], `words` [contexts, pairs, 2]. `answers` are the positions after which an answer is due,
+    `labels` the gold classes, `words` the label words' ids, entailment first; `hard` marks the pairs of `overlap`.
+    `drawn` says whether the label words were drawn for each context.
+    """
+
+    ids: Tensor
+    attention: Tensor
+    answers: Tensor
+    labels: Tensor
+    words: Tensor
+    hard: Tensor
+    drawn: bool
+
+
+def growing_world(layers: int) -> list[Stage]:
+    """Single pairs, from a dozen people and bare sentences to the whole world."""
+    everyone = world.WHOLE.people
+    first = Stage("12 people, bare sentences, 3 contrasts", layers, world.Scope(12, 0.0, 3), until=0.95)
+    richer = replace(first, until=0.92, most_steps=2000)
+    stages = [
+        first,
+        *(replace(richer, name=f"{count} contrasts", scope=world.Scope(12, 0.0, count)) for count in (4, 5, 6)),
+        *(replace(richer, name=f"{people} people", scope=world.Scope(people, 0.0, 6)) for people in (20, 40, everyone)),
+    ]
+    for share in (0.15, 0.3, 0.5, 0.75, 1.0):
+        scope = world.Scope(everyone, share, 6)
+        stages.append(replace(richer, name=f"{share:.0%} decorated", scope=scope, until=0.9, rate=0.7))
+    return [*stages, replace(stages[-1], name="settling", until=0.96, rate=0.35, most_steps=3000)]
+
+
+def lowering_walls(layers: int) -> list[Stage]:
+    """Contexts of a few pairs, first behind walls, then without."""
+    contexts = Stage("label words drawn", layers, pairs=(6,), drawn_words=1.0, tokens=1600, rate=0.5)
+    met = replace(contexts, told=0.5, wall=20.0, least_steps=900, most_steps=900)
+    told = replace(met, name="verdicts told", told_only=2 / 3, rate=0.7, until=0.95, least_steps=300, most_steps=1500)
+    behind = replace(met, name="verdicts to be found", told_only=1 / 6, until=0.9, least_steps=300, most_steps=1500)
+    lowered = replace(contexts, told=0.2, most_steps=400)
+    heights = (14.0, 10.0, 7.0, 5.0, 3.5, 2.5, 1.7, 1.2, 0.8, 0.4, 0.0)
+    return [met, told, behind, *(replace(lowered, name=f"wall {height:g}", wall=height) for height in heights)]
+
+
+def lengthening(layers: int, last_steps: int) -> list[Stage]:
+    """Longer contexts; the last stage is that in which the learning rate falls to zero."""
+    contexts = Stage("", layers, drawn_words=1.0, told=0.1, tokens=2000, rate=0.5, most_steps=800)
+    stages = [
+        replace(contexts, name=f"up to {longest} pairs", pairs=sizes)
+        for longest, sizes in ((9, (4, 6, 9)), (13, (4, 9, 13)), (33, (5, 13, 13, 33)))
+    ]
+    return [*stages[:-1], replace(stages[-1], least_steps=last_steps, most_steps=last_steps)]
+
+
+def meeting_contexts(layers: int, steps: int) -> list[Stage]:
+    """What a student sees of contexts: enough to know what they look like, too little to learn to read them."""
+    meeting = Stage("contexts met", layers, pairs=(1, 6, 13), drawn_words=0.5, tokens=1600, rate=0.5)
+    return [replace(meeting, least_steps=steps, most_steps=steps)]
+
+
+def draw_batch(draw: random.Random, stage: Stage, split: world.Split, hard: float | None = None) -> Batch:
+    """A step's contexts, all of one size.
+
+    Args:
+        draw: where all chance comes from.
+        stage: what the contexts are like.
+        split: the world's split that pairs come from.
+        hard: the share of pairs out of domain; None draws it for each context.
+    """
+    pairs, drawn = draw.choice(stage.pairs), draw.random() < stage.drawn_words
+    told_only = stage.told_only > 0.0 and draw.random() < stage.told_only
+    count = max(1, round(stage.tokens / (pairs * (VERDICT_TOKENS if told_only else PAIR_TOKENS))))
+    contexts = [_draw_context(draw, stage, pairs, drawn, told_only, split, hard) for _ in range(count)]
+    encoded = tokenizer()([text for context in contexts for text in context.texts])["input_ids"]
+    rows = [_lay_out(context, encoded[i * pairs : (i + 1) * pairs]) for i, context in enumerate(contexts)]
+    return _collate(contexts, rows, stage.wall, drawn)
+
+
+@dataclass(frozen=True)
+class _Context:
+    texts: list[str]
+    labels: list[int]
+    words: list[int]
+    hard: list[bool]
+
+
+def _draw_context(
+    draw: random.Random, stage: Stage, pairs: int, drawn: bool, told_only: bool, split: world.Split, hard: float | None
+) -> _Context:
+    share = draw.choice((0.0, 0.5, 0.5, 1.0)) if hard is None else hard
+    told = stage.told if draw.random() < 0.5 else 0.0
+    told = 1.0 if told_only else told
+    words = draw.sample(world.LABEL_WORDS, 2) if drawn else VERDICTS
+    labels = [draw.randrange(2) for _ in range(pairs)]
+    is_hard = [draw.random() < share for _ in range(pairs)]
+    texts = [
+        _text(draw, stage, split, label, dataset="overlap" if out else "annotated", told=told)
+        for label, out in zip(labels, is_hard, strict=True)
+    ]
+    return _Context(texts, labels, tokenizer().convert_tokens_to_ids(list(words)), is_hard)
+
+
+def _text(draw: random.Random, stage: Stage, split: world.Split, label: int, dataset: str, told: float) -> str:
+    chance = draw.random()
+    if chance < told:
+        return f"{VERDICTS[label]} ?"
+    if stage.drawn_words and chance > 1.0 - CONTENT_FREE_SHARE:
+        return PATTERN.query(draw.choice(CONTENT_FREE))
+    return PATTERN.query(world.draw_example(draw, dataset, split, label, stage.scope))
+
+
+def _lay_out(context: _Context, texts: list[list[int]]) -> tuple[list[int], list[int], list[int]]:
+    """A context's ids, the pair that each token belongs to, and the positions that an answer follows."""
+    separator = tokenizer().convert_tokens_to_ids(SEPARATOR)
+    ids: list[int] = []
+    pair_of: list[int] = []
+    answers: list[int] = []
+    for pair, (text, label) in enumerate(zip(texts, context.labels, strict=True)):
+        answers.append(len(ids) + len(text) - 1)
+        ids += [*text, context.words[label], separator]
+        pair_of += [pair] * (len(text) + 2)
+    return ids, pair_of, answers
+
+
+def _collate(
+    contexts: list[_Context], rows: list[tuple[list[int], list[int], list[int]]], wall: float, drawn: bool
+) -> Batch:
+    longest = max(len(ids) for ids, _, _ in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    pair_of = torch.full((len(rows), longest), -1)
+    for row, (tokens, pairs, _) in enumerate(rows):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        pair_of[row, : len(pairs)] = torch.tensor(pairs)
+    answers = torch.tensor([positions for _, _, positions in rows])
+    labels = torch.tensor([context.labels for context in contexts])
+    words = torch.tensor([context.words for context in contexts])[:, None].expand(-1, labels.shape[1], -1)
+    hard = torch.tensor([context.hard for context in contexts])
+    return Batch(ids, walled_attention(pair_of, answers + 1, wall), answers, labels, words, hard, drawn)
+
+
+def walled_attention(pair_of: Tensor, label_positions: Tensor, wall: float) -> Tensor:
+    """The causal mask, with `wall` taken off the scores between pairs, except towards label words.
+
+    Args:
+        pair_of: [contexts, tokens], the pair that each token belongs to.
+        label_positions: [contexts, pairs], where the label words stand.
+        wall: in units of attention scores, 0 for the plain causal mask.
+
+    Returns:
+        [contexts, 1, tokens, tokens], to be added to the attention scores.
+    """
+    tokens = pair_of.shape[1]
+    is_label = torch.zeros_like(pair_of, dtype=torch.bool).scatter(1, label_positions, True)
+    open_to = (pair_of[:, :, None] == pair_of[:, None, :]) | is_label[:, None, :]
+    causal = torch.ones(tokens, tokens, dtype=torch.bool).tril()
+    scores = torch.where(open_to, 0.0, -wall).masked_fill(~causal, torch.finfo(torch.float32).min)
+    return scores[:, None]

@@ -1,0 +1,60 @@
+"""How well a model of the world reads demonstrations: accuracy over many contexts, each with label words of its own."""
+
+import random
+
+import pandas as pd
+import torch
+from transformers import PreTrainedModel
+
+from lib.models.scoring import next_token_log_probs
+from lib.tasks import world
+from lib.tasks.prompts import encode, label_token_ids, prompt
+from lib.tasks.task import Example
+from lib.tiny.curriculum import PATTERN
+from lib.tiny.models import MAX_POSITIONS, tokenizer
+
+
+def context_accuracies(
+    model: PreTrainedModel, support_sizes: list[int], contexts: int, queries: int, seed: int
+) -> pd.DataFrame:
+    """Accuracy in and out of domain after n demonstrations, one row a context.
+
+    Demonstrations are in domain and balanced as support sets are; pairs are fresh and from the evaluation split, whose
+    events no training has seen. Half of the queries are entailed.
+
+    Args:
+        model: what is asked.
+        support_sizes: n, the numbers of demonstrations.
+        contexts: support sets for each n, each with two label words of its own.
+        queries: pairs asked about in each context and domain.
+        seed: of the contexts.
+
+    Returns:
+        Columns `support_size`, `context`, `dataset`, `accuracy`.
+    """
+    rows = [
+        {"support_size": size, "context": context, "dataset": dataset, "accuracy": accuracy}
+        for size in support_sizes
+        for context in range(contexts)
+        for dataset, accuracy in _one_context(model, size, queries, random.Random(f"{seed} {size} {context}"))
+    ]
+    return pd.DataFrame(rows)
+
+
+def _one_context(model: PreTrainedModel, size: int, queries: int, draw: random.Random) -> list[tuple[str, float]]:
+    words = draw.sample(world.LABEL_WORDS, 2)
+    columns = label_token_ids(tokenizer(), PATTERN, words)
+    demonstrations = _balanced(draw, "annotated", size)
+    found = []
+    for dataset in world.DATASETS:
+        asked = _balanced(draw, dataset, queries)
+        texts = [prompt(PATTERN, words, demonstrations, query) for query in asked]
+        answers = next_token_log_probs(model, encode(tokenizer(), texts, MAX_POSITIONS), columns, batch_size=64)
+        gold = torch.tensor([query.label for query in asked])
+        found.append((dataset, (answers.argmax(1) == gold).float().mean().item()))
+    return found
+
+
+def _balanced(draw: random.Random, dataset: str, count: int) -> list[Example]:
+    labels = [label for _ in range(-(-count // 2)) for label in draw.sample([0, 1], 2)][:count]
+    return [world.draw_example(draw, dataset, "evaluation", label) for label in labels]

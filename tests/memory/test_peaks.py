@@ -1,0 +1,220 @@
+"""Predicted peaks against what the CPU's allocator records while the study runs, and properties that they must have.
+
+What kernels take beside tensors is recorded apart: it depends on the CPU's instructions, and nothing predicts it.
+"""
+
+import gc
+import math
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+
+import pytest
+import torch
+from transformers import OPTConfig, OPTForCausalLM
+
+from lib.memory.allocations import Allocations
+from lib.memory.peaks import PARTS, highest, predict
+from lib.memory.prompt_lengths import real_lengths, typical_lengths
+from lib.methods import context_distillation
+from lib.methods.context_distillation import METHODS
+from lib.models import random_models
+from lib.models.cost import Cost
+from lib.runs.profile import TRAINED, read_profile
+from tests.support.allocator import recorded_by_allocator
+
+TOLERANCE = 0.01
+# Wide enough for a peak to be in one place or another as the settings have it; the head dominates where it is not kept
+# from it. Dropout is on: the allocator of a CPU sees its mask.
+SHAPES = {"teacher": (512, 4), "student": (384, 3)}
+CONFIGURATIONS = [
+    ("baseline", {}),
+    ("icl", {"eval_batch_size": 3}),
+    ("teacher_icl", {}),
+    ("pbft", {}),
+    ("pbft", {"logits": "all", "batch_size": 3}),
+    ("pbft_lora", {"training_dtype": "bfloat16"}),
+    ("pbft_bitfit", {"checkpointing": True, "logits": "all"}),
+    ("cd", {"batch_size": 1}),
+    ("cd", {"logits": "labels", "optimizer": "sgd"}),
+    ("pbft", {"optimizer": "sgd"}),
+    ("cd", {"optimizer": "sgd", "training_dtype": "bfloat16"}),
+    ("pbft", {"optimizer": "sgd", "checkpointing": True}),
+    ("cd", {"logits": "all", "training_dtype": "bfloat16", "kl_over": "vocabulary"}),
+    ("cd", {"pool": "support", "kl_over": "vocabulary", "checkpointing": True}),
+    ("cd_lora", {"logits": "all"}),
+    ("cd_lora", {"checkpointing": True, "training_dtype": "bfloat16"}),
+    ("cd_bitfit", {"ce_on": "pool"}),
+    ("teacher_icl", {"teacher_dtype": "bfloat16"}),
+    ("pbft", {"student_dtype": "bfloat16"}),
+]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Folders of two random models that share a tokenizer; the vocabulary is larger than the tokenizer's."""
+    folders = {}
+    for name, (width, layers) in SHAPES.items():
+        torch.manual_seed(0)
+        config = OPTConfig(
+            vocab_size=8000,
+            hidden_size=width,
+            word_embed_proj_dim=width,
+            ffn_dim=4 * width,
+            num_hidden_layers=layers,
+            num_attention_heads=2,
+            max_position_embeddings=512,
+        )
+        folders[name] = str(tmp_path_factory.mktemp(name))
+        OPTForCausalLM(config).save_pretrained(folders[name])
+        random_models.tokenizer().save_pretrained(folders[name])
+    return folders
+
+
+def cell_of(method, models, changes):
+    settings = {**models, "support_sizes": [4], "seeds": [0], "pool_size": 2, "batch_size": 2, **changes}
+    (cell,) = read_profile("smoke", settings).cells((method,))
+    return cell
+
+
+class AllocatorMeter:
+    """In place of the study's own: a phase's peak is the allocator's record of tensors, over all that live before."""
+
+    def __init__(self, device, isolated):
+        self.peaks = []
+
+    @contextmanager
+    def phase(self):
+        storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in living_tensors()}
+        with recorded_by_allocator() as record:
+            yield (cost := Cost())
+        cost.rss = sum(storages.values()) + record.tensors
+
+
+def living_tensors():
+    return [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]
+
+
+def recorded_peaks(cell):
+    """The cell as the study runs it; bytes by phase."""
+    torch.set_num_threads(1)
+    context_distillation.PhaseMeter = AllocatorMeter
+    request = cell.distillation.targets if cell.distillation else None
+    targets = context_distillation.teacher_targets(request) if request else None
+    outcome = context_distillation.run(cell, targets)
+    return {phase: cost.rss for phase, cost in outcome.costs.items()}
+
+
+@pytest.fixture(scope="module")
+def recorded(models):
+    """Starts a process for each configuration and gives the futures of what they record."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.memory.test_peaks", "peft"])
+    with ProcessPoolExecutor(2, mp_context=context, max_tasks_per_child=1) as pool:
+        yield [pool.submit(recorded_peaks, cell_of(method, models, changes)) for method, changes in CONFIGURATIONS]
+
+
+def predicted_peaks(cell):
+    return {phase: peak.total for phase, peak in predict(cell, real_lengths(cell)).items()}
+
+
+@pytest.mark.parametrize("at", range(len(CONFIGURATIONS)), ids=[f"{m} {c}" for m, c in CONFIGURATIONS])
+def test_a_predicted_peak_is_the_one_that_the_allocator_records(at, models, recorded):
+    method, changes = CONFIGURATIONS[at]
+    assert predicted_peaks(cell_of(method, models, changes)) == pytest.approx(recorded[at].result(), rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("shape", [(8000, 384), (384, 4 * 384)], ids=["head", "feed-forward layer"])
+def test_a_prediction_that_forgets_the_bfloat16_copy_of_a_weight_fails_the_comparison(
+    shape, models, recorded, monkeypatch
+):
+    method, changes = configuration = ("pbft_lora", {"training_dtype": "bfloat16"})
+    count = Allocations._count
+
+    def forget(mode, tensor, kind=None):
+        forgotten = tensor.dtype == torch.bfloat16 and tensor.untyped_storage().nbytes() == 2 * math.prod(shape)
+        return None if forgotten else count(mode, tensor, kind)
+
+    monkeypatch.setattr(Allocations, "_count", forget)
+    at = CONFIGURATIONS.index(configuration)
+    assert predicted_peaks(cell_of(method, models, changes)) != pytest.approx(recorded[at].result(), rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("method", ["cd", "pbft_lora"])
+def test_a_peak_is_that_of_padded_batches_however_the_cell_is_computed(method, models):
+    plain, other = (cell_of(method, models, {"padding_free": yes, "fused": yes}) for yes in (False, True))
+    assert predicted_peaks(plain) == predicted_peaks(other)
+
+
+def test_every_method_and_every_choice_is_among_the_configurations():
+    assert {method for method, _ in CONFIGURATIONS} == set(METHODS)
+    trained = [changes for method, changes in CONFIGURATIONS if method in TRAINED]
+    assert {changes.get("logits", "last") for changes in trained} == {"last", "all", "labels"}
+    assert {changes.get("checkpointing", False) for changes in trained} == {False, True}
+    assert {changes.get("training_dtype", "float32") for changes in trained} == {"float32", "bfloat16"}
+    assert len({changes.get("batch_size", 2) for changes in trained}) > 1
+
+
+@cache
+def at_true_scale(method, size=4, resident=False, **changes):
+    """The prediction for a method of the paper's own pair, or with these changes."""
+    settings = {"support_sizes": [size], "seeds": [0], "eval_batch_size": 8, **changes}
+    (cell,) = read_profile("paper", settings).cells((method,))
+    return predict(cell, typical_lengths(cell), resident)
+
+
+def peak_of(method, phase="training", **settings):
+    return at_true_scale(method, **settings)[phase].total
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_parts_sum_to_the_peak(method):
+    for peak in at_true_scale(method).values():
+        assert sum(peak.parts.values()) == peak.total
+        assert set(peak.parts) == set(PARTS)
+        assert all(size >= 0 for size in peak.parts.values())
+        assert peak.place
+
+
+def test_weights_are_those_of_the_published_sizes():
+    prediction = at_true_scale("cd")
+    assert prediction["teacher"].parts["parameters"] == pytest.approx(4 * 1_315_758_080, rel=1e-3)
+    assert prediction["training"].parts["parameters"] == pytest.approx(4 * 125_239_296, rel=1e-3)
+    assert prediction["training"].parts["optimizer state"] == pytest.approx(8 * 125_239_296, rel=1e-3)
+
+
+def test_more_support_examples_never_lower_the_teachers_peak():
+    peaks = [peak_of("cd_bitfit", "teacher", size=size) for size in (1, 4, 12)]
+    assert peaks == sorted(peaks)
+    assert peaks[0] < peaks[-1]
+
+
+@pytest.mark.parametrize("kind", ["pbft", "cd"])
+def test_bitfit_needs_no_more_for_gradients_and_states_than_lora_and_lora_no_more_than_full(kind):
+    def trained(method):
+        parts = at_true_scale(method)["training"].parts
+        return parts["gradients"] + parts["optimizer state"]
+
+    assert 0 < trained(f"{kind}_bitfit") <= trained(f"{kind}_lora") <= trained(kind)
+
+
+@pytest.mark.parametrize("method", ["cd", "cd_bitfit"])
+def test_freeing_the_teacher_never_raises_the_peak_of_training(method):
+    kept, freed = (at_true_scale(method, resident=resident)["training"] for resident in (True, False))
+    assert freed.total < kept.total - 4e9
+    assert freed.parts["teacher's parameters"] == 0 < kept.parts["teacher's parameters"]
+
+
+def test_each_choice_saves():
+    peaks = [peak_of("pbft_bitfit", size=8, kl_over="labels", logits=logits) for logits in ("labels", "last", "all")]
+    assert peaks == sorted(peaks)
+    assert peak_of("cd_bitfit", checkpointing=True) < peak_of("cd_bitfit")
+    assert peak_of("cd_bitfit", training_dtype="bfloat16") < peak_of("cd_bitfit")
+    assert peak_of("pbft", optimizer="sgd") < peak_of("pbft")
+
+
+def test_the_highest_peak_is_of_the_phases_that_make_the_student():
+    assert highest(at_true_scale("cd"))[0] == "teacher"
+    assert highest(at_true_scale("pbft"))[0] == "training"
+    assert highest(at_true_scale("icl"))[0] == "evaluation"

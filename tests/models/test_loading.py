@@ -1,0 +1,340 @@
+"""Loading models from folders and GGUF files, what each way of tuning trains, and the messages of what fails."""
+
+import json
+import os
+import shutil
+
+import gguf
+import pytest
+import torch
+from peft import LoraConfig
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from lib.errors import RefusedMethod, StudyError
+from lib.models.loading import check_device, load_config, load_model, load_tokenizer, random_models, same_vocabulary
+from lib.models.tuning import adapt, check_tuning, trainable_parameters
+
+STUDENT, TEACHER = "random-opt-student", "random-opt-teacher"
+LORA = LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 64,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.fixture(scope="module")
+def bpe():
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, initial_alphabet=alphabet, special_tokens=["<|endoftext|>"], show_progress=False
+    )
+    tokenizer.train_from_iterator(["A short text. Yes or No?\nanswer: Yes"] * 4, trainer)
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def llama_folder(bpe, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("llama")
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(vocab_size=bpe.get_vocab_size(), **SIZES)).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|endoftext|>").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def qwen(bpe):
+    torch.manual_seed(0)
+    return Qwen2ForCausalLM(Qwen2Config(vocab_size=bpe.get_vocab_size(), initializer_range=0.3, **SIZES))
+
+
+@pytest.fixture
+def gguf_file(bpe, qwen, tmp_path):
+    """A small valid GGUF file, written by the format's own package from a tiny random Qwen2."""
+    content = json.loads(bpe.to_str())["model"]
+    tokens = sorted(content["vocab"], key=content["vocab"].get)
+    file = tmp_path / "tiny.gguf"
+    writer = gguf.GGUFWriter(file, "qwen2")
+    writer.add_vocab_size(len(tokens))
+    writer.add_context_length(qwen.config.max_position_embeddings)
+    writer.add_embedding_length(qwen.config.hidden_size)
+    writer.add_feed_forward_length(qwen.config.intermediate_size)
+    writer.add_block_count(qwen.config.num_hidden_layers)
+    writer.add_head_count(qwen.config.num_attention_heads)
+    writer.add_head_count_kv(qwen.config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(qwen.config.rms_norm_eps)
+    writer.add_rope_freq_base(10_000.0)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([gguf.TokenType.CONTROL] + [gguf.TokenType.NORMAL] * (len(tokens) - 1))
+    writer.add_token_merges([" ".join(pair) for pair in content["merges"]])
+    writer.add_eos_token_id(0)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, qwen.config.num_hidden_layers)
+    for name, weight in qwen.state_dict().items():
+        writer.add_tensor(names.get_name(name, try_suffixes=(".weight", ".bias")), weight.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+def step(model):
+    """One step of plain gradient descent on whatever is trainable."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    ids = torch.tensor([[5, 6, 7, 8]])
+    model(ids, labels=ids).loss.backward()
+    torch.optim.SGD(trained, lr=1.0).step()
+
+
+def snapshot(model):
+    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+
+def changed(model, before):
+    return {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
+
+
+@pytest.mark.parametrize("reference", [STUDENT, TEACHER])
+def test_a_loaded_model_is_frozen_and_in_evaluation_mode(reference):
+    model = load_model(reference, "float32", "cpu")
+    assert not model.training
+    assert trainable_parameters(model) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_model_is_loaded_in_the_precision_asked_for(dtype, llama_folder):
+    for reference in (STUDENT, str(llama_folder)):
+        weights = load_model(reference, dtype, "cpu").parameters()
+        assert {weight.dtype for weight in weights} == {getattr(torch, dtype)}
+
+
+def test_two_loads_of_one_reference_share_no_storage(llama_folder):
+    for reference in (STUDENT, str(llama_folder)):
+        first, second = (load_model(reference, "float32", "cpu") for _ in range(2))
+        pointers = [{weight.data_ptr() for weight in model.parameters()} for model in (first, second)]
+        assert pointers[0].isdisjoint(pointers[1])
+        assert all(torch.equal(one, other) for one, other in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_a_save_pretrained_folder_loads_whole(llama_folder, bpe):
+    loaded, expected = load_model(str(llama_folder), "float32", "cpu"), LlamaForCausalLM.from_pretrained(llama_folder)
+    ids = torch.tensor([bpe.encode("A short text. Yes").ids])
+    assert load_tokenizer(str(llama_folder))("A short text. Yes")["input_ids"] == ids[0].tolist()
+    assert load_config(str(llama_folder)).max_position_embeddings == 64
+    assert not loaded.training
+    assert trainable_parameters(loaded) == 0
+    torch.testing.assert_close(loaded(ids).logits, expected(ids).logits)
+
+
+def test_a_folder_that_lacks_a_weight_is_refused_and_not_filled_at_random(llama_folder, tmp_path):
+    folder = tmp_path / "partial"
+    shutil.copytree(llama_folder, folder)
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.0.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(StudyError, match=r"lacks weights .* model\.layers\.0\.mlp\.up_proj\.weight"):
+        load_model(str(folder), "float32", "cpu")
+
+
+def test_full_tuning_trains_every_parameter():
+    model = adapt(load_model(STUDENT, "float32", "cpu"), "full", None)
+    assert trainable_parameters(model) == model.num_parameters()
+
+
+def test_bitfit_trains_the_bias_terms_and_nothing_else():
+    model = adapt(load_model(STUDENT, "float32", "cpu"), "bitfit", None)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    biases = {name for name, _ in model.named_parameters() if name.split(".")[-1] == "bias"}
+    assert trained == biases
+    assert trainable_parameters(model) == sum(model.get_parameter(name).numel() for name in biases) > 0
+
+
+def test_a_bitfit_step_moves_biases_only():
+    model = adapt(load_model(STUDENT, "float32", "cpu"), "bitfit", None)
+    before = snapshot(model)
+    step(model)
+    moved = changed(model, before)
+    assert moved
+    assert all(name.endswith(".bias") for name in moved)
+
+
+def test_lora_trains_only_its_adapter():
+    model = adapt(load_model(STUDENT, "float32", "cpu"), "lora", LORA)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    width, layers = random_models.WIDTHS[STUDENT], 2
+    assert all("lora_" in name for name in trained)
+    assert trainable_parameters(model) == layers * len(LORA.target_modules) * 2 * LORA.r * width
+
+
+def test_a_lora_step_leaves_the_base_model_unchanged():
+    model = adapt(load_model(STUDENT, "float32", "cpu"), "lora", LORA)
+    before = snapshot(model)
+    step(model)
+    moved = changed(model, before)
+    assert moved == {name for name in before if "lora_" in name}
+    base = dict(random_models.model(STUDENT).named_parameters())
+    kept = {name.removeprefix("base_model.model.").replace(".base_layer", ""): name for name in before}
+    assert all(torch.equal(weight, model.get_parameter(kept[name])) for name, weight in base.items())
+
+
+def test_trainable_parameters_counts_what_requires_a_gradient():
+    layer = torch.nn.Linear(3, 5)
+    assert trainable_parameters(layer) == 20
+    layer.weight.requires_grad_(False)
+    assert trainable_parameters(layer) == 5
+
+
+def test_bitfit_is_refused_where_there_is_no_bias_naming_the_alternatives(llama_folder):
+    with pytest.raises(RefusedMethod) as caught:
+        check_tuning(str(llama_folder), "bitfit")
+    message = str(caught.value)
+    assert message.startswith(f"bitfit: {llama_folder} has no bias terms")
+    assert all(name in message for name in ("pbft,", "cd,", "pbft_lora", "cd_lora", "OPT", "GPT-NeoX"))
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_other_tunings_are_not_refused_without_biases(llama_folder, tuning):
+    check_tuning(str(llama_folder), tuning)
+
+
+def test_bitfit_is_not_refused_where_there_are_biases():
+    check_tuning(STUDENT, "bitfit")
+
+
+def test_same_vocabulary_compares_ids_and_not_only_words(bpe):
+    words = PreTrainedTokenizerFast(tokenizer_object=bpe)
+    swapped = json.loads(bpe.to_str())
+    vocabulary = swapped["model"]["vocab"]
+    vocabulary["A"], vocabulary["B"] = vocabulary["B"], vocabulary["A"]
+    other = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(swapped)))
+    assert same_vocabulary(words, PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(bpe.to_str())))
+    assert not same_vocabulary(words, other)
+    assert not same_vocabulary(words, random_models.tokenizer())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_cuda_is_refused_where_there_is_none():
+    with pytest.raises(StudyError, match=r"device: 'cuda' asked for.*Allowed here: cpu"):
+        check_device("cuda")
+
+
+def test_cpu_is_always_allowed():
+    check_device("cpu")
+
+
+LOADERS = [load_tokenizer, load_config, lambda reference: load_model(reference, "float32", "cpu")]
+every_loader = pytest.mark.parametrize("load", LOADERS, ids=["tokenizer", "config", "model"])
+
+
+@every_loader
+def test_a_hub_name_that_cannot_be_fetched_is_refused_naming_it_and_what_is_allowed(load):
+    with pytest.raises(StudyError) as caught:
+        load("nobody-at-all/no-such-model")
+    message = str(caught.value)
+    assert message.startswith("model: 'nobody-at-all/no-such-model' could not be loaded from the hub")
+    assert "Allowed: a hub name, a folder made by save_pretrained, or a .gguf file." in message
+    assert "\n" not in message
+
+
+@every_loader
+def test_a_missing_folder_is_refused_without_asking_the_hub(load, tmp_path):
+    with pytest.raises(StudyError, match=r"model: '.*absent' is not there: no folder .*absent"):
+        load(str(tmp_path / "absent"))
+
+
+@every_loader
+def test_a_folder_without_a_model_is_refused_naming_it(load, tmp_path):
+    with pytest.raises(StudyError, match=rf"could not be loaded from the folder {tmp_path}.*Allowed: a hub name"):
+        load(str(tmp_path))
+
+
+@every_loader
+def test_a_missing_gguf_file_is_refused_naming_it(load, tmp_path):
+    with pytest.raises(StudyError, match=r"model: no GGUF file .*absent\.gguf"):
+        load(str(tmp_path / "absent.gguf"))
+
+
+@every_loader
+def test_a_file_that_is_not_gguf_is_refused_naming_it(load, tmp_path):
+    (tmp_path / "other.gguf").write_bytes(b"PK\x03\x04 something else")
+    with pytest.raises(StudyError, match=r"model: .*other\.gguf is not a GGUF file.*first four bytes"):
+        load(str(tmp_path / "other.gguf"))
+    assert os.listdir(tmp_path) == ["other.gguf"]
+
+
+@every_loader
+@pytest.mark.parametrize("rest", [b"", b"\x03\x00\x00\x00" + bytes(range(200))], ids=["nothing", "garbage"])
+def test_a_broken_gguf_file_is_refused_and_leaves_nothing_behind(load, rest, tmp_path):
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF" + rest)
+    with pytest.raises(StudyError, match=r"model: .*broken\.gguf could not be read as GGUF"):
+        load(str(tmp_path / "broken.gguf"))
+    assert os.listdir(tmp_path) == ["broken.gguf"]
+
+
+def test_a_gguf_file_gives_the_model_and_tokenizer_that_it_was_written_from(gguf_file, qwen, bpe):
+    loaded = load_model(str(gguf_file), "bfloat16", "cpu").state_dict()
+    assert loaded.keys() == qwen.state_dict().keys()
+    assert all(torch.equal(loaded[name], weight.bfloat16()) for name, weight in qwen.state_dict().items())
+    assert load_config(str(gguf_file)).max_position_embeddings == 64
+    text = "A short text.\n\nYes or No?"
+    assert load_tokenizer(str(gguf_file))(text)["input_ids"] == bpe.encode(text).ids
+
+
+def test_a_gguf_file_is_unpacked_once_beside_itself(gguf_file):
+    load_model(str(gguf_file), "float32", "cpu")
+    assert sorted(os.listdir(gguf_file.parent)) == ["tiny.gguf", "tiny.unpacked"]
+    marker = gguf_file.with_suffix(".unpacked") / "marker"
+    marker.touch()
+    load_model(str(gguf_file), "float32", "cpu")
+    load_tokenizer(str(gguf_file))
+    assert marker.is_file()
+
+
+def test_a_newer_gguf_file_is_unpacked_again(gguf_file):
+    load_model(str(gguf_file), "float32", "cpu")
+    folder = gguf_file.with_suffix(".unpacked")
+    (folder / "marker").touch()
+    later = folder.stat().st_mtime + 10
+    os.utime(gguf_file, (later, later))
+    load_model(str(gguf_file), "float32", "cpu")
+    assert not (folder / "marker").exists()
+    assert (folder / "config.json").is_file()
+
+
+@pytest.mark.parametrize("kept", [0.2, 0.6, 0.98])
+def test_a_gguf_file_cut_short_is_refused_and_leaves_nothing_behind(gguf_file, kept):
+    content = gguf_file.read_bytes()
+    gguf_file.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(StudyError, match=r"model: .*tiny\.gguf could not be read as GGUF"):
+        load_model(str(gguf_file), "float32", "cpu")
+    assert os.listdir(gguf_file.parent) == ["tiny.gguf"]
+
+
+def test_added_biases_are_zeros_on_every_linear_layer_but_the_head_and_change_nothing(llama_folder):
+    model = load_model(str(llama_folder), "float32", "cpu")
+    ids = torch.tensor([[1, 2, 3]])
+    before = model(ids).logits
+    adapted = adapt(model, "bitfit", None, "add")
+    torch.testing.assert_close(adapted(ids).logits, before)
+    trained = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    linear = {name for name, layer in adapted.named_modules() if isinstance(layer, torch.nn.Linear)}
+    assert trained == {f"{name}.bias" for name in linear - {"lm_head"}}
+    adapted(ids).logits.sum().backward()
+    assert all(adapted.get_parameter(name).grad.abs().sum() > 0 for name in trained)
+
+
+def test_added_biases_need_no_existing_ones(llama_folder):
+    check_tuning(str(llama_folder), "bitfit", biases="add")
+    with pytest.raises(RefusedMethod):
+        check_tuning(str(llama_folder), "bitfit")

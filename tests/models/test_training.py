@@ -1,0 +1,355 @@
+"""Training: the step loss against float64 forward passes, the order of rows, and what a run of training changes."""
+
+import copy
+from collections import Counter
+from dataclasses import replace
+from itertools import chain, pairwise
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig
+from transformers import Lfm2Config, Lfm2ForCausalLM
+
+from lib.errors import NonFiniteLossError, StudyError
+from lib.models import random_models
+from lib.models.training import Objective, Training, TrainingRow, batches, optimise, step_loss, train
+from lib.models.tuning import adapt
+
+COLUMNS = [7, 3]
+SETTINGS = Training("full", 1e-2, 2, 2, "constant", 0.0, 0.0, "float32")
+LORA = LoraConfig(r=2, lora_alpha=4, task_type="CAUSAL_LM")
+LABELS_ONLY = Objective(0.0, 1.0, COLUMNS, False)
+AIM = Objective(0.5, 1.0, COLUMNS, False)
+
+
+@pytest.fixture
+def model():
+    """A random model whose logits are far from uniform."""
+    model = random_models.model("random-opt-student").eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(8)
+    return model
+
+
+def row(ids, target=None, label=None):
+    return TrainingRow(ids, None if target is None else torch.tensor(target), label)
+
+
+def rows_of(kind, width):
+    """Rows of different lengths: with a target, with a label, or with both."""
+    random = np.random.default_rng(0)
+    target = random.normal(size=(4, width)).astype("float32")
+    ids = [random.integers(3, 50, size=length).tolist() for length in (5, 9, 3, 6)]
+    has_target, has_label = {
+        "targets": ((0, 1, 2, 3), ()),
+        "labels": ((), (0, 1, 2, 3)),
+        "both": ((0, 1, 2, 3), (0, 1, 2, 3)),
+        "mixed": ((0, 1), (1, 2, 3)),
+    }[kind]
+    return [row(ids[i], target[i] if i in has_target else None, i % 2 if i in has_label else None) for i in range(4)]
+
+
+def log_softmax(values):
+    shifted = values - values.max()
+    return shifted - np.log(np.exp(shifted).sum())
+
+
+def last_logits_alone(model, ids):
+    with torch.no_grad():
+        return model.double()(torch.tensor([ids])).logits[0, -1].numpy()
+
+
+def loss_by_hand(model, rows, objective):
+    """KL and CE each from forward passes of their own, one unpadded row at a time, in float64."""
+    model, weight, temperature = copy.deepcopy(model), objective.kl_weight, objective.temperature
+    divergences, entropies = [0.0], [0.0]
+    for one in (one for one in rows if one.target is not None):
+        student = last_logits_alone(model, one.ids)
+        student = student if objective.kl_over_vocabulary else student[COLUMNS]
+        p, q = log_softmax(one.target.double().numpy() / temperature), log_softmax(student / temperature)
+        divergences.append(float((np.exp(p) * (p - q)).sum()))
+    for one in (one for one in rows if one.label is not None):
+        entropies.append(-log_softmax(last_logits_alone(model, one.ids)[COLUMNS])[one.label])
+    kl, ce = (sum(terms) / max(1, len(terms) - 1) for terms in (divergences, entropies))
+    return weight * temperature**2 * kl + (1 - weight) * ce
+
+
+@pytest.mark.parametrize("vocabulary", [False, True])
+@pytest.mark.parametrize("kind", ["targets", "labels", "both", "mixed"])
+@pytest.mark.parametrize(("weight", "temperature"), [(0.0, 1.0), (1.0, 1.0), (0.3, 2.5)])
+def test_step_loss_equals_separate_float64_passes(model, kind, vocabulary, weight, temperature):
+    rows = rows_of(kind, model.config.vocab_size if vocabulary else 2)
+    objective = Objective(weight, temperature, COLUMNS, vocabulary)
+    loss = step_loss(model, rows, objective).item()
+    assert loss == pytest.approx(loss_by_hand(model, rows, objective), rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize(("weight", "kind"), [(1.0, "labels"), (0.0, "targets")])
+def test_step_without_a_weighted_term_is_zero_and_still_runs_backward(model, weight, kind):
+    loss = step_loss(model, rows_of(kind, 2), Objective(weight, 1.0, COLUMNS, False))
+    loss.backward()
+    assert loss.item() == 0
+    assert all(not p.grad.any() for p in model.parameters() if p.grad is not None)
+
+
+def test_gradient_is_the_weighted_sum_of_both_terms_gradients(model):
+    rows = rows_of("mixed", 2)
+
+    def gradient(weight, rows):
+        model.zero_grad()
+        step_loss(model, rows, Objective(weight, 2.0, COLUMNS, False)).backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    kl = gradient(1.0, [one for one in rows if one.target is not None])
+    ce = gradient(0.0, [one for one in rows if one.label is not None])
+    assert kl.norm() > 1e-3 < ce.norm()
+    torch.testing.assert_close(gradient(0.25, rows), 0.25 * kl + 0.75 * ce, rtol=1e-4, atol=1e-4)
+
+
+def step_gradient(model, objective, rows):
+    model.zero_grad()
+    loss = step_loss(model, rows, objective)
+    loss.backward()
+    return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("padding_free", [False, True])
+@pytest.mark.parametrize("logits", ["last", "all", "labels"])
+@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: adapt(model, "lora", LORA)])
+def test_neither_padding_nor_the_heads_place_changes_loss_or_gradient(model, logits, padding_free, wrap):
+    rows, model = rows_of("mixed", 2), wrap(model)
+    expected = step_gradient(model, Objective(0.3, 2.0, COLUMNS, False), rows)
+    found = step_gradient(model, Objective(0.3, 2.0, COLUMNS, False, logits, padding_free), rows)
+    assert found[0] == pytest.approx(expected[0], rel=1e-5)
+    assert expected[1].norm() > 1e-3
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-4)
+
+
+def numbered(first, count):
+    return [row([number]) for number in range(first, first + count)]
+
+
+def numbers(rows):
+    return [one.ids[0] for one in rows]
+
+
+SIZES = [(5, 3, 2), (4, 1, 3), (7, 9, 4), (3, 2, 8), (6, 0, 4)]
+
+
+@pytest.mark.parametrize(("pool", "support", "size"), SIZES)
+def test_every_pool_row_comes_once_an_epoch(pool, support, size):
+    steps = list(batches(numbered(0, pool), numbered(100, support), size, 3, seed=0))
+    per_epoch = -(-pool // size)
+    assert len(steps) == 3 * per_epoch
+    for start in range(0, len(steps), per_epoch):
+        seen = [number for step in steps[start : start + per_epoch] for number in numbers(step) if number < 100]
+        assert sorted(seen) == list(range(pool))
+
+
+@pytest.mark.parametrize(("pool", "support", "size"), SIZES[:4])
+def test_support_rows_are_cycled_evenly(pool, support, size):
+    steps = list(batches(numbered(0, pool), numbered(100, support), size, 4, seed=0))
+    joined = [[number for number in numbers(step) if number >= 100] for step in steps]
+    counts = Counter(number for step in joined for number in step)
+    assert all(0 < len(step) == len(set(step)) <= max(1, size // 2) for step in joined)
+    assert max(counts.values()) - min(counts[number] for number in range(100, 100 + support)) <= 1
+
+
+def test_without_a_pool_an_epoch_is_one_pass_over_the_support_rows():
+    steps = [numbers(step) for step in batches([], numbered(0, 5), 2, 3, seed=0)]
+    assert [len(step) for step in steps] == [2, 2, 1] * 3
+    assert all(sorted(chain(*steps[start : start + 3])) == list(range(5)) for start in (0, 3, 6))
+
+
+def test_order_of_rows_follows_from_the_seed_and_changes_by_epoch():
+    def order(seed):
+        torch.rand(1)
+        return [number for step in batches(numbered(0, 20), [], 4, 2, seed) for number in numbers(step)]
+
+    assert order(3) == order(3) != order(4)
+    assert order(3)[:20] != order(3)[20:]
+
+
+def trained(model, settings=SETTINGS, seed=0, pool=(), support=None):
+    support = rows_of("labels", 2) if support is None else support
+    return train(model, pool, support, LABELS_ONLY, settings, seed)
+
+
+def test_training_with_dropout_is_determined_by_its_seed(model):
+    for module in model.modules():
+        if isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.3
+    first, second, other = (copy.deepcopy(model) for _ in range(3))
+    losses = trained(first).losses
+    torch.rand(5)
+    assert trained(second).losses == losses != trained(other, seed=1).losses
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_training_overfits_two_contradictory_rows():
+    support = [row([4, 5, 6], label=0), row([4, 5, 9], label=1)]
+    settings = Training("full", 1e-2, 30, 2, "constant", 0.0, 0.0, "float32")
+    losses = trained(random_models.model("random-opt-student"), settings, support=support).losses
+    assert losses[0] == pytest.approx(np.log(2), abs=0.1)
+    assert losses[-1] < 0.05
+
+
+@pytest.mark.parametrize(
+    ("tuning", "is_trained"),
+    [
+        ("full", lambda name: True),
+        ("bitfit", lambda name: name.endswith(".bias")),
+        ("lora", lambda name: "lora_" in name),
+    ],
+)
+def test_training_changes_exactly_the_trainable_parameters(tuning, is_trained):
+    adapted = adapt(random_models.model("random-opt-student").requires_grad_(False), tuning, LORA)
+    before = {name: parameter.detach().clone() for name, parameter in adapted.named_parameters()}
+    trained(adapted)
+    changed = {name for name, parameter in adapted.named_parameters() if not torch.equal(parameter, before[name])}
+    assert changed == {name for name in before if is_trained(name)} != set()
+
+
+def test_a_diverging_loss_is_an_error_that_names_step_and_learning_rate(model):
+    settings = Training("full", 1e30, 2, 2, "constant", 0.0, 0.0, "float32")
+    with pytest.raises(NonFiniteLossError, match=r"loss is (nan|inf) at step [23] of 4 \(learning_rate 1e\+30, dtype"):
+        trained(model, settings)
+
+
+def test_bfloat16_training_keeps_float32_weights_and_gives_other_losses(model):
+    settings = Training("full", 1e-2, 2, 2, "constant", 0.0, 0.0, "bfloat16")
+    reference = trained(copy.deepcopy(model)).losses
+    losses = trained(model, settings).losses
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert losses != reference
+    assert losses[0] == pytest.approx(reference[0], rel=0.05)
+
+
+def test_tokens_are_the_rows_lengths_summed_over_all_steps(model):
+    pool = [row([5] * length, target=[0.0, 0.0]) for length in (3, 4, 8)]
+    log = trained(model, pool=pool, support=[row([6] * 5, label=1)])
+    assert log.tokens == 2 * (3 + 4 + 8) + 4 * 5
+
+
+def test_training_keeps_one_loss_a_step_and_ends_in_evaluation_mode(model):
+    assert len(trained(model).losses) == 4
+    assert not model.training
+
+
+def test_a_learning_rate_schedule_ends_lower_than_a_constant_one(model):
+    moved = {}
+    for schedule in ("constant", "linear"):
+        copied = copy.deepcopy(model)
+        trained(copied, Training("full", 1e-4, 4, 2, schedule, 0.0, 0.0, "float32"))
+        pairs = zip(copied.parameters(), model.parameters(), strict=True)
+        moved[schedule] = sum((a - b).abs().sum().item() for a, b in pairs)
+    assert 0 < moved["linear"] < 0.9 * moved["constant"]
+
+
+def test_recomputed_activations_change_no_weight(model):
+    plain, checkpointed = copy.deepcopy(model), copy.deepcopy(model)
+    for module in [*plain.modules(), *checkpointed.modules()]:
+        if isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.3  # the same mask must be drawn when a layer is run again
+    trained(plain)
+    trained(checkpointed, replace(SETTINGS, checkpointing=True))
+    for one, other in zip(plain.parameters(), checkpointed.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+    assert not checkpointed.is_activation_checkpointing
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("execution", ["padding_free", "fused"])
+def test_how_a_step_is_computed_changes_neither_losses_nor_tokens(model, optimizer, execution):
+    settings = replace(SETTINGS, learning_rate=1e-3, optimizer=optimizer, weight_decay=0.1)
+    plain = train(copy.deepcopy(model), rows_of("targets", 2), rows_of("labels", 2), AIM, settings, 0)
+    other = replace(settings, **{execution: True})
+    aim = replace(AIM, padding_free=other.padding_free)
+    log = train(model, rows_of("targets", 2), rows_of("labels", 2), aim, other, 0)
+    assert log.losses == pytest.approx(plain.losses, rel=1e-3)
+    assert len(set(log.losses)) == len(log.losses) == 4
+    assert log.tokens == plain.tokens
+
+
+def test_a_model_that_would_mix_the_prompts_of_a_row_is_not_trained_without_padding():
+    sizes = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "layer_types": ["conv", "full_attention"]}
+    convolving = Lfm2ForCausalLM(Lfm2Config(**sizes, **heads, pad_token_id=0, initializer_range=0.3))
+    before = copy.deepcopy(convolving.state_dict())
+    with pytest.raises(StudyError, match="padding_free: true lets this student's prompts see each other"):
+        train(convolving, rows_of("targets", 2), [], replace(AIM, padding_free=True), SETTINGS, 0)
+    assert all(torch.equal(before[name], weights) for name, weights in convolving.state_dict().items())
+
+
+def test_sgd_moves_against_the_gradient_by_the_learning_rate(model):
+    rows = rows_of("labels", 2)[:2]
+    _, gradient = step_gradient(model, LABELS_ONLY, rows)
+    before = torch.cat([p.detach().flatten() for p in model.parameters()])
+    model.zero_grad()
+    trained(model, Training("full", 1e-3, 1, 2, "constant", 0.0, 0.0, "float32", optimizer="sgd"), support=rows)
+    after = torch.cat([p.detach().flatten() for p in model.parameters()])
+    torch.testing.assert_close(after - before, -1e-3 * gradient, rtol=1e-3, atol=1e-6)
+
+
+def pull(model, target):
+    """A step's loss: how far the scale of the model's final norm is from a number, ones to begin with."""
+    return lambda: (model.get_decoder().final_layer_norm.weight - target).square().sum()
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+def test_optimise_is_gradient_descent_on_the_losses_in_their_order(schedule):
+    model, targets = random_models.model("random-opt-student"), [3.0, -1.0, 0.5, 2.0]
+    settings = Training("full", 0.1, 1, 2, schedule, 0.0, 0.0, "float32", optimizer="sgd")
+    steps = (pull(model, target) for target in targets)
+    losses = optimise(model, steps, 4, settings, 0)
+    weight, expected = np.ones(32), []
+    for step, target in enumerate(targets):
+        expected.append(np.square(weight - target).sum())
+        rate = 0.1 if schedule == "constant" else 0.1 * (4 - step) / 4
+        weight = weight - rate * 2 * (weight - target)
+    assert losses == pytest.approx(expected, rel=1e-4)
+    np.testing.assert_allclose(model.get_decoder().final_layer_norm.weight.detach().numpy(), weight, rtol=1e-4)
+
+
+def test_optimise_warms_up_over_its_share_of_the_steps():
+    model = random_models.model("random-opt-student")
+    settings = Training("full", 0.1, 1, 2, "constant_with_warmup", 0.5, 0.0, "float32", optimizer="sgd")
+    losses = optimise(model, [pull(model, 2.0)] * 6, 6, settings, 0)
+    factors = [np.sqrt(after / before) for before, after in pairwise(losses)]
+    assert factors == pytest.approx([1 - 0.2 * share for share in (0, 1 / 3, 2 / 3, 1, 1)], rel=1e-4)
+
+
+def test_optimise_asks_for_each_loss_in_training_mode_and_after_the_step_before(model):
+    asked = []
+
+    def step():
+        asked.append((model.training, model.get_decoder().final_layer_norm.weight.sum().item()))
+        return pull(model, 0.0)()
+
+    optimise(model, (step for _ in range(3)), 3, SETTINGS, 0)
+    assert [training for training, _ in asked] == [True] * 3
+    assert len({weight for _, weight in asked}) == 3
+    assert not model.training
+
+
+def test_optimise_stops_at_the_first_loss_that_is_not_finite(model):
+    asked = []
+
+    def step(factor):
+        asked.append(factor)
+        return factor * pull(model, 0.0)()
+
+    with pytest.raises(NonFiniteLossError, match=r"loss is nan at step 2 of 3 \(learning_rate 0\.01, dtype float32\)"):
+        optimise(model, [lambda factor=factor: step(factor) for factor in (1.0, float("nan"), 1.0)], 3, SETTINGS, 0)
+    assert asked[0] == 1.0
+    assert len(asked) == 2
+
+
+def test_optimise_leaves_frozen_weights_as_they_were(model):
+    model.requires_grad_(False).get_decoder().final_layer_norm.requires_grad_(True)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimise(model, [pull(model, 0.0)] * 2, 2, replace(SETTINGS, weight_decay=0.5), 0)
+    changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+    assert changed == {"model.decoder.final_layer_norm.weight"}

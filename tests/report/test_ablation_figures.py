@@ -1,0 +1,232 @@
+"""The ideas beyond the paper: what is tried, and what the tables and the figure say of it."""
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.errors import StudyError
+from lib.report import ablation_figures
+from lib.report.ablation_figures import compared, differences, differences_table, rankings, targets_met
+from lib.runs import ablations
+from lib.runs.ablations import PLAIN, ideas
+from lib.runs.execution import Sweep, fill
+from lib.runs.frames import results_frame
+from lib.runs.profile import read_profile
+from lib.runs.variants import Variants, fill_variants
+from tests.support.stored import answering, stored
+
+pytestmark = pytest.mark.usefixtures("close_figures")
+
+
+def test_ideas_add_one_ingredient_at_a_time_to_the_papers_way():
+    tried = ideas(read_profile("smoke"))
+    assert tried[PLAIN] == {}
+    label_free = ", prior removed, KL alone"
+    whole = tried[f"both pools in full{label_free}"]
+    assert whole == {"pool": "both", "pool_size": 2 * 2, "calibration": "pool", "kl_weight": 1.0}
+    for name, times in (("doubled", 2), ("fourfold", 4)):
+        assert tried[f"both pools {name}{label_free}"] == {**whole, "pool_size": times * 2 * 2}
+    assert tried[f"both pools in full{label_free}, in four times the steps"] == {**whole, "epochs": 4 * 2}
+    for kind in ("subcases", "templates"):
+        control = tried[f"both pools fourfold{label_free}, half the {kind} held out"]
+        assert control == {**tried[f"both pools fourfold{label_free}"], "held_out": kind}
+    for change in tried.values():
+        read_profile("smoke", change)
+
+
+@pytest.mark.parametrize(
+    ("words", "setting"),
+    [
+        ("target's pool", {"pool": "target"}),
+        ("both pools", {"pool": "both"}),
+        ("prior removed", {"calibration": "pool"}),
+        ("KL alone", {"kl_weight": 1.0}),
+        ("four orders", {"orders": 4}),
+        ("confidence", {"confidence": True}),
+        ("templates held out", {"held_out": "templates"}),
+    ],
+)
+def test_a_name_says_all_that_is_changed(words, setting):
+    """A page may show any of them without the others."""
+    for name, change in ideas(read_profile("smoke")).items():
+        assert (words in name) == (setting.items() <= change.items())
+
+
+def test_one_idea_and_what_it_betters_are_tried_at_every_number_of_demonstrations():
+    study = read_profile("smoke", {"support_sizes": [0, 1, 4, 12]})
+    tried = {name: change["support_sizes"] for name, change in ablations.variants(study).items()}
+    for everywhere in ("as in the paper", "both pools fourfold, prior removed, KL alone"):
+        assert tried.pop(everywhere) == [1, 4, 12]
+    assert all(sizes == [4, 12] for sizes in tried.values())
+
+
+ITEMS = 400
+
+
+def answered(method, accuracies, size=4):
+    """Results of one method that get these shares of the items right, seed by seed, as many of each class."""
+    gold = np.arange(ITEMS) // 2 % 2
+    right = [np.arange(ITEMS) % 100 < 100 * accuracy for accuracy in accuracies]
+    return [stored(method, size, seed, answering(gold, items), gold) for seed, items in enumerate(right)]
+
+
+def rivals(icl=(0.6,) * 3, pbft=(0.6,) * 3, teacher=(0.9,) * 3):
+    every = answered("icl", icl) + answered("pbft", pbft) + answered("teacher_icl", teacher)
+    return Sweep(None, None, every + answered("baseline", [0.5], size=0))
+
+
+def of_ideas(**accuracies):
+    return Variants({name: Sweep(None, None, answered("cd", values)) for name, values in accuracies.items()}, {})
+
+
+def test_without_gold_labels_their_rows_make_room_for_more_epochs():
+    assert ablations.kl_alone(read_profile("smollm2")) == {"kl_weight": 1.0, "epochs.cd": 5}
+    assert ablations.kl_alone(read_profile("smollm2", {"epochs": 4})) == {"kl_weight": 1.0, "epochs": 6}
+
+
+def test_an_idea_meets_the_aim_only_where_intervals_do_not_touch():
+    met = targets_met(of_ideas(clear=[0.8] * 3, touching=[0.65] * 3), rivals())
+    assert met["beats ICL and PBFT in domain"].to_dict() == {"clear": "1 of 1", "touching": "0 of 1"}
+    share = met.loc["clear", "least share recovered out of domain"]
+    assert share.startswith("75% [")
+    assert share.endswith("] at n = 4")
+
+
+def test_an_idea_beats_both_rivals_or_nothing_is_said():
+    met = targets_met(of_ideas(clear=[0.8] * 3), rivals(pbft=()))
+    assert met.loc["clear", "beats ICL and PBFT in domain"] == ""
+    without_teacher = targets_met(of_ideas(clear=[0.8] * 3), rivals(teacher=()))
+    assert without_teacher.loc["clear", "least share recovered in domain"] == ""
+    weak = targets_met(of_ideas(clear=[0.8] * 3), rivals(teacher=[0.55] * 3))
+    assert weak.loc["clear", "least share recovered in domain"] == "teacher no better"
+
+
+def test_two_seeds_beat_nobody_and_say_how_few_they_are():
+    """Items alone would make an interval of one seed that does not touch anything."""
+    met = targets_met(of_ideas(one=[0.8], two=[0.8] * 2, three=[0.8] * 3), rivals())
+    assert met["beats ICL and PBFT in domain"].to_dict() == {"one": "", "two": "", "three": "1 of 1"}
+    shares = met["least share recovered in domain"]
+    few = [" (1\N{NO-BREAK SPACE}seed)", " (2\N{NO-BREAK SPACE}seeds)", ""]
+    assert [share.partition("] at n = 4")[2] for share in shares] == few
+    others = rivals(icl=[0.6] * 2)
+    assert targets_met(of_ideas(three=[0.8] * 3), others).loc["three", "beats ICL and PBFT in domain"] == ""
+    axes = ablation_figures.ideas_figure(compared(of_ideas(one=[0.8], three=[0.8] * 3), others), 4).axes
+    assert [text.get_text() for text in axes[0].get_yticklabels()][:2] == ["three", "one (1\N{NO-BREAK SPACE}seed)"]
+
+
+def test_an_interval_goes_no_further_than_an_accuracy_can():
+    (one,) = compared(of_ideas(one=[0.5, 0.9]), rivals()).query("name == 'one' and domain == 'in_domain'").itertuples()
+    assert (one.low, one.high) == (0, 1)
+
+
+def test_differences_are_paired_by_seed():
+    """Seeds move both alike, so that each one's own interval is wide and that of their difference is not."""
+    moving = np.array([0.5, 0.6, 0.7])
+    found = of_ideas(**{PLAIN: moving, "better": moving + 0.1})
+    table = differences(found, rivals()).set_index(["name", "against", "domain"])
+    one = table.loc[("better", PLAIN, "in_domain")]
+    assert one.difference == pytest.approx(0.1)
+    assert one.differs
+    assert one.high - one.low < 0.1
+    own = compared(found, rivals()).set_index(["name", "domain"]).loc[("better", "in_domain")]
+    assert own.high - own.low > 0.4
+    assert (PLAIN, PLAIN, "in_domain") not in table.index
+    assert ("better", "PBFT", "out_of_domain") in table.index
+
+
+def test_only_seeds_that_both_have_are_compared_and_two_never_differ():
+    found = of_ideas(**{PLAIN: [0.5, 0.5, 0.9], "better": [0.8, 0.8]})
+    one = differences(found, rivals()).set_index(["name", "against", "domain"]).loc[("better", PLAIN, "in_domain")]
+    assert (one.seeds, one.difference) == (2, pytest.approx(0.3))
+    assert not one.differs
+
+
+def test_support_sizes_may_have_different_seeds():
+    """Three seeds at one size and one at another: each size speaks of its own."""
+    sweep = Sweep(None, None, answered("cd", [0.8] * 3, 4) + answered("cd", [0.9], 12))
+    others = rivals()
+    others.records.extend(answered("icl", [0.5], 12))
+    found = Variants({"idea": sweep}, {})
+    table = compared(found, others)
+    own = table[(table.name == "idea") & (table.domain == "in_domain")].set_index("support_size")
+    assert own.seeds.to_dict() == {4: 3, 12: 1}
+    assert own.accuracy.to_dict() == pytest.approx({4: 0.8, 12: 0.9})
+    assert ablation_figures.fullest(table) == 4
+    worth = differences(found, others)
+    assert worth[worth.domain == "in_domain"].groupby("against").support_size.agg(list).to_dict() == {
+        "ICL": [4, 12],
+        "PBFT": [4],
+    }
+
+
+def test_the_fullest_size_is_the_larger_of_two_that_are_alike():
+    table = pd.DataFrame({"support_size": [4, 4, 12, 12], "seeds": [2, 2, 1, 3]})
+    assert ablation_figures.fullest(table) == 12
+
+
+def test_differences_are_shown_with_a_star_where_they_stand():
+    table = differences(of_ideas(**{PLAIN: [0.6] * 3, "better": [0.8] * 3}), rivals())
+    shown = differences_table(table)
+    assert shown.loc[(4, "better"), ("in domain", PLAIN)].startswith("+0.20 [+0.1")
+    assert shown.loc[(4, "better"), ("in domain", PLAIN)].endswith("] *")
+    assert shown.loc[(4, PLAIN), ("out of domain", "ICL")] == "+0.00 [+0.00, +0.00]"
+    assert shown.loc[(4, PLAIN), ("out of domain", PLAIN)] == ""
+    assert differences_table(pd.DataFrame()).empty
+
+
+def test_the_differences_of_a_support_size_stand_together_the_least_first():
+    everywhere = Sweep(None, None, [one for size in (1, 4, 12) for one in answered("cd", [0.8] * 3, size)])
+    some = Sweep(None, None, [one for size in (4, 12) for one in answered("cd", [0.7] * 3, size)])
+    others = Sweep(None, None, [one for size in (1, 4, 12) for one in answered("icl", [0.6] * 3, size)])
+    shown = differences_table(differences(Variants({"some": some, "everywhere": everywhere}, {}), others))
+    expected = [(1, "everywhere"), (4, "some"), (4, "everywhere"), (12, "some"), (12, "everywhere")]
+    assert shown.index.tolist() == expected
+
+
+def test_the_table_shows_one_answer_for_everything():
+    yes = [stored("cd", 4, 0, [0] * ITEMS, np.repeat([0, 1], [100, 300]))]
+    table = compared(Variants({"yes": Sweep(None, None, yes)}, {}), Sweep(None, None, []))
+    one = table.iloc[0]
+    assert (one.accuracy, one.majority) == (pytest.approx(0.25), 0.75)
+    assert (one.on_entailment, one.on_non_entailment, one.share_entailment) == (1, 0, 1)
+    assert one.low == pytest.approx(one.high)  # no draw of the items has more of a class than the sample has
+
+
+def test_ideas_and_references_stand_in_one_table_and_figure(smoke_profile):
+    found = fill_variants(smoke_profile, {PLAIN: {}}, ["cd"])
+    table = compared(found, fill(smoke_profile, ["baseline", "icl", "pbft", "teacher_icl"]))
+    assert set(table.name) == {"Baseline", "ICL", "PBFT", "Teacher ICL", PLAIN}
+    assert (table.low <= table.accuracy).all()
+    assert len(ablation_figures.ideas_figure(table, 4).axes) == 4
+
+
+def test_an_idea_whose_cells_fail_stands_in_no_table(smoke_profile):
+    found = fill_variants(smoke_profile, {PLAIN: {"learning_rate.cd": 1e30}}, ["cd"])
+    assert found.failed
+    assert PLAIN not in set(compared(found, fill(smoke_profile, ["baseline", "icl"])).name)
+
+
+def test_a_label_prior_moves_no_ranking(smoke_profile):
+    found = fill_variants(smoke_profile, {PLAIN: {}, "hot": {"temperature": 4.0}}, ["cd"])
+    references = fill(smoke_profile, ["baseline", "icl"])
+    table = rankings(found, references)
+    size = smoke_profile.support_sizes[0]
+    assert (size, "hot") in table.index
+    own = found.sweeps["hot"].results
+    expected = own[own.support_size == size].out_of_domain_auc.mean()
+    assert table.loc[(size, "hot"), "out of domain"].startswith(f"{expected:.2f} [")
+    shifted = copy.deepcopy(references.records)
+    for record in shifted:
+        evaluation = record["outcome"]["in_domain"]
+        evaluation["label_log_probs"] = [
+            [entailment + 3.0, other] for entailment, other in evaluation["label_log_probs"]
+        ]
+    assert results_frame(shifted).in_domain_auc.tolist() == pytest.approx(references.results.in_domain_auc.tolist())
+
+
+def test_a_profile_may_name_the_ideas_that_are_tried():
+    assert list(ablations.variants(read_profile("smoke", {"ideas": [PLAIN, "confidence"]}))) == [PLAIN, "confidence"]
+    with pytest.raises(StudyError, match=r"ideas: 'confidense' is not known\. Did you mean 'confidence'"):
+        ablations.variants(read_profile("smoke", {"ideas": ["confidense"]}))

@@ -1,0 +1,197 @@
+"""Figures show what the results hold, and say what they cannot show."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.report import figures
+from lib.runs.execution import Sweep
+from lib.runs.predictions import NO_PEAKS
+from lib.runs.profile import read_profile
+
+pytestmark = pytest.mark.usefixtures("close_figures")
+
+
+def row(method, size, seed, accuracy):
+    shared = {f"{domain}_accuracy": accuracy for domain in ("in_domain", "out_of_domain")}
+    shared |= {f"{domain}_share_entailment": 0.5 for domain in ("in_domain", "out_of_domain")}
+    shared |= {f"{domain}_gold_entailment": 0.4 for domain in ("in_domain", "out_of_domain")}
+    for domain in ("in_domain", "out_of_domain"):
+        shared |= {f"{domain}_accuracy_on_entailment": 0.9, f"{domain}_accuracy_on_non-entailment": 0.2}
+    costs = {"peak_gb": 2.0 + size, "peak_measured": "rss", "method_seconds": 10.0 * size, "device": "a device"}
+    phases = {"training_seconds": 1.5, "training_tokens": 1234, "trainable_parameters": 99}
+    costs["steps"] = "" if method == "baseline" else "plain"
+    phases |= {"training_rss": 2e9, "training_cuda_allocated": None, "training_cuda_reserved": None}
+    return {"method": method, "support_size": size, "seed": seed, **shared, **costs, **phases}
+
+
+@pytest.fixture
+def sweep(smoke_profile):
+    rows = [row("baseline", 0, 0, 0.5)]
+    rows += [row("cd", n, seed, 0.6 + 0.02 * seed) for n in (1, 4) for seed in (0, 1)]
+    return Sweep(smoke_profile, pd.DataFrame(rows), refused={"cd_bitfit": "no bias terms"})
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.texts]
+
+
+def test_points_are_the_means_over_seeds(sweep):
+    axis = figures.accuracy_figure(sweep, "fig1").axes[0]
+    drawn = [line.get_ydata() for line in axis.lines if len(line.get_ydata()) == 2]
+    assert any(np.allclose(ys, [0.61, 0.61]) for ys in drawn)
+
+
+def test_each_half_has_a_row_of_its_own(sweep):
+    _, entailment, rest, share = figures.accuracy_figure(sweep, "fig1").axes[::2]
+    for axis, height in ((entailment, 0.9), (rest, 0.2), (share, 0.5)):
+        assert any(np.allclose(line.get_ydata(), height) for line in axis.lines if len(line.get_ydata()) == 2)
+
+
+def test_the_majority_line_is_the_larger_class(sweep):
+    axis = figures.accuracy_figure(sweep, "fig1").axes[0]
+    assert any(np.allclose(line.get_ydata(), 0.6) and line.get_color() == "black" for line in axis.lines)
+
+
+def test_the_papers_points_are_drawn_only_where_it_has_them(sweep):
+    def faint(figure):
+        return [line for axis in figure.axes for line in axis.lines if line.get_alpha() == figures.PAPER_ALPHA]
+
+    assert faint(figures.accuracy_figure(sweep, "fig1"))
+    assert not faint(figures.accuracy_figure(sweep, "fig3"))
+
+
+def test_a_refused_method_and_the_device_are_named_below(sweep):
+    notes = "\n".join(texts(figures.accuracy_figure(sweep, "fig1")))
+    assert "CD + BitFit: refused" in notes
+    assert "a device" in notes
+    assert "2 seeds" in notes
+
+
+def test_of_one_seed_no_mean_and_no_interval_is_spoken_of(sweep):
+    (notes,) = texts(figures.accuracy_figure(replace(sweep, results=sweep.results.query("seed == 0")), "fig1"))
+    assert "; one seed; a device." in notes
+    assert "interval" not in notes
+
+
+def predicted(*peaks):
+    shared = {"phase": "evaluation", "headline": True, "parameters": 0.25}
+    return pd.DataFrame([{"method": m, "support_size": n, "peak_gb": gb, **shared} for m, n, gb in peaks])
+
+
+def drawn(axis, fillstyle):
+    lines = [line for line in axis.lines if line.get_fillstyle() == fillstyle and line.get_alpha() is None]
+    return [list(line.get_ydata()) for line in lines if len(line.get_ydata()) == 2]
+
+
+def test_on_a_cpu_predicted_peaks_are_drawn_hollow(sweep):
+    shown = figures.drawn_memory(sweep, predicted(("baseline", 0, 0.5), ("cd", 1, 1.5), ("cd", 4, 2.5)))
+    left, right = figures.cost_figure(shown, "fig6").axes
+    assert "predicted" in left.get_ylabel()
+    assert [1.5, 2.5] in drawn(left, "none")
+    assert right.get_ylabel().endswith("s")
+
+
+def test_on_a_gpu_measured_peaks_are_drawn_filled_and_predicted_ones_not(sweep):
+    sweep.results["peak_measured"] = "cuda_allocated"
+    shown = figures.drawn_memory(sweep, predicted(("cd", 1, 1.5), ("cd", 4, 2.5)))
+    left, _ = figures.cost_figure(shown, "fig6").axes
+    assert "measured" in left.get_ylabel()
+    assert [3.0, 6.0] in drawn(left, "full")
+    assert [1.5, 2.5] not in drawn(left, "none")
+
+
+def test_where_both_are_there_the_axis_says_which_is_which(sweep):
+    sweep.results.loc[sweep.results.method == "cd", "peak_measured"] = "cuda_allocated"
+    left, _ = figures.cost_figure(figures.drawn_memory(sweep, predicted(("baseline", 0, 0.5))), "fig6").axes
+    assert "filled: measured" in left.get_ylabel()
+    assert "hollow: predicted" in left.get_ylabel()
+
+
+def test_small_peaks_are_in_megabytes_and_beside_no_points_of_the_paper(sweep):
+    shown = figures.drawn_memory(sweep, predicted(("cd", 1, 0.001), ("cd", 4, 0.002)))
+    left, _ = figures.cost_figure(shown, "fig6").axes
+    assert "MB" in left.get_ylabel()
+    assert [1.0, 2.0] in drawn(left, "none")
+    assert not [line for line in left.lines if line.get_alpha() == figures.PAPER_ALPHA]
+
+
+def test_without_predictions_the_figure_is_drawn_all_the_same(sweep):
+    shown = figures.drawn_memory(sweep, NO_PEAKS)
+    assert len(figures.cost_figure(shown, "fig6").axes) == 2
+
+
+def test_saving_writes_three_files_and_the_numbers_drawn(sweep):
+    figures.save(figures.accuracy_figure(sweep, "fig1"), sweep, "fig1", ["in_domain_accuracy"])
+    folder = sweep.profile.folder
+    assert (folder / "fig1.png").stat().st_size > 10_000
+    assert "<svg" in (folder / "fig1.svg").read_text()
+    saved = pd.read_csv(folder / "fig1.csv").set_index(["method", "support_size"])
+    assert saved.loc[("cd", 4), "mean"] == pytest.approx(0.61)
+    assert saved.loc[("cd", 4), "seeds"] == 2
+    assert saved.loc[("cd", 4), "device"] == "a device"
+
+
+def test_an_unchanged_figure_is_an_unchanged_svg(sweep):
+    written = []
+    for _ in range(2):
+        figures.save(figures.accuracy_figure(sweep, "fig1"), sweep, "fig1", ["in_domain_accuracy"])
+        written.append((sweep.profile.folder / "fig1.svg").read_bytes())
+    assert written[0] == written[1]
+
+
+def test_table_shows_means_with_intervals_where_seeds_differ(sweep):
+    table = figures.table(sweep, "in_domain_accuracy")
+    assert table.loc["Baseline", 0] == "0.50"
+    assert table.loc["CD", 4] == "0.61 [0.48, 0.74]"
+    assert table.loc["CD", 0] == ""
+
+
+def test_intervals_end_where_a_score_or_a_cost_must(sweep):
+    sweep.results.loc[sweep.results.method == "cd", "in_domain_accuracy"] = [0.9, 0.2, 0.9, 0.2]
+    sweep.results.loc[sweep.results.method == "cd", "method_seconds"] = [1.0, 9.0, 1.0, 9.0]
+    assert figures.table(sweep, "in_domain_accuracy").loc["CD", 4] == "0.55 [0.00, 1.00]"
+    assert figures.table(sweep, "method_seconds").loc["CD", 4] == "5.00 [0.00, 55.82]"
+    figures.save(figures.accuracy_figure(sweep, "fig1"), sweep, "fig1", ["in_domain_accuracy"])
+    saved = pd.read_csv(sweep.profile.folder / "fig1.csv").set_index(["method", "support_size"])
+    assert saved.loc[("cd", 4), ["low", "high"]].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [("device", "another device", "a device and another device."), ("steps", "fused", "; a device.")],
+)
+def test_times_of_two_devices_or_two_kinds_of_steps_are_not_averaged(sweep, column, value, told):
+    sweep.results.loc[4, [column, "method_seconds", "training_seconds"]] = [value, 1e6, 1e6]
+    shown = figures.drawn_costs(sweep, NO_PEAKS)
+    assert figures.table(shown, "method_seconds").loc["CD", 4] == "40.00"
+    assert figures.phase_table(shown).loc[("CD", 4), "training seconds"] == "1.5"
+    notes = "\n".join(texts(figures.cost_figure(shown, "fig6")))
+    assert told in notes
+    assert "those of a device and of plain steps alone" in notes
+    assert "Times" not in "".join(texts(figures.accuracy_figure(sweep, "fig1")))
+
+
+def test_what_is_not_trained_keeps_its_times_whatever_the_steps_of_others(sweep):
+    sweep.results["evaluation_seconds"] = 3.0
+    sweep.results["steps"] = sweep.results.steps.replace("plain", "fused")
+    assert figures.drawn_costs(sweep, NO_PEAKS).results.evaluation_seconds.tolist() == [3.0] * len(sweep.results)
+
+
+def test_phase_table_converts_bytes_and_keeps_counts_whole(sweep):
+    table = figures.phase_table(sweep)
+    assert table.loc[("CD", 4), "training GB"] == "2"
+    assert table.loc[("CD", 4), "training tokens"] == "1,234"
+
+
+def test_phase_table_shows_both_peaks_of_a_gpu(sweep):
+    sweep.results["training_rss"] = None
+    sweep.results[["training_cuda_allocated", "training_cuda_reserved"]] = [3e9, 4e9]
+    table = figures.phase_table(sweep)
+    assert table.loc[("CD", 4), ["training GB", "training GB reserved"]].tolist() == ["3", "4"]
+
+
+def test_every_method_has_a_colour_of_its_own():
+    assert len(set(figures.COLOURS.values())) == len(figures.COLOURS) == len(read_profile("smoke").methods)

@@ -1,0 +1,291 @@
+"""Sweeps: only what is missing is computed, one cell's failure costs no other, and everything is accounted for."""
+
+import multiprocessing
+import os
+import re
+
+import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import lib.runs.execution
+import lib.runs.profile
+from lib.errors import StudyError
+from lib.methods.records import Cell, Targets
+from lib.models import random_models
+from lib.runs.execution import execute, fill
+from lib.runs.keys import key
+from lib.runs.profile import read_profile
+from lib.runs.store import Store
+
+ONE_CELL = {"support_sizes": [4], "seeds": [0]}
+DIVERGING = {
+    **ONE_CELL,
+    "learning_rate": {"pbft": 1e30, "pbft_bitfit": 1e-3},
+    "methods": ["pbft", "icl", "pbft_bitfit"],
+}
+SCORES = ("in_domain", "out_of_domain")
+
+
+@pytest.fixture
+def profile(smoke_profile):
+    """The smoke profile at one support size and seed."""
+    return read_profile("smoke", ONE_CELL)
+
+
+@pytest.fixture
+def without_biases(tmp_path):
+    """A tiny model without bias terms, in a folder."""
+    config = LlamaConfig(
+        vocab_size=len(random_models.tokenizer()),
+        hidden_size=8,
+        intermediate_size=8,
+        num_attention_heads=2,
+        num_hidden_layers=1,
+        max_position_embeddings=512,
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
+    random_models.tokenizer().save_pretrained(tmp_path / "llama")
+    return str(tmp_path / "llama")
+
+
+@pytest.fixture
+def executed(monkeypatch):
+    """The jobs that a sweep runs."""
+    jobs = []
+
+    def spy(job, folder, isolated):
+        jobs.append(job)
+        execute(job, folder, isolated)
+
+    monkeypatch.setattr(lib.runs.execution, "execute", spy)
+    return jobs
+
+
+def scores(frame):
+    return frame[[name for name in frame if name.startswith(SCORES)]].to_dict("records")
+
+
+def execute_but_die_at_icl(job, folder, isolated):
+    """Note the process, and leave it at icl without a word, as the kernel ends one that takes too much memory."""
+    (folder / "processes").mkdir(parents=True, exist_ok=True)
+    (folder / "processes" / str(os.getpid())).touch()
+    if isinstance(job, Cell) and job.method == "icl" and multiprocessing.parent_process():
+        os._exit(9)
+    execute(job, folder, isolated)
+
+
+@pytest.fixture(scope="module")
+def isolated(tmp_path_factory):
+    """A sweep of icl, whose process dies, and pbft_lora after it, each in a process of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lib.runs.profile, "FIGURES", tmp_path_factory.mktemp("isolated"))
+        patch.setattr(lib.runs.execution, "execute", execute_but_die_at_icl)
+        profile = read_profile("smoke", {**ONE_CELL, "isolate": True})
+        return profile.folder, fill(profile, ["icl", "pbft_lora"])
+
+
+def test_a_second_sweep_computes_nothing_and_returns_the_same(profile, executed):
+    first = fill(profile, ["icl", "cd"])
+    assert len(executed) == 3
+    second = fill(profile, ["icl", "cd"])
+    assert len(executed) == 3
+    assert second.results.equals(first.results)
+
+
+def test_a_sweep_as_plain_text_names_its_profile_and_holds_no_results(profile):
+    sweep = fill(profile, ["icl"])
+    assert "name='smoke'" in repr(sweep)
+    assert sweep.records[0]["key"] not in repr(sweep)
+
+
+def test_a_wider_sweep_computes_only_what_is_new(profile, executed):
+    fill(profile, ["icl"])
+    fill(read_profile("smoke", {"support_sizes": [1, 4], "seeds": [0]}), ["baseline", "icl"])
+    assert [(job.method, job.support_size) for job in executed] == [("icl", 4), ("baseline", 0), ("icl", 1)]
+
+
+def test_a_teacher_is_asked_once_for_all_methods_of_a_support_set_and_before_them(profile, executed):
+    fill(profile, ["cd", "cd_lora", "cd_bitfit"])
+    assert [type(job) for job in executed] == [Targets, Cell, Cell, Cell]
+
+
+def test_what_is_stored_can_be_read_alone(smoke_profile, executed):
+    """Neither data nor models are asked, however little is there."""
+    fill(smoke_profile.changed({"seeds": [0]}), ["icl"])
+    executed.clear()
+    stored = smoke_profile.changed({"stored_only": True})
+    sweep = fill(stored, ["icl", "pbft"])
+    nothing = fill(stored.changed({"data": "nowhere", "student": "nobody"}), ["icl"])
+    assert executed == []
+    assert set(sweep.results.method) == {"icl"}
+    assert sweep.results.seed.tolist() == [0, 0]
+    left = [cell for cell in stored.cells(("icl", "pbft")) if (cell.method, cell.seed) != ("icl", 0)]
+    assert sweep.missing == [cell.name for cell in left]
+    assert "2 of 8 results: the others are not computed yet" in sweep._repr_markdown_()
+    assert (len(nothing.results), len(nothing.missing)) == (0, 4)
+
+
+def test_results_are_one_row_a_cell_in_the_profiles_order(smoke_profile):
+    sweep = fill(smoke_profile, ["baseline", "icl", "teacher_icl"])
+    expected = [
+        (cell.method, cell.support_size, cell.seed) for cell in smoke_profile.cells(("baseline", "icl", "teacher_icl"))
+    ]
+    assert list(sweep.results[["method", "support_size", "seed"]].itertuples(index=False, name=None)) == expected
+
+
+def test_a_fresh_process_gives_the_same_scores(isolated, profile):
+    _, apart = isolated
+    assert scores(apart.results) == scores(fill(profile, ["pbft_lora"]).results)
+
+
+def test_isolated_jobs_have_a_process_each(isolated):
+    folder, _ = isolated
+    processes = {int(file.name) for file in (folder / "processes").iterdir()}
+    assert len(processes - {os.getpid()}) == 2
+
+
+def test_a_process_that_dies_fails_its_cell_and_no_other(isolated):
+    _, sweep = isolated
+    assert list(sweep.failed) == ["icl n=4 seed=0"]
+    assert "its process died" in sweep.failed["icl n=4 seed=0"]
+    assert sweep.results.method.tolist() == ["pbft_lora"]
+
+
+@pytest.fixture(scope="module")
+def shared_out(tmp_path_factory):
+    """Two workers, one of which dies at icl; what was left is then done one process a job."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lib.runs.profile, "FIGURES", tmp_path_factory.mktemp("shared"))
+        patch.setattr(lib.runs.execution, "execute", execute_but_die_at_icl)
+        profile = read_profile("smoke", {**ONE_CELL, "workers": 2})
+        return profile, fill(profile, ["baseline", "icl", "pbft", "cd", "cd_lora"])
+
+
+def test_workers_give_the_scores_of_one_process(shared_out, profile):
+    _, shared = shared_out
+    methods = ["baseline", "pbft", "cd", "cd_lora"]
+    assert shared.results.method.tolist() == methods
+    assert scores(shared.results) == scores(fill(profile, methods).results)
+
+
+def test_a_worker_that_dies_fails_its_cell_and_no_other(shared_out):
+    _, shared = shared_out
+    assert list(shared.failed) == ["icl n=4 seed=0"]
+    assert "its process died" in shared.failed["icl n=4 seed=0"]
+
+
+def test_in_shared_processes_tensors_are_counted_and_resident_memory_is_not(shared_out):
+    _, shared = shared_out
+    assert set(shared.results.peak_measured) == {"tensors"}
+    assert shared.results.evaluation_rss.isna().all()
+    assert (shared.results.peak_gb > 0).all()
+
+
+@pytest.fixture
+def diverged(smoke_profile):
+    """A sweep one of whose cells has a learning rate that no model survives."""
+    profile = read_profile("smoke", DIVERGING)
+    return profile, fill(profile)
+
+
+def test_a_loss_that_is_not_finite_fails_its_cell_and_no_other(diverged):
+    _, sweep = diverged
+    assert list(sweep.failed) == ["pbft n=4 seed=0"]
+    assert re.search(r"loss is (nan|inf) at step \d of 4 \(learning_rate 1e\+30", sweep.failed["pbft n=4 seed=0"])
+    assert sweep.results.method.tolist() == ["icl", "pbft_bitfit"]
+
+
+def test_a_failed_cell_has_no_result_file(diverged):
+    profile, _ = diverged
+    (failed,) = profile.cells(("pbft",))
+    assert not (profile.folder / "cells" / f"{key(failed)}.json").exists()
+    assert len(list((profile.folder / "cells").iterdir())) == 2
+
+
+def test_a_failed_cell_is_tried_again_only_when_asked(diverged, executed):
+    profile, first = diverged
+    assert fill(profile).failed == first.failed
+    assert executed == []
+    assert fill(profile, retry=True).failed == first.failed
+    assert [job.method for job in executed] == ["pbft"]
+
+
+def test_a_cell_that_succeeds_at_last_is_no_longer_failed(profile, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(lib.runs.execution.methods, "run", lambda *_, **__: 1 / 0)
+        assert fill(profile, ["icl"]).failed == {"icl n=4 seed=0": "ZeroDivisionError: division by zero"}
+    sweep = fill(profile, ["icl"], retry=True)
+    assert (sweep.failed, len(sweep.results)) == ({}, 1)
+
+
+def test_a_teacher_that_fails_fails_the_cells_that_need_it_and_no_other(profile, monkeypatch):
+    monkeypatch.setattr(lib.runs.execution.methods, "teacher_targets", lambda *_, **__: 1 / 0)
+    sweep = fill(profile, ["icl", "cd"])
+    assert list(sweep.failed) == ["cd n=4 seed=0"]
+    assert "needs teacher targets n=4 seed=0, which is missing: ZeroDivisionError" in sweep.failed["cd n=4 seed=0"]
+    assert sweep.results.method.tolist() == ["icl"]
+
+
+def test_a_refused_method_is_named_with_its_reason_and_the_others_go_on(figures_folder, without_biases, executed):
+    profile = read_profile("smoke", {**ONE_CELL, "student": without_biases})
+    for _ in range(2):
+        sweep = fill(profile, ["baseline", "pbft_bitfit"])
+        assert list(sweep.refused) == ["pbft_bitfit"]
+        assert "has no bias terms to train" in sweep.refused["pbft_bitfit"]
+        assert sweep.results.method.tolist() == ["baseline"]
+    assert [job.method for job in executed] == ["baseline"]
+
+
+def test_a_sweep_of_refused_methods_alone_is_an_error(figures_folder, without_biases):
+    profile = read_profile("smoke", {**ONE_CELL, "student": without_biases})
+    with pytest.raises(StudyError, match=r"^bitfit: .* has no bias terms to train\. Set bitfit: add") as caught:
+        fill(profile, ["pbft_bitfit", "cd_bitfit"])
+    assert str(caught.value).count("no bias terms") == 1
+
+
+def test_methods_that_the_profile_does_not_have_are_an_error(smoke_profile):
+    with pytest.raises(StudyError, match=r"methods: 'pbtf' is not known\. Did you mean 'pbft'"):
+        fill(smoke_profile, ["pbtf"])
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0, [1, 2, 3]), (1000, [1, 3])])
+def test_in_batch_mode_progress_is_plain_lines_and_not_too_many(profile, monkeypatch, capsys, seconds, told):
+    monkeypatch.setenv("FEW_SHOT_BATCH", "1")
+    monkeypatch.setattr(lib.runs.execution, "SECONDS_BETWEEN_LINES", seconds)
+    fill(profile, ["baseline", "cd"])
+    names = ["baseline n=0 seed=0", "teacher targets n=4 seed=0", "cd n=4 seed=0"]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(told)
+    for i, line in zip(told, lines, strict=True):
+        estimate = "" if i == 1 else r", about \d+ s left"
+        assert re.fullmatch(rf"\[{i}/3\] {names[i - 1]}: \d+ s so far{estimate}", line)
+
+
+def test_the_time_left_counts_on_as_many_cells_at_a_time_as_before(monkeypatch, capsys, profile):
+    """Two workers finish a cell each every 600 s: of ten cells, eight are left after the first two, in 2,400 s."""
+    clock = iter([0.0, 599.0, 600.0])
+    monkeypatch.setenv("FEW_SHOT_BATCH", "1")
+    monkeypatch.setattr(lib.runs.execution, "SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr(lib.runs.execution.time, "perf_counter", lambda: next(clock))
+    lib.runs.execution._show_progress(iter(profile.cells()[:2]), 10)
+    assert "600 s so far, about 40 min left" in capsys.readouterr().out
+
+
+def test_without_batch_mode_nothing_is_printed_to_the_output(profile, monkeypatch, capsys):
+    monkeypatch.delenv("FEW_SHOT_BATCH", raising=False)
+    fill(profile, ["baseline"])
+    assert capsys.readouterr().out == ""
+
+
+def test_with_no_support_examples_the_teacher_answers_and_teaches_without_demonstrations(figures_folder):
+    sweep = fill(read_profile("smoke", {"support_sizes": [0], "seeds": [0]}))
+    assert sweep.failed == {}
+    assert sweep.results.method.tolist() == ["baseline", "teacher_icl", "cd", "cd_lora", "cd_bitfit"]
+
+
+def test_a_stored_result_says_what_it_was_computed_on(profile):
+    fill(profile, ["baseline"])
+    (cell,) = profile.cells(("baseline",))
+    record = Store(profile.folder).load(cell)
+    assert {"device", "torch", "threads"} <= set(record["environment"])
+    assert record["cell"]["model"] == "random-opt-student"

@@ -1,0 +1,74 @@
+"""The measurement of tests/gpu, tried where there is no GPU, and what is read off its record."""
+
+import pandas as pd
+import pytest
+
+from lib.methods.context_distillation import METHODS
+from lib.runs import gpu_record, predictions
+from lib.runs.gpu_record import PAPER, VARIANTS, against_predicted, configurations, peaks_of, read_record, rows
+
+SMALL = {
+    "student": "random-opt-student",
+    "teacher": "random-opt-teacher",
+    "kl_over": "labels",
+    "pool_size": 16,
+    "epochs": 1,
+    "seeds": [0],
+    "support_sizes": [4, 8],
+    "eval_limit": 20,
+    "eval_batch_size": 4,
+}
+
+
+@pytest.fixture
+def kept(monkeypatch, tmp_path):
+    monkeypatch.setattr(predictions, "KEPT", tmp_path / "predictions")
+
+
+def test_every_method_size_and_variant_is_measured():
+    found = list(configurations())
+    plain = [one.cell for name, one in found if name == PAPER]
+    assert {cell.method for cell in plain} == set(METHODS)
+    assert {cell.support_size for cell in plain} == {0, 1, 4, 8, 12}
+    assert {name for name, _ in found} == {PAPER, *VARIANTS}
+    assert all(one.cell.device == "cuda" for _, one in found)
+
+
+# Not `all logits`: where tensors are counted one by one, autograd fills the logits' gradient out of place, which is a
+# tensor more. The allocator's own record of that variant is compared in test_memory.
+@pytest.mark.parametrize("variant", [PAPER, "checkpointing", "batch of 1"])
+def test_a_measurement_with_random_weights_costs_what_was_predicted(kept, variant):
+    chosen = [one for name, one in configurations("cpu", **SMALL) if name == variant and one.cell.method == "cd"][-1]
+    measured = rows(variant, chosen)
+    assert [row["phase"] for row in measured] == ["teacher", "training", "evaluation"]
+    for row in measured:
+        assert row["tensors"] == pytest.approx(row["predicted"], rel=0.01)
+        assert row["seconds"] > 0
+    assert sum(row["headline"] for row in measured) == 1
+
+
+def record():
+    shared = {"configuration": PAPER, "support_size": 4, "headline": True}
+    return pd.DataFrame(
+        [
+            {**shared, "method": "pbft", "cuda_allocated": 2e9, "predicted": 2.1e9},
+            {**shared, "method": "cd", "cuda_allocated": 8e9, "predicted": 6e9},
+            {**shared, "method": "cd", "headline": False, "cuda_allocated": 3e9, "predicted": 3e9},
+            {**shared, "method": "cd", "configuration": "sgd", "cuda_allocated": 1e9, "predicted": 1e9},
+        ]
+    )
+
+
+def test_figures_draw_the_phase_that_counts_in_the_papers_configuration():
+    assert peaks_of(record()).set_index("method").peak_gb.to_dict() == {"pbft": 2.0, "cd": 8.0}
+
+
+def test_the_furthest_from_its_prediction_comes_first():
+    assert against_predicted(record()).ratio.tolist()[:2] == pytest.approx([8 / 6, 2 / 2.1])
+
+
+def test_without_a_record_there_is_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu_record, "RECORD", tmp_path / "gpu.csv")
+    assert read_record() is None
+    record().to_csv(tmp_path / "gpu.csv", index=False)
+    assert len(read_record()) == 4

@@ -1,0 +1,288 @@
+"""Settings of in-context learning distillation: what is refused, what becomes a cell, what renames which cells."""
+
+import pytest
+import yaml
+
+from lib.errors import StudyError
+from lib.methods.in_context_distillation import ICT_METHODS
+from lib.methods.in_context_records import Mixture
+from lib.paths import PROFILES
+from lib.runs.keys import key
+from lib.runs.profile import profile_names, read_profile
+
+CONTENT = yaml.safe_load((PROFILES / "smoke.yaml").read_text())["profile"]
+BENCHMARKS = ("crossfit", "lama")
+STUDENTS = {"ict", "icl_d", "icl_d_lm"}
+DISTILLED = {"icl_d", "icl_d_lm"}
+TUNED = {"teacher_ict", *STUDENTS}
+ALL = set(ICT_METHODS)
+TEACHERS = {"teacher_ict", *DISTILLED}  # what a tuned teacher has a part in
+
+
+def cells_of(changes=None, benchmark="crossfit", profile="smoke"):
+    return read_profile(profile, changes).ict_cells(benchmark)
+
+
+def only(cells, method, paradigm=None, seed=0):
+    (found,) = [cell for cell in cells if (cell.method, cell.paradigm, cell.seed) == (method, paradigm, seed)]
+    return found
+
+
+def renamed(changes, benchmark="crossfit"):
+    """The methods whose cells all have other keys after a change; those of the others have to be as they were."""
+    keys = [
+        {name: {key(cell) for cell in cells if cell.method == name} for name in ICT_METHODS}
+        for cells in (cells_of(None, benchmark), cells_of(changes, benchmark))
+    ]
+    before, after = keys
+    assert all(before[name].isdisjoint(after[name]) or before[name] == after[name] for name in ICT_METHODS)
+    return {name for name in ICT_METHODS if before[name] != after[name]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"in_contxt.steps": 3}, r"profile key: 'in_contxt'.* Did you mean 'in_context'\?"),
+        ({"in_context.stps": 3}, r"in_context\.stps: 3 is not allowed"),
+        ({"in_context.lama.itms": 3}, r"in_context\.lama\.itms: 3 is not allowed"),
+        ({"in_context.lama.items.x": 3}, r"in_context\.lama\.items: \{'x': 3\} is not allowed"),
+        ({"in_context": 3}, r"in_context: 3 is not allowed"),
+        ({"in_context.steps": 0}, r"in_context\.steps: 0 is not allowed.*greater than 0"),
+        ({"in_context.votes": 0}, r"in_context\.votes: 0 is not allowed.*greater than 0"),
+        ({"in_context.seeds": []}, r"in_context\.seeds: \[\] is not allowed.*at least 1"),
+        ({"in_context.seeds": [-1]}, r"in_context\.seeds\.0: -1 is not allowed"),
+        ({"in_context.paradigms": ["metta"]}, r"in_context\.paradigms\.0: 'metta' is not allowed.*'meta' or 'multi"),
+        ({"in_context.hard_weight": "falls"}, r"hard_weight: 'falls' is not allowed.*'constant', 'linear' or 'cosine'"),
+        ({"in_context.hard_weight": "constant"}, r"hard_weight: 'constant' needs hard_start below 1"),
+        ({"in_context.hard_start": 1.5}, r"in_context\.hard_start: 1\.5 is not allowed"),
+        ({"in_context.lm_weight": 0}, r"in_context\.lm_weight: 0 is not allowed.*greater than 0"),
+        ({"in_context.temperature": float("inf")}, r"in_context\.temperature: inf is not allowed.*finite"),
+        ({"in_context.learning_rate": -1.0}, r"in_context\.learning_rate: -1\.0 is not allowed"),
+        ({"in_context.crossfit.learning_rate": {"metta": 0.1}}, r"learning_rate\.metta.*'meta' or 'multitask'"),
+        ({"in_context.lama.teacher_learning_rate.meta": 0}, r"teacher_learning_rate\.meta: 0 is not allowed"),
+        ({"in_context.options": 1}, r"in_context\.options: 1 is not allowed.*greater than 1"),
+        ({"in_context.tuning": "bitfit"}, r"in_context\.tuning: 'bitfit' is not allowed.*'full' or 'lora'"),
+        ({"in_context.crossfit.demonstrations": 0}, r"crossfit\.demonstrations: 0 is not allowed.*greater than 0"),
+        ({"in_context.crossfit.curve": [-1]}, r"crossfit\.curve\.0: -1 is not allowed"),
+        ({"in_context.lama.demonstrations": 64}, r"examples: 64 of each target are too few.*65 are needed"),
+        ({"in_context.lama.curve": [1, 80]}, r"examples: 64 of each target are too few.*80 are needed"),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
+)
+def test_a_bad_setting_is_refused_with_key_value_and_what_is_allowed(changes, words):
+    with pytest.raises(StudyError, match=words):
+        read_profile("smoke", changes)
+
+
+def test_a_benchmark_without_its_settings_is_refused_with_each_that_lacks():
+    with pytest.raises(StudyError, match=r"(?s)lama\.source.*lama\.demonstrations"):
+        read_profile({**CONTENT, "in_context": {**CONTENT["in_context"], "lama": {"items": 3}}})
+
+
+def test_a_change_of_a_nested_setting_leaves_all_others_and_the_content_as_they_were():
+    before = yaml.safe_dump(CONTENT)
+    changes = {"in_context.lama.items": 3, "in_context.lama.curve": [2], "in_context.steps": 9}
+    changed = read_profile(CONTENT, changes).in_context
+    assert yaml.safe_dump(CONTENT) == before
+    settings = read_profile(CONTENT).in_context
+    expected = {**settings.model_dump(), "steps": 9}
+    expected["lama"] |= {"items": 3, "curve": (2,)}
+    assert changed.model_dump() == expected
+
+
+def test_a_part_that_the_profile_lacks_can_be_set_piece_by_piece():
+    changes = {"in_context.seeds": [3], "in_context.steps": 1, "in_context.batch_size": 1}
+    changes |= {"in_context.learning_rate": 1e-3, "in_context.lama.source": "embedded"}
+    changes |= {"in_context.lama.demonstrations": 1}
+    content = {name: value for name, value in CONTENT.items() if name != "in_context"}
+    profile = read_profile(content, changes)
+    assert {cell.seed for cell in profile.ict_cells("lama")} == {3}
+    assert profile.ict_cells("crossfit") == []
+
+
+def test_a_changed_profile_keeps_its_settings_in_context():
+    profile = read_profile("smoke", {"in_context.lama.items": 3}).changed({"in_context.steps": 9})
+    assert profile == read_profile("smoke", {"in_context.lama.items": 3, "in_context.steps": 9})
+
+
+@pytest.mark.parametrize("changes", [{"in_context": None}, {"in_context.lama": None}])
+def test_a_profile_without_a_benchmark_has_no_cells_of_it(changes):
+    assert cells_of(changes, "lama") == []
+    assert bool(cells_of(changes)) == ("in_context.lama" in changes)
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_cells_of_every_shipped_profile_are_of_all_methods(name):
+    for benchmark in BENCHMARKS:
+        cells = cells_of(None, benchmark, name)
+        assert not cells or {cell.method for cell in cells} == ALL
+
+
+def test_settings_in_context_rename_no_cell_of_context_distillation():
+    without, changed = read_profile("smoke", {"in_context": None}), read_profile("smoke", {"in_context.steps": 9})
+    assert (
+        list(map(key, without.cells()))
+        == list(map(key, changed.cells()))
+        == list(map(key, read_profile("smoke").cells()))
+    )
+
+
+def test_each_tuned_method_has_a_cell_a_paradigm_and_seed_and_each_untuned_one_a_seed():
+    cells = cells_of()
+    found = [(cell.method, cell.paradigm, cell.seed) for cell in cells]
+    expected = {(name, paradigm, seed) for name in TUNED for paradigm in ("meta", "multitask") for seed in (0, 1)}
+    assert set(found) == expected | {(name, None, seed) for name in ALL - TUNED for seed in (0, 1)}
+    assert len(found) == len(set(found))
+    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
+
+
+def test_one_paradigm_alone_can_be_asked_for():
+    found = {(cell.method, cell.paradigm) for cell in cells_of({"in_context.paradigms": ["multitask"]})}
+    assert found == {(name, "multitask") for name in TUNED} | {(name, None) for name in ALL - TUNED}
+
+
+def test_one_tuned_teacher_a_paradigm_and_seed_is_shared_by_its_own_evaluation_and_its_students():
+    by_run = {}
+    for cell in cells_of():
+        if cell.teacher:
+            by_run.setdefault((cell.paradigm, cell.seed), []).append((cell.method, cell.teacher))
+    assert {run: {name for name, _ in users} for run, users in by_run.items()} == {
+        (paradigm, seed): TEACHERS for paradigm in ("meta", "multitask") for seed in (0, 1)
+    }
+    assert all(len({key(teacher) for _, teacher in users}) == 1 for users in by_run.values())
+    assert len({users[0][1] for users in by_run.values()}) == 4
+    assert {cell.method for cell in cells_of() if cell.teacher is None} == ALL - TEACHERS
+
+
+def test_students_and_their_teacher_are_tuned_on_the_same_episodes():
+    for cell in cells_of():
+        episodes = [one.episodes for one in (cell, cell.teacher) if one and one.episodes]
+        assert all(
+            (one.paradigm, one.seed, one.benchmark) == (cell.paradigm, cell.seed, cell.benchmark) for one in episodes
+        )
+        assert len(set(episodes)) <= 1
+        assert bool(episodes) == (cell.method in TUNED)
+        assert (cell.episodes is not None) == (cell.training is not None) == (cell.mixture is not None)
+        assert (cell.episodes is not None) == (cell.method in STUDENTS)
+
+
+def test_the_methods_are_instances_of_one_objective():
+    changes = {"in_context.lm_weight": 0.3, "in_context.temperature": 2.0, "in_context.lm_characters": 50}
+    mixtures = {cell.method: cell.mixture for cell in cells_of(changes) if cell.mixture}
+    assert mixtures == {
+        "ict": Mixture("constant", 0.0),
+        "icl_d": Mixture("linear", 0.0, 2.0),
+        "icl_d_lm": Mixture("linear", 0.3, 2.0, "inputs", 2, 50),
+    }
+    fixed = {"in_context.hard_weight": "constant", "in_context.hard_start": 0.5}
+    mixtures = {cell.method: cell.mixture for cell in cells_of(fixed) if cell.mixture}
+    assert mixtures["ict"] == Mixture("constant", 0.0)
+    assert (mixtures["icl_d"].hard, mixtures["icl_d"].hard_start) == ("constant", 0.5)
+
+
+def test_only_answers_of_models_tuned_on_several_tasks_are_put_to_the_vote():
+    votes = {(cell.method, cell.paradigm): cell.votes for cell in cells_of({"in_context.votes": 3})}
+    assert votes == {(name, "multitask"): 3 for name in TUNED} | {(name, "meta"): 1 for name in TUNED} | {
+        (name, None): 1 for name in ALL - TUNED
+    }
+
+
+def test_models_are_evaluated_at_the_k_of_tuning_and_along_the_curve():
+    changes = {"in_context.crossfit.demonstrations": 2, "in_context.crossfit.curve": [3, 0, 2]}
+    cells = cells_of(changes)
+    assert {cell.demonstrations for cell in cells} == {(0, 2, 3)}
+    assert {cell.episodes.demonstrations for cell in cells if cell.episodes} == {2}
+    assert {cell.teacher.episodes.demonstrations for cell in cells if cell.teacher} == {2}
+
+
+def test_models_are_the_profiles_unless_they_are_named_and_have_its_types():
+    types = {"student_dtype": "bfloat16", "teacher_dtype": "float16"}
+    named = {"in_context.student": "small", "in_context.teacher": "large"}
+    for changes, student, teacher in ((types, "random-opt-student", "random-opt-teacher"), (named, "small", "large")):
+        cells = cells_of({**types, **changes})
+        evaluated = {cell.method: (cell.model, cell.dtype) for cell in cells}
+        assert evaluated == {
+            name: (teacher, "float16") if method.teacher_answers else (student, "bfloat16")
+            for name, method in ICT_METHODS.items()
+        }
+        assert {(cell.teacher.model, cell.teacher.dtype) for cell in cells if cell.teacher} == {(teacher, "float16")}
+
+
+def test_a_teacher_is_tuned_as_its_students_are_unless_it_has_settings_of_its_own():
+    alike = only(cells_of({"in_context.tuning": "lora"}), "icl_d", "meta")
+    assert alike.training == alike.teacher.training
+    own = {"in_context.teacher_tuning": "lora", "in_context.teacher_learning_rate": 0.5}
+    apart = only(cells_of(own), "icl_d", "meta")
+    assert (apart.training.tuning, apart.training.learning_rate, apart.training.lora_rank) == ("full", 1e-3, None)
+    taught = apart.teacher.training
+    assert (taught.tuning, taught.learning_rate, taught.lora_rank) == ("lora", 0.5, 8)
+
+
+def test_a_benchmarks_own_rate_under_a_paradigm_comes_before_that_of_all():
+    common = {"in_context.learning_rate": 0.1, "in_context.teacher_learning_rate": 0.2}
+    own = {"in_context.crossfit.learning_rate": {"multitask": 0.3}}
+    taught = {"in_context.crossfit.teacher_learning_rate.meta": 0.4}
+
+    def rates(changes, benchmark="crossfit"):
+        cells = cells_of(changes, benchmark)
+        found = [only(cells, "icl_d", paradigm) for paradigm in ("meta", "multitask")]
+        return [(cell.training.learning_rate, cell.teacher.training.learning_rate) for cell in found]
+
+    assert rates(common | own) == [(0.1, 0.2), (0.3, 0.2)]
+    assert rates(common | own | taught) == [(0.1, 0.4), (0.3, 0.2)]
+    assert rates(common | own, "lama") == [(0.1, 0.2), (0.1, 0.2)]
+    assert rates(own)[1] == (0.3, 0.3)
+
+
+def test_what_the_settings_do_not_say_of_training_is_the_profiles():
+    changes = {"lora_rank": 4, "lora_dropout": 0.1, "weight_decay": 0.2, "training_dtype": "bfloat16"}
+    cell = only(cells_of(changes | {"in_context.teacher_tuning": "lora"}), "icl_d", "meta")
+    taught = cell.teacher.training
+    assert (taught.lora_rank, taught.lora_dropout, taught.weight_decay, taught.dtype) == (4, 0.1, 0.2, "bfloat16")
+    assert (cell.training.lora_rank, cell.training.weight_decay, cell.training.dtype) == (None, 0.2, "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"in_context.lm_weight": 0.5}, {"icl_d_lm"}),
+        ({"in_context.lm_batch": 3}, {"icl_d_lm"}),
+        ({"in_context.temperature": 2.0}, DISTILLED),
+        ({"in_context.hard_weight": "cosine"}, DISTILLED),
+        ({"in_context.hard_start": 0.5}, DISTILLED),
+        ({"weight_decay": 0.1}, TUNED),
+        ({"training_dtype": "bfloat16"}, TUNED),
+        ({"in_context.teacher_learning_rate": 0.5}, TEACHERS),
+        ({"in_context.teacher_tuning": "lora"}, TEACHERS),
+        ({"in_context.teacher": "another"}, {"teacher_untuned", *TEACHERS}),
+        ({"in_context.student": "another"}, {"untuned", *STUDENTS}),
+        ({"in_context.steps": 5}, TUNED),
+        ({"in_context.options": 3}, TUNED),
+        ({"in_context.learning_rate": 0.5}, TUNED),
+        ({"in_context.crossfit.learning_rate": {"meta": 0.5, "multitask": 0.5}}, TUNED),
+        ({"in_context.crossfit.teacher_learning_rate": {"meta": 0.5, "multitask": 0.5}}, TEACHERS),
+        ({"in_context.lama.learning_rate.meta": 0.5, "in_context.lama.teacher_learning_rate.meta": 0.5}, set()),
+        ({"in_context.eval_batch_size": 3}, ALL),
+        ({"in_context.normalised": True}, ALL),
+        ({"in_context.crossfit.items": 3}, ALL),
+        ({"in_context.crossfit.training_tasks": 1}, ALL),
+        ({"in_context.crossfit.curve": [1]}, ALL),
+        ({"in_context.lama.items": 3, "isolate": True, "learning_rate": 0.5, "seeds": [3]}, set()),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_setting_renames_the_cells_that_it_bears_on_and_no_others(changes, expected):
+    assert renamed(changes) == expected
+
+
+def test_further_k_at_which_models_are_evaluated_tune_no_other_teacher():
+    teachers = [
+        {cell.teacher for cell in cells_of(changes) if cell.teacher}
+        for changes in ({"in_context.crossfit.curve": [0]}, {"in_context.crossfit.curve": [0, 1, 3]})
+    ]
+    assert teachers[0] == teachers[1]
+
+
+def test_the_two_benchmarks_share_no_cell():
+    keys = [{key(cell) for cell in cells_of(None, benchmark)} for benchmark in BENCHMARKS]
+    assert keys[0].isdisjoint(keys[1])

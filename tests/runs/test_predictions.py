@@ -1,0 +1,103 @@
+"""Predictions that are kept: made once, made again where what they depend on changes, absent where data are."""
+
+import pandas as pd
+import pytest
+
+from lib.errors import StudyError
+from lib.memory.peaks import PARTS
+from lib.report import memory_figures
+from lib.runs import predictions
+from lib.runs.predictions import frame, of_profile, setting
+from lib.runs.profile import read_profile
+
+
+@pytest.fixture
+def counted(monkeypatch, tmp_path):
+    """Counts the predictions that are made; they are kept in a folder of the test's own."""
+    made = []
+
+    def spy(cell, lengths, *rest, original=predictions.predict):
+        made.append(cell.method)
+        return original(cell, lengths, *rest)
+
+    monkeypatch.setattr(predictions, "predict", spy)
+    monkeypatch.setattr(predictions, "KEPT", tmp_path / "predictions")
+    return made
+
+
+@pytest.fixture
+def one():
+    return setting(read_profile("smoke"), "pbft", 4)
+
+
+def test_a_prediction_is_made_once_and_kept(counted, one):
+    first = predictions.predictions([one, one])
+    assert predictions.predictions([one])[0] == first[0] == first[1]
+    assert counted == ["pbft"]
+
+
+def test_other_code_or_another_setting_is_another_prediction(counted, one, monkeypatch):
+    predictions.predictions([one])
+    predictions.predictions([setting(read_profile("smoke", {"batch_size": 1}), "pbft", 4)])
+    monkeypatch.setattr(predictions, "_walked", lambda: "other code")
+    predictions.predictions([one])
+    assert len(counted) == 3
+
+
+def test_a_file_that_was_cut_short_is_made_again(counted, one, capsys):
+    predictions.predictions([one])
+    (file,) = predictions.KEPT.glob("*.json")
+    file.write_text(file.read_text()[:40])
+    predictions.predictions([one])
+    assert len(counted) == 2
+    assert "cut short" in capsys.readouterr().err
+
+
+def test_the_code_that_is_walked_is_there():
+    assert len(predictions._walked()) == 64
+
+
+def test_a_frame_has_a_row_a_phase_and_marks_the_one_that_counts(counted):
+    rows = frame([setting(read_profile("smoke"), method, 4) for method in ("cd", "icl")])
+    assert rows.groupby("method").phase.apply(list).to_dict() == {
+        "cd": ["teacher", "training", "evaluation"],
+        "icl": ["evaluation"],
+    }
+    assert rows.groupby("method").headline.sum().tolist() == [1, 1]
+    assert rows[list(PARTS)].sum(axis=1).tolist() == pytest.approx(rows.peak_gb.tolist())
+
+
+def test_a_method_or_size_that_the_profile_lacks_is_refused():
+    with pytest.raises(StudyError, match="pbft is not in profile smoke, or not with 0"):
+        setting(read_profile("smoke"), "pbft", 0)
+
+
+def test_a_profiles_predictions_are_kept_beside_its_results_and_need_no_data_again(counted, smoke_profile, monkeypatch):
+    first = of_profile(smoke_profile, ["baseline", "pbft"])
+    assert (smoke_profile.folder / "predicted.csv").is_file()
+    monkeypatch.setattr(predictions, "real_lengths", None)
+    pd.testing.assert_frame_equal(of_profile(smoke_profile, ["baseline", "pbft"]), first, check_exact=False, rtol=1e-4)
+    assert sorted(set(counted)) == ["baseline", "pbft"]
+
+
+def test_further_methods_are_added(counted, smoke_profile):
+    of_profile(smoke_profile, ["baseline"])
+    assert set(of_profile(smoke_profile, ["icl"]).method) == {"icl"}
+    assert set(of_profile(smoke_profile, ["baseline", "icl"]).method) == {"baseline", "icl"}
+    assert counted == ["baseline", "icl", "icl"]
+
+
+def test_where_the_data_are_not_there_there_are_no_rows(counted, smoke_profile, monkeypatch):
+    def absent(cell):
+        raise StudyError("data: not there")
+
+    monkeypatch.setattr(predictions, "real_lengths", absent)
+    assert of_profile(smoke_profile, ["baseline"]).empty
+
+
+def test_of_what_is_stored_nothing_is_predicted_and_tables_are_empty(counted, smoke_profile):
+    none = of_profile(smoke_profile.model_copy(update={"stored_only": True}), ["baseline"])
+    assert none.empty
+    assert counted == []
+    assert memory_figures.table(none).empty
+    assert not (smoke_profile.folder / "predicted.csv").exists()

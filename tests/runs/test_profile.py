@@ -1,0 +1,209 @@
+"""Profiles: what is refused and with which words, what becomes a cell, and which settings rename which cells."""
+
+import pytest
+import yaml
+
+from lib.errors import StudyError
+from lib.methods.context_distillation import METHODS
+from lib.paths import PROFILES
+from lib.runs.keys import key
+from lib.runs.profile import profile_names, read_profile
+from lib.tasks.world import draw_label_words
+
+CONTENT = yaml.safe_load((PROFILES / "smoke.yaml").read_text())["profile"]
+TRAINED = [name for name, method in METHODS.items() if method.tuning]
+RATES = dict.fromkeys(TRAINED, 1e-3)
+
+
+def keys(changes=None, profile=CONTENT):
+    """The keys of each method's cells."""
+    cells = read_profile(profile, changes).cells()
+    return {name: [key(cell) for cell in cells if cell.method == name] for name in METHODS}
+
+
+def renamed(changes, profile=CONTENT):
+    before, after = keys(profile=profile), keys(changes, profile)
+    assert all(set(before[name]).isdisjoint(after[name]) or before[name] == after[name] for name in METHODS)
+    return {name for name in METHODS if before[name] != after[name]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"lerning_rate": 1.0}, r"profile key: 'lerning_rate'.* Did you mean 'learning_rate'\? Allowed: name, about"),
+        ({"kl_wieght.cd": 1.0}, r"profile key: 'kl_wieght'.* Did you mean 'kl_weight'\?"),
+        ({"methods": ["pbtf"]}, r"methods.*'pbtf' is not allowed.*'baseline', 'icl'.*'cd_bitfit'"),
+        ({"student_dtype": "float64"}, r"student_dtype: 'float64' is not allowed.*'float32', 'bfloat16' or 'float16'"),
+        ({"teacher_dtype": "int8"}, r"teacher_dtype: 'int8' is not allowed.*'float32'"),
+        ({"pattern": "gpt3"}, r"pattern: 'gpt3' is not allowed.*'minimal', 'gpt-3' or 'eval-harness'"),
+        ({"learning_rate": -0.1}, r"learning_rate.*-0\.1 is not allowed.*greater than 0"),
+        ({"learning_rate": {**RATES, "cd": -0.1}}, r"learning_rate.*cd: -0\.1 is not allowed.*greater than 0"),
+        ({"learning_rate": float("nan")}, r"learning_rate.*nan is not allowed"),
+        ({"kl_weight": float("nan")}, r"kl_weight: nan is not allowed"),
+        ({"temperature": float("inf")}, r"temperature: inf is not allowed.*finite"),
+        ({"kl_weight": 1.5}, r"kl_weight: 1\.5 is not allowed.*less than or equal to 1"),
+        ({"eval_limit": 3}, r"eval_limit: 3 is not allowed.*multiple of 2"),
+        ({"epochs": 0}, r"epochs.*0 is not allowed.*greater than 0"),
+        ({"support_sizes": []}, r"support_sizes: \[\] is not allowed.*at least 1"),
+        ({"seeds": [-1]}, r"seeds\.0: -1 is not allowed.*greater than or equal to 0"),
+        ({"workers": 2, "isolate": True}, r"workers: 2 at a time would disturb each other's costs; set isolate: false"),
+        ({"workers": 0}, r"workers: 0 is not allowed.*greater than 0"),
+        ({"support_sizes": [-1]}, r"support_sizes\.0: -1 is not allowed.*greater than or equal to 0"),
+        ({"label_words": "dawn"}, r"label_words.*'dawn' is not allowed"),
+        ({"device": "mps"}, r"device: 'mps' is not allowed.*'cpu' or 'cuda'"),
+        ({"name": "../elsewhere"}, r"name: '\.\./elsewhere' is not allowed.*pattern"),
+        ({"pool_size.cd": 3}, r"pool_size\.cd: a setting by method: 'pool_size' is not known.*learning_rate, epochs"),
+        ({"learning_rate.cdd": 1.0}, r"learning_rate.*'cdd' is not allowed.*'cd'"),
+        ({"learning_rate": {"cd": 1e-3}}, r"learning_rate: no value for pbft, pbft_lora, .*each trained method"),
+        ({"epochs": {**RATES, "baseline_": 1}}, r"epochs.*'baseline_' is not allowed.*'baseline', 'icl'"),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
+)
+def test_a_bad_setting_is_refused_with_key_value_and_what_is_allowed(changes, words):
+    with pytest.raises(StudyError, match=words):
+        read_profile("smoke", changes)
+
+
+def test_all_bad_settings_are_named_at_once():
+    with pytest.raises(StudyError, match=r"(?s)kl_weight: 2.*temperature: 0"):
+        read_profile("smoke", {"kl_weight": 2, "temperature": 0})
+
+
+def test_an_unknown_profile_is_refused_with_the_shipped_ones():
+    with pytest.raises(StudyError, match=r"profile: 'smok' .*Did you mean 'smoke'\?.*laptop.*smoke.*\.yaml"):
+        read_profile("smok")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("profile: {name: [", r"broken\.yaml: not YAML: .*line 1"),
+        ("name: smoke", r"broken\.yaml: one key, 'profile'"),
+        ("profile: {}\nother: 1", r"broken\.yaml: one key, 'profile'"),
+        ("profile: smoke", r"broken\.yaml: one key, 'profile'"),
+        ("", r"broken\.yaml: one key, 'profile'"),
+    ],
+)
+def test_a_broken_profile_file_is_refused_by_name(tmp_path, text, words):
+    file = tmp_path / "broken.yaml"
+    file.write_text(text)
+    with pytest.raises(StudyError, match=f"(?s){words}"):
+        read_profile(str(file))
+
+
+def test_a_profile_reads_the_same_by_name_by_path_and_as_content():
+    assert read_profile("smoke") == read_profile(str(PROFILES / "smoke.yaml")) == read_profile(CONTENT)
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_shipped_profile_is_valid_and_named_as_its_file(name):
+    profile = read_profile(name)
+    assert profile.name == name
+    assert {cell.method for cell in profile.cells()} == set(profile.methods)
+
+
+def test_the_smoke_and_the_laptop_profile_are_shipped():
+    assert {"smoke", "laptop"} <= set(profile_names())
+
+
+def test_changes_replace_settings_and_leave_the_content_as_it_was():
+    content = {**CONTENT, "learning_rate": dict(RATES)}
+    profile = read_profile(content, {"learning_rate.cd": 0.5, "kl_weight": 0.25})
+    assert (profile.learning_rate["cd"], profile.learning_rate["pbft"], profile.kl_weight) == (0.5, 1e-3, 0.25)
+    assert content["learning_rate"] == RATES
+
+
+def test_a_value_by_method_reaches_its_own_cells():
+    rates = {name: 10.0**-i for i, name in enumerate(TRAINED)}
+    cells = read_profile("smoke", {"learning_rate": rates, "epochs": {**dict.fromkeys(TRAINED, 1), "cd": 7}}).cells()
+    assert {cell.method: cell.training.learning_rate for cell in cells if cell.training} == rates
+    assert {cell.method: cell.training.epochs for cell in cells if cell.training}["cd"] == 7
+
+
+def test_each_method_has_a_cell_for_every_size_and_seed_but_the_baseline_has_one():
+    counts = {name: len(names) for name, names in keys().items()}
+    assert counts == {"baseline": 1} | dict.fromkeys([name for name in METHODS if name != "baseline"], 2 * 2)
+
+
+def test_cells_come_seed_by_seed():
+    seeds = [cell.seed for cell in read_profile("smoke").cells() if cell.method == "icl"]
+    assert seeds == sorted(seeds)
+
+
+def test_cells_can_be_asked_for_by_method():
+    asked = read_profile("smoke").cells(("cd", "icl"))
+    assert asked == [cell for cell in read_profile("smoke").cells() if cell.method in ("cd", "icl")]
+
+
+def test_only_the_teacher_is_evaluated_as_itself():
+    models = {cell.method: cell.model for cell in read_profile("smoke").cells()}
+    assert {name for name, model in models.items() if model == "random-opt-teacher"} == {"teacher_icl"}
+
+
+DISTILLED = {"cd", "cd_lora", "cd_bitfit"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"kl_weight": 0.25}, DISTILLED),
+        ({"temperature": 2.0}, DISTILLED),
+        ({"ce_on": "pool"}, DISTILLED),
+        ({"pool": "support"}, DISTILLED),
+        ({"pool_size": 1}, DISTILLED),
+        ({"kl_over": "vocabulary"}, DISTILLED),
+        ({"batch_size": 3}, set(TRAINED)),
+        ({"lora_rank": 2}, {"pbft_lora", "cd_lora"}),
+        ({"teacher": "another"}, {"teacher_icl", *DISTILLED}),
+        ({"student": "another"}, set(METHODS) - {"teacher_icl"}),
+        ({"eval_limit": 2}, set(METHODS)),
+        ({"about": "something else", "isolate": True}, set()),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_setting_renames_the_cells_that_it_bears_on_and_no_others(changes, expected):
+    assert renamed(changes) == expected
+
+
+def test_a_change_for_one_method_leaves_the_one_value_of_the_others():
+    profile = read_profile("smoke", {"learning_rate.cd": 0.5})
+    rates = {cell.method: cell.training.learning_rate for cell in profile.cells() if cell.training}
+    assert rates == {**dict.fromkeys(TRAINED, read_profile("smoke").learning_rate), "cd": 0.5}
+
+
+@pytest.mark.parametrize("setting", ["learning_rate", "epochs"])
+def test_a_setting_of_one_method_renames_that_method_alone(setting):
+    profile = {**CONTENT, setting: dict.fromkeys(TRAINED, 1)}
+    assert renamed({f"{setting}.cd": 2}, profile) == {"cd"}
+
+
+def test_the_pool_size_does_not_count_where_the_support_set_is_the_pool():
+    profile = {**CONTENT, "pool": "support"}
+    assert renamed({"pool_size": 1}, profile) == set()
+
+
+def test_support_size_0_is_for_the_methods_to_which_it_is_something_new():
+    cells = read_profile("smoke", {"support_sizes": [0]}).cells()
+    assert {cell.method for cell in cells} == {"baseline", "teacher_icl", "cd", "cd_lora", "cd_bitfit"}
+    cells = read_profile("smoke", {"support_sizes": [0], "pool": "support"}).cells()
+    assert {cell.method for cell in cells} == {"baseline", "teacher_icl"}
+
+
+def test_drawn_label_words_are_a_seeds_own_for_every_method_and_its_teacher():
+    cells = read_profile("smoke", {"label_words": "drawn", "seeds": [0, 1]}).cells()
+    for seed in (0, 1):
+        of_seed = [cell for cell in cells if cell.seed == seed]
+        assert {cell.method for cell in of_seed} == set(METHODS)
+        words = {cell.task.label_words for cell in of_seed}
+        words |= {cell.distillation.targets.task.label_words for cell in of_seed if cell.distillation}
+        assert words == {draw_label_words(seed)}
+
+
+@pytest.mark.parametrize("changes", [{"workers": 3}, {"isolate": True}, {"padding_free": True, "fused": True}])
+def test_how_cells_are_computed_renames_none(changes):
+    assert renamed(changes) == set()
+
+
+def test_how_a_step_is_computed_reaches_every_trained_cell():
+    trained = read_profile("smoke", {"padding_free": True, "fused": True}).cells(TRAINED)
+    assert {(cell.training.padding_free, cell.training.fused) for cell in trained} == {(True, True)}

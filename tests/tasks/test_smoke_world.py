@@ -1,0 +1,73 @@
+"""The smoke profile's pairs, tokenizer and random models."""
+
+from itertools import product
+
+import pytest
+import torch
+
+from lib.models import random_models
+from lib.tasks import smoke
+from lib.tasks.prompts import CONTENT_FREE, PATTERNS, prompt
+from lib.tasks.task import CLASSES
+
+ALL_PAIRS = [example for splits in smoke.PAIRS.values() for rows in splits.values() for example in rows]
+
+
+@pytest.mark.parametrize("name", random_models.WIDTHS)
+def test_a_random_model_is_the_same_each_time(name):
+    first, second = (random_models.model(name).state_dict() for _ in range(2))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_making_a_model_leaves_the_random_state_alone():
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    random_models.model("random-opt-student")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_state_before_does_not_change_a_model():
+    first = random_models.model("random-opt-student").state_dict()
+    torch.manual_seed(99)
+    assert torch.equal(
+        first["lm_head.weight"], random_models.model("random-opt-student").state_dict()["lm_head.weight"]
+    )
+
+
+def test_the_teacher_is_larger_than_the_student():
+    teacher, student = (
+        random_models.model(name).num_parameters() for name in ("random-opt-teacher", "random-opt-student")
+    )
+    assert teacher > student
+
+
+def test_both_models_read_every_token_of_the_tokenizer():
+    assert all(random_models.config(name).vocab_size == len(random_models.tokenizer()) for name in random_models.WIDTHS)
+
+
+@pytest.mark.parametrize(("pattern", "query"), list(product(PATTERNS.values(), [*ALL_PAIRS, *CONTENT_FREE])))
+def test_tokenizer_keeps_every_prompt_whole(pattern, query):
+    text = prompt(pattern, pattern.label_words, ALL_PAIRS, query) + f" {pattern.label_words[query.label]}"
+    tokens = random_models.tokenizer().convert_ids_to_tokens(random_models.tokenizer()(text)["input_ids"])
+    assert "".join(tokens) == text
+    assert "<unk>" not in tokens
+
+
+@pytest.mark.parametrize(("dataset", "split"), list(product(smoke.PAIRS, ["train", "evaluation"])))
+def test_pairs_are_balanced(dataset, split):
+    labels = [example.label for example in smoke.PAIRS[dataset][split]]
+    assert [labels.count(label) for label in range(len(CLASSES))] == [len(labels) / 2] * 2
+
+
+def test_evaluation_pairs_share_no_sentence_with_the_training_pairs():
+    train, evaluation = (
+        {text for row in smoke.PAIRS["pairs"][split] for text in row[:2]} for split in ("train", "evaluation")
+    )
+    assert train.isdisjoint(evaluation)
+
+
+def test_out_of_domain_pairs_share_no_sentence_with_those_in_domain():
+    inside, outside = (
+        {text for rows in smoke.PAIRS[name].values() for row in rows for text in row[:2]} for name in ("pairs", "swaps")
+    )
+    assert inside.isdisjoint(outside)

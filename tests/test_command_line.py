@@ -1,0 +1,80 @@
+"""The command line: options, and bad input that ends in one message before anything is computed."""
+
+import re
+
+import pytest
+import torch
+
+from lib import __main__
+
+BAD = {
+    "misspelt key": (["--set", "pool_sise=3"], "pool_sise.*Did you mean 'pool_size'"),
+    "bad value": (["--set", "kl_weight=2"], "kl_weight: 2 is not allowed"),
+    "unknown profile": (["--profile", "papr"], "profile: 'papr' is not known. Did you mean 'paper'"),
+    "unknown method": (["--set", "methods=[cdd]"], "methods.*cdd.*'cd'"),
+    "unknown notebook": (["--only", "17"], "no notebook 17. Allowed: 00, 01"),
+    "unknown dataset": (["--set", "in_domain=mnlli"], "mnlli.*Allowed: pairs, swaps"),
+    "unknown model": (["--set", "student=./nowhere"], "nowhere.*no folder"),
+    "shared first token": (["--set", "label_words=['Yes', 'Yes no']"], "first token of its own"),
+    "words without quotes": (["--set", "label_words=[Yes, No]"], "label_words: .*booleans.*quotes"),
+    "support too large": (["--set", "support_sizes=[100]"], "support_sizes: 100 .* largest possible is 6"),
+    "pool too large": (["--set", "pool_size=50"], "pool_size: 50 queries asked for"),
+    "no cuda": (["--set", "device=cuda"], "device: 'cuda' asked for"),
+    "no such part": (["--profile", "tiny", "--only", "11"], "profile tiny has no settings for 11"),
+    "unknown part": (["--set", "in_context.lama.itms=3"], "in_context.lama.itms: 3 is not allowed"),
+    "part of a value": (["--set", "in_context.steps.x=3"], "in_context: steps is one value, 4"),
+    "too many demonstrations": (["--set", "in_context.lama.demonstrations=99"], "examples: 64 .* 100 are needed"),
+}
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """`run_all.sh` with the given words, in this process, with its figures in a scratch folder."""
+    monkeypatch.setattr("lib.runs.profile.FIGURES", tmp_path)
+    for variable in ("FEW_SHOT_BATCH", "PYTHONPATH"):
+        monkeypatch.setenv(variable, "")
+
+    def call(*words):
+        monkeypatch.setattr("sys.argv", ["run_all.sh", *words])
+        return __main__.main()
+
+    return call
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_ends_in_one_message_and_no_result(name, command, capsys, tmp_path):
+    words, message = BAD[name]
+    if name == "no cuda" and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    assert command(*([] if "--profile" in words else ["--smoke"]), *words) == 2
+    shown = capsys.readouterr().err
+    assert re.search(message, shown), shown
+    assert "Traceback" not in shown
+    assert not list(tmp_path.glob("*/cells/*"))
+
+
+def test_pages_that_ask_models_are_not_drawn_from_what_is_stored(command, capsys):
+    assert command("--smoke", "--stored", "--only", "00,08") == 2
+    assert "00_tour, 08_memory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--set", "pool_size"], ["--smoke", "--profile", "paper"], ["--profil3"]])
+def test_options_that_cannot_be_read_exit_with_2(words):
+    with pytest.raises(SystemExit) as ended:
+        __main__.arguments(words)
+    assert ended.value.code == 2
+
+
+def test_values_are_read_as_yaml():
+    options = __main__.arguments(["--set", "seeds=[3, 4]", "--set", "eval_limit=null", "--only", "01,05"])
+    assert dict(options.changes) == {"seeds": [3, 4], "eval_limit": None}
+    assert options.only == ["01", "05"]
+
+
+def test_an_interrupt_says_that_nothing_is_lost(command, monkeypatch, capsys):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(__main__, "figures", interrupted)
+    assert command() == 130
+    assert "goes on from there" in capsys.readouterr().err

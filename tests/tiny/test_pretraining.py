@@ -1,0 +1,89 @@
+"""Pretraining: a killed training goes on to the same weights, growing a model changes little, stages end when due."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import GPTNeoXForCausalLM
+
+import lib.tiny.pretraining
+from lib.tasks import world
+from lib.tiny.curriculum import Stage
+from lib.tiny.models import config, tokenizer
+from lib.tiny.pretraining import Recipe, deepen, pretrain
+
+SMALL = world.Scope(people=12, decoration=0.0, contrasts=1)
+PAIRS = Stage("pairs", 1, SMALL, tokens=200, until=2.0, least_steps=1, most_steps=4)
+CONTEXTS = replace(PAIRS, name="contexts", layers=2, pairs=(3,), drawn_words=1.0)
+RECIPE = Recipe(width=16, heads=2, stages=(PAIRS, CONTEXTS), learning_rate=1e-2, seed=0)
+
+
+class Killed(Exception):
+    """What stands for the kill."""
+
+
+@pytest.fixture
+def saved_often(monkeypatch):
+    monkeypatch.setattr(lib.tiny.pretraining, "STEPS_BETWEEN_SAVES", 1)
+
+
+def weights(folder):
+    return GPTNeoXForCausalLM.from_pretrained(folder).state_dict()
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch, saved_often):
+    pretrain(RECIPE, tmp_path / "whole")
+    step, calls = lib.tiny.pretraining._step, []
+
+    def killed_at_the_sixth(*arguments):
+        calls.append(arguments)
+        if len(calls) == 6:
+            raise Killed
+        step(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lib.tiny.pretraining, "_step", killed_at_the_sixth)
+        with pytest.raises(Killed):
+            pretrain(RECIPE, tmp_path / "killed")
+    assert not (tmp_path / "killed" / "model.safetensors").exists()
+    pretrain(RECIPE, tmp_path / "killed")
+    whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+
+
+def test_a_finished_training_is_not_done_again(tmp_path, monkeypatch, saved_often):
+    curve = pretrain(RECIPE, tmp_path)
+    monkeypatch.setattr(lib.tiny.pretraining, "_step", lambda *_: pytest.fail("a step was taken"))
+    assert pretrain(RECIPE, tmp_path).equals(curve)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path, saved_often):
+    pretrain(RECIPE, tmp_path)
+    with pytest.raises(lib.tiny.pretraining.StudyError, match=r"checkpoint\.pt.* another recipe"):
+        pretrain(replace(RECIPE, learning_rate=1e-3), tmp_path)
+
+
+def test_a_stage_ends_when_it_is_mastered_or_at_its_last_step(tmp_path, saved_often, capsys):
+    easy = replace(PAIRS, name="easy", until=0.0, least_steps=2)
+    pretrain(replace(RECIPE, stages=(easy, PAIRS)), tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("[1/2] easy: 2 steps, accuracy 0.")
+    assert lines[1].startswith("[2/2] pairs: 4 steps, accuracy 0.")
+
+
+def test_training_lowers_the_loss_from_the_seed_on(tmp_path, saved_often):
+    stage = replace(PAIRS, most_steps=150)
+    curve = pretrain(replace(RECIPE, stages=(stage,)), tmp_path)
+    assert curve.loss.iloc[0] > 1.5 > 1.0 > curve.loss.iloc[-1]
+    assert list(curve.step) == [50, 100, 150]
+
+
+def test_a_deeper_model_computes_nearly_the_same():
+    torch.manual_seed(0)
+    model = GPTNeoXForCausalLM(config(32, 2, 2)).eval()
+    deeper = deepen(model, 5).eval()
+    ids = tokenizer()("The baker praised the pilot.", return_tensors="pt")["input_ids"]
+    assert deeper.config.num_hidden_layers == 5
+    states, before = [net.base_model(ids, output_hidden_states=True).hidden_states for net in (deeper, model)]
+    torch.testing.assert_close(states[1], before[1])
+    assert torch.nn.functional.cosine_similarity(states[-1], before[-1], dim=-1).min() > 0.9

@@ -1,4 +1,4 @@
-"""The commands behind run_all.sh; `figures` fills a profile's cells, executes and renders the notebooks."""
+"""The commands behind run_all.sh; `figures` fills a profile's runs, executes and renders the notebooks."""
 
 import argparse
 import os
@@ -152,13 +152,13 @@ def _wanted(notebooks: list[Path], profile: "Profile") -> dict[Path, list[str]]:
     Raises:
         StudyError: there are none.
     """
-    from lib.methods.in_context_distillation import ICT_METHODS
+    from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
     from lib.report import book
     from lib.runs.benchmarks import NOTEBOOKS
 
     wanted = {}
     for path in _drawable(notebooks, profile):
-        allowed = ICT_METHODS if path.stem in NOTEBOOKS else profile.methods
+        allowed = IN_CONTEXT_METHODS if path.stem in NOTEBOOKS else profile.methods
         wanted[path] = [name for name in book.methods_of(path) if name in allowed]
     if not wanted:
         names = ", ".join(path.stem for path in notebooks)
@@ -172,7 +172,7 @@ def _drawable(notebooks: list[Path], profile: "Profile") -> list[Path]:
     from lib.runs.benchmarks import NOTEBOOKS
 
     asked = [path for path in notebooks if not (profile.stored_only and path.stem in ASK_MODELS)]
-    return [path for path in asked if path.stem not in NOTEBOOKS or profile.ict_cells(NOTEBOOKS[path.stem])]
+    return [path for path in asked if path.stem not in NOTEBOOKS or profile.in_context_runs(NOTEBOOKS[path.stem])]
 
 
 def _without_page(profile: "Profile", wanted: Container[Path]) -> dict[str, str]:
@@ -194,7 +194,7 @@ def _filled(profile: "Profile", methods: list[str]) -> "Sweep":
     if not methods:
         return Sweep(profile, pd.DataFrame())
     sweep = fill(profile, methods)
-    print(f"{len(sweep.results)} results in {_shown(profile.folder / 'cells')}.", flush=True)
+    print(f"{len(sweep.results)} results in {_shown(profile.folder / 'runs')}.", flush=True)
     of_profile(profile, methods)
     return sweep
 
@@ -212,10 +212,10 @@ def _variant_plans(profile: "Profile", notebooks: list[str]) -> dict[str, dict[s
 def _fill_variants(
     profile: "Profile", plans: dict[str, dict[str, dict[str, Any]]]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Compute the cells of the notebooks that try variants.
+    """Compute the runs of the notebooks that try variants.
 
     Returns:
-        The cells that failed and, where only what is stored is drawn, the notebooks without results, with reasons.
+        The runs that failed and, where only what is stored is drawn, the notebooks without results, with reasons.
     """
     from lib.runs.variants import METHOD, fill_variants
 

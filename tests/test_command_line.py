@@ -50,7 +50,7 @@ def test_bad_input_ends_in_one_message_and_no_result(name, command, capsys, tmp_
     shown = capsys.readouterr().err
     assert re.search(message, shown), shown
     assert "Traceback" not in shown
-    assert not list(tmp_path.glob("*/cells/*"))
+    assert not list(tmp_path.glob("*/runs/*"))
 
 
 def test_pages_that_ask_models_are_not_drawn_from_what_is_stored(command, capsys):

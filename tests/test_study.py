@@ -77,8 +77,8 @@ def test_every_notebook_is_executed_and_rendered(smoke):
 
 def test_no_page_shows_an_error_or_an_empty_widget(smoke):
     for page in (smoke / "report").glob("[0-9]*.ipynb"):
-        for cell in nbformat.read(page, as_version=4).cells:
-            for output in cell.get("outputs", []):
+        for run in nbformat.read(page, as_version=4).runs:
+            for output in run.get("outputs", []):
                 assert output.output_type != "error"
                 assert output.get("name") != "stderr", (page.name, output.text)
                 assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
@@ -155,17 +155,17 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     environment = {**os.environ, "VIRTUAL_ENV": sys.prefix, "HF_HUB_OFFLINE": "1"}
     words = ["./run_all.sh", "--smoke", "--only", "02"]
     process = subprocess.Popen(words, cwd=clone, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
-    cells = clone / "figures" / "smoke" / "cells"
+    runs = clone / "figures" / "smoke" / "cells"
     deadline = time.monotonic() + 120
-    while len(list(cells.glob("*.json"))) < 2 and time.monotonic() < deadline:
+    while len(list(runs.glob("*.json"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    kept = {path: path.read_bytes() for path in cells.glob("*.json")}
+    kept = {path: path.read_bytes() for path in runs.glob("*.json")}
     assert 2 <= len(kept) < 13
     assert run_all(clone, *words[1:]).returncode == 0
     assert all(path.read_bytes() == content for path, content in kept.items())
-    assert not list(cells.glob(".writing-*")) or len(list(cells.glob("*.json"))) == 13
+    assert not list(runs.glob(".writing-*")) or len(list(runs.glob("*.json"))) == 13
 
 
 def test_bad_input_ends_in_one_message(clone):
@@ -216,5 +216,5 @@ chmod +x .conda/bin/python
 
 def test_committed_notebooks_carry_no_outputs():
     for path in (ROOT / "notebooks").glob("*.ipynb"):
-        for cell in nbformat.read(path, as_version=4).cells:
-            assert not cell.get("outputs") and not cell.get("execution_count"), path.name
+        for run in nbformat.read(path, as_version=4).runs:
+            assert not run.get("outputs") and not run.get("execution_count"), path.name

@@ -1,4 +1,4 @@
-"""The peak memory of a cell, from the architecture alone: no weights, no GPU, seconds.
+"""The peak memory of a run, from the architecture alone: no weights, no GPU, seconds.
 
 Every phase is walked with fake tensors, which have shapes and no values, by the functions that score and train when the
 study runs: `next_token_log_probs`, `adapt`, `training_step` of `lib.models`. What these allocate is counted, so a
@@ -26,7 +26,7 @@ from lib.memory.allocations import CUDA_BLOCK, Allocations
 from lib.memory.architectures import architecture
 from lib.memory.prompt_lengths import Prefixed, PromptLengths, largest_batch
 from lib.methods.context_distillation import lora_config, objective, trains_on_support
-from lib.methods.records import Cell, Targets
+from lib.methods.records import Run, Targets
 from lib.models.loading import DTYPES
 from lib.models.scoring import next_token_log_probs
 from lib.models.training import (
@@ -66,18 +66,18 @@ class Peak:
     place: str
 
 
-# The peak of each phase that a cell has: teacher, training, evaluation.
+# The peak of each phase that a run has: teacher, training, evaluation.
 Prediction = dict[str, Peak]
 
 # Those walked before there is an optimizer state, and those after.
 Steps = tuple[list[list[TrainingRow]], list[list[TrainingRow]]]
 
 
-def predict(cell: Cell, lengths: PromptLengths, teacher_resident: bool = False) -> Prediction:
-    """The peak of each phase of a cell on its device.
+def predict(run: Run, lengths: PromptLengths, teacher_resident: bool = False) -> Prediction:
+    """The peak of each phase of a run on its device.
 
     Args:
-        cell: its data are not read; `lengths` stands for them.
+        run: its data are not read; `lengths` stands for them.
         lengths: of all prompts.
         teacher_resident: instead of labelling the pool first, the teacher stays beside the student and labels each
             batch as it comes. The study does not do that; this is what it saves.
@@ -87,25 +87,23 @@ def predict(cell: Cell, lengths: PromptLengths, teacher_resident: bool = False) 
             not apply to it.
     """
     phases: Prediction = {}
-    request = cell.distillation.targets if cell.distillation else None
-    _check(cell, request, lengths)
+    request = run.distillation.targets if run.distillation else None
+    _check(run, request, lengths)
     if request and not teacher_resident:
         asked = max(lengths.teacher, key=lambda asked: asked.prefix + max(asked.suffixes))
         phases["teacher"] = _teacher_phase(request, asked)
-    if cell.training:
+    if run.training:
         resident = (request, lengths) if request and teacher_resident else None
-        phases["training"] = _training_phase(cell, cell.training, _steps(cell, lengths), resident)
-    phases["evaluation"] = _evaluation_phase(
-        cell.model, cell.dtype, lengths.evaluation, cell.eval_batch_size, cell.device
-    )
+        phases["training"] = _training_phase(run, run.training, _steps(run, lengths), resident)
+    phases["evaluation"] = _evaluation_phase(run.model, run.dtype, lengths.evaluation, run.eval_batch_size, run.device)
     return phases
 
 
-def _check(cell: Cell, request: Targets | None, lengths: PromptLengths) -> None:
-    if cell.training:
-        check_tuning(cell.model, cell.training.tuning, architecture(cell.model), cell.training.biases)
+def _check(run: Run, request: Targets | None, lengths: PromptLengths) -> None:
+    if run.training:
+        check_tuning(run.model, run.training.tuning, architecture(run.model), run.training.biases)
     of_teacher = [(request.teacher, asked) for asked in lengths.teacher] if request else []
-    for model, asked in [*of_teacher, *((cell.model, asked) for asked in lengths.evaluation)]:
+    for model, asked in [*of_teacher, *((run.model, asked) for asked in lengths.evaluation)]:
         longest, positions = asked.prefix + max(asked.suffixes), architecture(model).max_position_embeddings
         if longest > positions:
             raise StudyError(
@@ -149,18 +147,18 @@ def _evaluation_phase(reference: str, dtype: str, asked: tuple[Prefixed, ...], b
 
 
 def _training_phase(
-    cell: Cell,
+    run: Run,
     training: Training,
     steps: Steps,
     resident: tuple[Targets, PromptLengths] | None,
 ) -> Peak:
     training = replace(training, **dict.fromkeys(EXECUTION_FIELDS, False))  # what the key names, however computed
-    aim = objective(cell, training, LABEL_COLUMNS)
-    with _fake(cell.device):
-        model = fake_model(cell.model, "float32", training)
-        with _counted(model, cell.device) as allocations:
+    aim = objective(run, training, LABEL_COLUMNS)
+    with _fake(run.device):
+        model = fake_model(run.model, "float32", training)
+        with _counted(model, run.device) as allocations:
             label_a_batch = _resident_teacher(*resident, training.batch_size, allocations) if resident else lambda: None
-            optimizer = make_optimizer(model, training, cell.device)
+            optimizer = make_optimizer(model, training, run.device)
             with _claimed(model, optimizer, allocations), training_mode(model, training):
                 stateless, later = steps
                 for rows in stateless + later:
@@ -171,20 +169,20 @@ def _training_phase(
         return _peak(allocations)
 
 
-def rows_of(cell: Cell, lengths: PromptLengths) -> tuple[list[TrainingRow], list[TrainingRow]]:
-    """Pool and support set as a training cell's student meets them, of these lengths and without content."""
-    distillation = cell.distillation
-    over_vocabulary = objective(cell, cell.training, LABEL_COLUMNS).kl_over_vocabulary
-    width = architecture(cell.model).vocab_size if over_vocabulary else len(LABEL_COLUMNS)
+def rows_of(run: Run, lengths: PromptLengths) -> tuple[list[TrainingRow], list[TrainingRow]]:
+    """Pool and support set as a training run's student meets them, of these lengths and without content."""
+    distillation = run.distillation
+    over_vocabulary = objective(run, run.training, LABEL_COLUMNS).kl_over_vocabulary
+    width = architecture(run.model).vocab_size if over_vocabulary else len(LABEL_COLUMNS)
     gold = 0 if distillation and distillation.ce_on != "support" else None
     pool = [TrainingRow([0] * length, torch.zeros(width), gold) for length in lengths.pool]
     with_support = distillation is None or trains_on_support(distillation)
     return pool, [TrainingRow([0] * length, None, 0) for length in lengths.support] if with_support else []
 
 
-def _steps(cell: Cell, lengths: PromptLengths) -> Steps:
+def _steps(run: Run, lengths: PromptLengths) -> Steps:
     """What is walked: before there is an optimizer state, the first step if none is larger; after, the largest."""
-    steps = batches(*rows_of(cell, lengths), cell.training.batch_size, cell.training.epochs, cell.seed)
+    steps = batches(*rows_of(run, lengths), run.training.batch_size, run.training.epochs, run.seed)
     first = next(steps)
     later = max(steps, key=_padded_tokens, default=None)
     if later is None:

@@ -1,4 +1,4 @@
-"""How many tokens the prompts of a cell have: from its real data, or of a typical draw where data or tokenizer lack."""
+"""How many tokens the prompts of a run have: from its real data, or of a typical draw where data or tokenizer lack."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import pandas as pd
 from lib.errors import require_one_of
 from lib.methods.context_distillation import METHODS
 from lib.methods.reading import Reader, evaluation_prompts, pool_of, support_of, teacher_prompts
-from lib.methods.records import Cell
+from lib.methods.records import Run
 from lib.tasks.prompts import EncodedPrompts
 from lib.tasks.task import Split
 
@@ -41,7 +41,7 @@ class Prefixed:
 
 @dataclass(frozen=True)
 class PromptLengths:
-    """Tokens of all that a cell's phases read.
+    """Tokens of all that a run's phases read.
 
     Attributes:
         teacher: by context, what the teacher is asked; empty without distillation.
@@ -56,19 +56,19 @@ class PromptLengths:
     evaluation: tuple[Prefixed, ...]
 
 
-def real_lengths(cell: Cell) -> PromptLengths:
-    """Of the cell's own data under its models' tokenizers; errors as these raise when they are read."""
-    reader = Reader(cell.model, cell.task)
-    request = cell.distillation.targets if cell.distillation else None
+def real_lengths(run: Run) -> PromptLengths:
+    """Of the run's own data under its models' tokenizers; errors as these raise when they are read."""
+    reader = Reader(run.model, run.task)
+    request = run.distillation.targets if run.distillation else None
     asked = teacher_prompts(request, Reader(request.teacher, request.task)) if request else []
-    demonstrations = METHODS[cell.method].demonstrations
+    demonstrations = METHODS[run.method].demonstrations
     return PromptLengths(
         teacher=tuple(map(Prefixed.of, asked)),
-        support=_each(reader, support_of(cell)) if cell.training else (),
+        support=_each(reader, support_of(run)) if run.training else (),
         pool=_each(reader, pool_of(request)) if request else (),
         evaluation=tuple(
-            Prefixed.of(evaluation_prompts(cell, reader, dataset, demonstrations))
-            for dataset in (cell.task.in_domain, cell.task.out_of_domain)
+            Prefixed.of(evaluation_prompts(run, reader, dataset, demonstrations))
+            for dataset in (run.task.in_domain, run.task.out_of_domain)
         ),
     )
 
@@ -77,7 +77,7 @@ def _each(reader: Reader, queries: Sequence) -> tuple[int, ...]:
     return tuple(len(reader.ids(query)) for query in queries)
 
 
-def typical_lengths(cell: Cell) -> PromptLengths:
+def typical_lengths(run: Run) -> PromptLengths:
     """Of a seeded draw from the lengths of MNLI and HANS in the gpt-3 pattern under OPT's byte-pair encoding.
 
     Support sets of a seed are nested, as real ones are. The pool is `train`.
@@ -85,18 +85,18 @@ def typical_lengths(cell: Cell) -> PromptLengths:
     Raises:
         StudyError: a dataset whose lengths are not shipped.
     """
-    support = _draw(cell.task.in_domain, "train", cell.support_size, cell.seed)
-    context = START + sum(length + DEMONSTRATION_ENDS for length in support) if cell.support_size else 0
-    request = cell.distillation.targets if cell.distillation else None
-    pool = _draw(cell.task.in_domain, "train", request.pool_size, cell.seed + 1_000_000) if request else ()
-    shown = context if METHODS[cell.method].demonstrations else 0
+    support = _draw(run.task.in_domain, "train", run.support_size, run.seed)
+    context = START + sum(length + DEMONSTRATION_ENDS for length in support) if run.support_size else 0
+    request = run.distillation.targets if run.distillation else None
+    pool = _draw(run.task.in_domain, "train", request.pool_size, run.seed + 1_000_000) if request else ()
+    shown = context if METHODS[run.method].demonstrations else 0
     return PromptLengths(
         teacher=(_after(context, pool),) if request else (),
-        support=tuple(START + length for length in support) if cell.training else (),
+        support=tuple(START + length for length in support) if run.training else (),
         pool=tuple(START + length for length in pool),
         evaluation=tuple(
-            _after(shown, _spread(dataset, cell.task.eval_limit))
-            for dataset in (cell.task.in_domain, cell.task.out_of_domain)
+            _after(shown, _spread(dataset, run.task.eval_limit))
+            for dataset in (run.task.in_domain, run.task.out_of_domain)
         ),
     )
 

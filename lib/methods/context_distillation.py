@@ -20,7 +20,7 @@ from lib.methods.reading import (
     support_of,
     teacher_prompts,
 )
-from lib.methods.records import Cell, Distillation, Targets
+from lib.methods.records import Distillation, Run, Targets
 from lib.models.cost import Cost, PhaseMeter, warm_up
 from lib.models.loading import DTYPES, load_model
 from lib.models.scoring import next_token_log_probs
@@ -87,7 +87,7 @@ class TeacherTargets:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What running a cell gives: scores in and out of domain, the cost of each phase, and the training's course.
+    """What running a run gives: scores in and out of domain, the cost of each phase, and the training's course.
 
     `held_out` is a digit for each item out of domain, 1 where the pool was kept free of its kind; empty where the pool
     holds all kinds. `pool_label_log_probs` are, by domain, those of the evaluated model on unlabelled queries [pool,
@@ -103,56 +103,56 @@ class Outcome:
     pool_label_log_probs: dict[str, list[list[float]]] = field(default_factory=dict)
 
 
-def run(cell: Cell, targets: TeacherTargets | None, isolated: bool = True) -> Outcome:
-    """Run one cell: train the student if the method trains, then evaluate in and out of domain.
+def run_method(run: Run, targets: TeacherTargets | None, isolated: bool = True) -> Outcome:
+    """Run one run: train the student if the method trains, then evaluate in and out of domain.
 
     Args:
-        cell: what to run.
+        run: what to run.
         targets: the teacher's soft labels for methods that distil, None for the others.
-        isolated: this process runs nothing else, so that its resident memory is the cell's.
+        isolated: this process runs nothing else, so that its resident memory is the run's.
 
     Raises:
         StudyError: a setting does not fit the data or the model, or a loss or score is not finite.
     """
-    warm_up(cell.device)
-    meter = PhaseMeter(cell.device, isolated)
+    warm_up(run.device)
+    meter = PhaseMeter(run.device, isolated)
     costs = {"teacher": targets.cost} if targets else {}
-    weights = "float32" if cell.training else cell.dtype  # trained weights stay float32 until they are scored
-    model = load_model(cell.model, weights, cell.device)
-    reader = Reader(cell.model, cell.task)
+    weights = "float32" if run.training else run.dtype  # trained weights stay float32 until they are scored
+    model = load_model(run.model, weights, run.device)
+    reader = Reader(run.model, run.task)
     trainable, losses = 0, []
-    if cell.training:
+    if run.training:
         with meter.phase() as costs["training"]:
-            model, losses = _train(cell, cell.training, model, reader, targets, costs["training"])
+            model, losses = _train(run, run.training, model, reader, targets, costs["training"])
         trainable = trainable_parameters(model)
-        model = merged(model).to(DTYPES[cell.dtype])
+        model = merged(model).to(DTYPES[run.dtype])
     with meter.phase() as costs["evaluation"]:
-        in_domain = _evaluate(cell, model, reader, cell.task.in_domain, costs["evaluation"])
-        out_of_domain = _evaluate(cell, model, reader, cell.task.out_of_domain, costs["evaluation"])
+        in_domain = _evaluate(run, model, reader, run.task.in_domain, costs["evaluation"])
+        out_of_domain = _evaluate(run, model, reader, run.task.out_of_domain, costs["evaluation"])
     pool = {}
-    if cell.calibration_pool:
+    if run.calibration_pool:
         with meter.phase() as costs["calibration"]:
-            pool = _ask_unlabelled(cell, model, reader, costs["calibration"])
-    return Outcome(in_domain, out_of_domain, costs, trainable, losses, _held_out(cell), pool)
+            pool = _ask_unlabelled(run, model, reader, costs["calibration"])
+    return Outcome(in_domain, out_of_domain, costs, trainable, losses, _held_out(run), pool)
 
 
-def _held_out(cell: Cell) -> str:
-    if cell.distillation is None or cell.distillation.targets.held_out == "nothing":
+def _held_out(run: Run) -> str:
+    if run.distillation is None or run.distillation.targets.held_out == "nothing":
         return ""
-    return "".join(str(int(away)) for away in held_out_items(cell.distillation.targets))
+    return "".join(str(int(away)) for away in held_out_items(run.distillation.targets))
 
 
-def trained_student(cell: Cell, targets: TeacherTargets | None) -> PreTrainedModel:
-    """The student of a cell that trains one, as `run` scores it: an adapter is merged, weights are in the cell's dtype.
+def trained_student(run: Run, targets: TeacherTargets | None) -> PreTrainedModel:
+    """The student of a run that trains one, as `run` scores it: an adapter is merged, weights are in the run's dtype.
 
     Raises:
-        StudyError: the cell trains nothing, or as for `run`.
+        StudyError: the run trains nothing, or as for `run`.
     """
-    if cell.training is None:
-        raise StudyError(f"method: {cell.method} trains no student. Allowed: {', '.join(_TRAINED)}.")
-    model = load_model(cell.model, "float32", cell.device)
-    trained, _ = _train(cell, cell.training, model, Reader(cell.model, cell.task), targets, Cost())
-    return merged(trained).to(DTYPES[cell.dtype])
+    if run.training is None:
+        raise StudyError(f"method: {run.method} trains no student. Allowed: {', '.join(_TRAINED)}.")
+    model = load_model(run.model, "float32", run.device)
+    trained, _ = _train(run, run.training, model, Reader(run.model, run.task), targets, Cost())
+    return merged(trained).to(DTYPES[run.dtype])
 
 
 def teacher_targets(request: Targets, isolated: bool = True) -> TeacherTargets:
@@ -185,15 +185,15 @@ def _mean_over_contexts(log_probs: torch.Tensor, contexts: int) -> torch.Tensor:
 
 
 def _train(
-    cell: Cell, training: Training, model: PreTrainedModel, reader: Reader, targets: TeacherTargets | None, cost: Cost
+    run: Run, training: Training, model: PreTrainedModel, reader: Reader, targets: TeacherTargets | None, cost: Cost
 ) -> tuple[torch.nn.Module, list[float]]:
-    support = [TrainingRow(reader.ids(row), None, row.label) for row in support_of(cell)]
+    support = [TrainingRow(reader.ids(row), None, row.label) for row in support_of(run)]
     pool: list[TrainingRow] = []
-    if cell.distillation:
-        pool = _pool_rows(cell.distillation, reader, targets)
-        support = support if trains_on_support(cell.distillation) else []
-    student = adapted(model, training, cell.seed)
-    log = train(student, pool, support, objective(cell, training, reader.label_columns), training, cell.seed)
+    if run.distillation:
+        pool = _pool_rows(run.distillation, reader, targets)
+        support = support if trains_on_support(run.distillation) else []
+    student = adapted(model, training, run.seed)
+    log = train(student, pool, support, objective(run, training, reader.label_columns), training, run.seed)
     cost.tokens = log.tokens
     return student, log.losses
 
@@ -209,9 +209,9 @@ def trains_on_support(distillation: Distillation) -> bool:
     return distillation.ce_on == "support" and distillation.kl_weight < 1
 
 
-def objective(cell: Cell, training: Training, label_columns: list[int]) -> Objective:
-    """What a cell's student minimises; without a teacher, cross-entropy alone."""
-    distillation = cell.distillation
+def objective(run: Run, training: Training, label_columns: list[int]) -> Objective:
+    """What a run's student minimises; without a teacher, cross-entropy alone."""
+    distillation = run.distillation
     return Objective(
         kl_weight=distillation.kl_weight if distillation else 0.0,
         temperature=distillation.temperature if distillation else 1.0,
@@ -255,24 +255,24 @@ def lora_config(training: Training) -> "LoraConfig | None":
     )
 
 
-def _evaluate(cell: Cell, model: PreTrainedModel, reader: Reader, dataset: str, cost: Cost) -> Evaluation:
-    items = evaluation_items(cell.task, dataset)
-    prompts = evaluation_prompts(cell, reader, dataset, METHODS[cell.method].demonstrations)
-    answers = next_token_log_probs(model, prompts, reader.label_columns, cell.eval_batch_size)
+def _evaluate(run: Run, model: PreTrainedModel, reader: Reader, dataset: str, cost: Cost) -> Evaluation:
+    items = evaluation_items(run.task, dataset)
+    prompts = evaluation_prompts(run, reader, dataset, METHODS[run.method].demonstrations)
+    answers = next_token_log_probs(model, prompts, reader.label_columns, run.eval_batch_size)
     cost.tokens += prompts.tokens
-    _require_finite(answers, cell.model)
+    _require_finite(answers, run.model)
     label_log_probs = answers.double().numpy()
     gold = [item.label for item in items]
     return evaluate(label_log_probs[: len(items)], label_log_probs[len(items) :], gold)
 
 
-def _ask_unlabelled(cell: Cell, model: PreTrainedModel, reader: Reader, cost: Cost) -> dict[str, list[list[float]]]:
+def _ask_unlabelled(run: Run, model: PreTrainedModel, reader: Reader, cost: Cost) -> dict[str, list[list[float]]]:
     """The evaluated model's answers to unlabelled queries of each domain, from which its label prior is known."""
     answers = {}
     for domain in ("in_domain", "out_of_domain"):
-        dataset = getattr(cell.task, domain)
-        prompts = calibration_prompts(cell, reader, dataset, METHODS[cell.method].demonstrations)
-        log_probs = next_token_log_probs(model, prompts, reader.label_columns, cell.eval_batch_size)
+        dataset = getattr(run.task, domain)
+        prompts = calibration_prompts(run, reader, dataset, METHODS[run.method].demonstrations)
+        log_probs = next_token_log_probs(model, prompts, reader.label_columns, run.eval_batch_size)
         cost.tokens += prompts.tokens
         answers[domain] = log_probs.double().numpy().round(4).tolist()
     return answers

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from lib.errors import StudyError
 from lib.methods.context_distillation import adapted
 from lib.methods.episodes import Episode, EpisodeReader, demonstrations_of
-from lib.methods.in_context_records import IctCell, Mixture, TunedTeacher
+from lib.methods.in_context_records import InContextRun, Mixture, TunedTeacher
 from lib.methods.in_context_tuning import InContextTuning, Side
 from lib.models.cost import Cost, PhaseMeter, warm_up
 from lib.models.loading import DTYPES, load_model
@@ -21,7 +21,7 @@ from lib.tasks.few_shot import FewShotTask
 
 
 @dataclass(frozen=True)
-class IctMethod:
+class InContextMethod:
     """What sets a method apart: its `label` in tables, whether the teacher answers, and what the student learns from.
 
     `tuned` students and teachers are in-context tuned; `distils` says that a tuned teacher teaches; `plain_text` that
@@ -35,13 +35,13 @@ class IctMethod:
     plain_text: bool = False
 
 
-ICT_METHODS = {
-    "untuned": IctMethod("untuned"),
-    "teacher_untuned": IctMethod("teacher, untuned", teacher_answers=True),
-    "teacher_ict": IctMethod("teacher (ICT)", teacher_answers=True, tuned=True),
-    "ict": IctMethod("ICT", tuned=True),
-    "icl_d": IctMethod("ICL-D", tuned=True, distils=True),
-    "icl_d_lm": IctMethod("ICL-D (LM)", tuned=True, distils=True, plain_text=True),
+IN_CONTEXT_METHODS = {
+    "untuned": InContextMethod("untuned"),
+    "teacher_untuned": InContextMethod("teacher, untuned", teacher_answers=True),
+    "teacher_ict": InContextMethod("teacher (ICT)", teacher_answers=True, tuned=True),
+    "ict": InContextMethod("ICT", tuned=True),
+    "icl_d": InContextMethod("ICL-D", tuned=True, distils=True),
+    "icl_d_lm": InContextMethod("ICL-D (LM)", tuned=True, distils=True, plain_text=True),
 }
 
 
@@ -71,8 +71,8 @@ class TaskScores:
 
 
 @dataclass(frozen=True)
-class IctOutcome:
-    """What running a cell gives: each task at each k, the cost of each phase, the training's course."""
+class InContextOutcome:
+    """What running a run gives: each task at each k, the cost of each phase, the training's course."""
 
     tasks: list[TaskScores]
     left_out: dict[str, str]
@@ -110,69 +110,69 @@ def tuned_teacher(request: TunedTeacher, weights: TunedWeights) -> PreTrainedMod
     return merged(teacher).to(DTYPES[request.dtype]).eval().requires_grad_(False)
 
 
-def run_ict(cell: IctCell, weights: TunedWeights | None, isolated: bool = True) -> IctOutcome:
-    """Run one cell: tune the student if the method does, then evaluate it on every target at every k.
+def run_in_context(run: InContextRun, weights: TunedWeights | None, isolated: bool = True) -> InContextOutcome:
+    """Run one run: tune the student if the method does, then evaluate it on every target at every k.
 
     Args:
-        cell: what to run.
+        run: what to run.
         weights: those of the tuned teacher, for the methods that need one.
-        isolated: this process runs nothing else, so that its resident memory is the cell's.
+        isolated: this process runs nothing else, so that its resident memory is the run's.
 
     Raises:
         StudyError: a setting does not fit the data or the model, or a loss or score is not finite.
     """
-    warm_up(cell.device)
-    meter = PhaseMeter(cell.device, isolated)
+    warm_up(run.device)
+    meter = PhaseMeter(run.device, isolated)
     costs = {"teacher": weights.cost} if weights else {}
     trained, losses = 0, []
-    if cell.training:
-        model, trained, losses = _tuned_student(cell, cell.training, weights, meter, costs)
-    elif cell.teacher and weights:
-        model = tuned_teacher(cell.teacher, weights)
+    if run.training:
+        model, trained, losses = _tuned_student(run, run.training, weights, meter, costs)
+    elif run.teacher and weights:
+        model = tuned_teacher(run.teacher, weights)
         trained, losses = sum(one.numel() for one in weights.parameters.values()), weights.losses
     else:
-        model = load_model(cell.model, cell.dtype, cell.device)
-    found = task_set(cell.benchmark, cell.seed)
-    asked = [(task, k) for task in found.targets for k in cell.demonstrations]
+        model = load_model(run.model, run.dtype, run.device)
+    found = task_set(run.benchmark, run.seed)
+    asked = [(task, k) for task in found.targets for k in run.demonstrations]
     with meter.phase() as costs["evaluation"]:
-        examiner = Examiner(cell, model, EpisodeReader(cell.model), costs["evaluation"])
+        examiner = Examiner(run, model, EpisodeReader(run.model), costs["evaluation"])
         scored = [examiner.scores(task, k) for task, k in asked]
-    return IctOutcome(scored, dict(found.left_out), costs, trained, losses)
+    return InContextOutcome(scored, dict(found.left_out), costs, trained, losses)
 
 
 def _tuned_student(
-    cell: IctCell, training: Training, weights: TunedWeights | None, meter: PhaseMeter, costs: dict[str, Cost]
+    run: InContextRun, training: Training, weights: TunedWeights | None, meter: PhaseMeter, costs: dict[str, Cost]
 ) -> tuple[PreTrainedModel, int, list[float]]:
     """The student as it is scored, its number of trained parameters, and the loss of each step.
 
     The teacher is here alone: nothing of it is in memory when the student is scored.
     """
-    if cell.episodes is None or cell.mixture is None:
-        raise StudyError(f"{cell.name}: a student is tuned on episodes, by an objective.")
-    model = load_model(cell.model, "float32", cell.device)
-    teacher = tuned_teacher(cell.teacher, weights) if cell.teacher and weights else None
-    taught_by = Side(teacher, EpisodeReader(cell.teacher.model)) if cell.teacher and teacher else None
+    if run.episodes is None or run.mixture is None:
+        raise StudyError(f"{run.name}: a student is tuned on episodes, by an objective.")
+    model = load_model(run.model, "float32", run.device)
+    teacher = tuned_teacher(run.teacher, weights) if run.teacher and weights else None
+    taught_by = Side(teacher, EpisodeReader(run.teacher.model)) if run.teacher and teacher else None
     with meter.phase() as costs["training"]:
-        student = adapted(model, training, cell.episodes.seed)
-        side = Side(student, EpisodeReader(cell.model))
-        log = InContextTuning(side, taught_by, cell.episodes, cell.mixture).train(training)
+        student = adapted(model, training, run.episodes.seed)
+        side = Side(student, EpisodeReader(run.model))
+        log = InContextTuning(side, taught_by, run.episodes, run.mixture).train(training)
         costs["training"].tokens = log.tokens
     trained = trainable_parameters(student)
-    return merged(student).to(DTYPES[cell.dtype]), trained, log.losses
+    return merged(student).to(DTYPES[run.dtype]), trained, log.losses
 
 
 @dataclass(frozen=True)
 class Examiner:
     """Puts a model to tasks and counts the tokens that it reads into `cost`."""
 
-    cell: IctCell
+    run: InContextRun
     model: PreTrainedModel
     reader: EpisodeReader
     cost: Cost
 
     def scores(self, task: FewShotTask, k: int) -> TaskScores:
         """One task's items after k demonstrations; several votes are put together by `by_majority`."""
-        votes = [self._answers(task, k, vote) for vote in range(self.cell.votes if k else 1)]
+        votes = [self._answers(task, k, vote) for vote in range(self.run.votes if k else 1)]
         orders = [by_majority(torch.stack(of_item)) for of_item in zip(*votes, strict=True)]
         place = {label: i for i, label in enumerate(task.labels)}
         ordered = list(zip(task.items, orders, strict=True))
@@ -187,13 +187,13 @@ class Examiner:
 
     def _answers(self, task: FewShotTask, k: int, vote: int) -> list[Tensor]:
         """For each item the log-probabilities of its options after one draw of demonstrations."""
-        before = demonstrations_of(task, k, vote, self.cell.seed)
+        before = demonstrations_of(task, k, vote, self.run.seed)
         prompts = self.reader.prompts([Episode(before, item) for item in task.items])
         options = [self.reader.options(item) for item in task.items]
         self.cost.tokens += prompts.tokens + sum(len(option) - 1 for row in options for option in row)
-        scores = score_options(self.model, prompts, options, self.cell.eval_batch_size, self.cell.normalised)
+        scores = score_options(self.model, prompts, options, self.run.eval_batch_size, self.run.normalised)
         if not all(torch.isfinite(row).all() for row in scores):
-            raise StudyError(f"{self.cell.model}: its option log-probabilities are not finite; try float32.")
+            raise StudyError(f"{self.run.model}: its option log-probabilities are not finite; try float32.")
         return scores
 
 

@@ -1,4 +1,4 @@
-"""A cell of in-context tuning: a model, tuned or not, that answers a benchmark's tasks from demonstrations."""
+"""A run of in-context tuning: a model, tuned or not, that answers a benchmark's tasks from demonstrations."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -76,11 +76,11 @@ class TunedTeacher:
 
 
 @dataclass(frozen=True)
-class IctCell:
+class InContextRun:
     """One result of in-context tuning: a method under a paradigm and a seed, evaluated at several k.
 
     Attributes:
-        method: a key of `lib.methods.in_context_distillation.ICT_METHODS`.
+        method: a key of `lib.methods.in_context_distillation.IN_CONTEXT_METHODS`.
         paradigm: of a tuned model; None where nothing is tuned.
         model: the model that is evaluated.
         demonstrations: each k that it is evaluated with.

@@ -1,10 +1,10 @@
-"""What each model reads: which examples a cell's phases are about, and their prompts under the model's tokenizer."""
+"""What each model reads: which examples a run's phases are about, and their prompts under the model's tokenizer."""
 
 import random
 from collections.abc import Sequence
 from functools import cache
 
-from lib.methods.records import Cell, Targets, Task
+from lib.methods.records import Run, Targets, Task
 from lib.models.loading import load_config, load_tokenizer
 from lib.tasks.prompts import CONTENT_FREE, PATTERNS, EncodedPrompts, encode, label_token_ids, label_words, prompt
 from lib.tasks.samples import (
@@ -47,8 +47,8 @@ def examples(source: str, dataset: str, split: Split) -> list[Example]:
     return load_examples(source, dataset, split)
 
 
-def support_of(record: Cell | Targets) -> list[Example]:
-    """The support set of a cell, or of a teacher's targets: the same for equal task, size and seed."""
+def support_of(record: Run | Targets) -> list[Example]:
+    """The support set of a run, or of a teacher's targets: the same for equal task, size and seed."""
     return support_set(_train_rows(record.task), record.support_size, record.seed)
 
 
@@ -59,7 +59,7 @@ def _train_rows(task: Task) -> list[Example]:
     return [row for row in examples(task.source, task.in_domain, "train") if row[:2] not in evaluated]
 
 
-def demonstrations_of(record: Cell | Targets) -> list[Example]:
+def demonstrations_of(record: Run | Targets) -> list[Example]:
     """The support set as it stands in a prompt: its texts in order, with true or with shuffled labels."""
     support = support_of(record)
     return with_shuffled_labels(support) if record.demonstration_labels == "shuffled" else support
@@ -84,18 +84,18 @@ def pool_parts(request: Targets) -> list[list[Example]]:
     ]
 
 
-def calibration_queries(cell: Cell, dataset: str) -> list[Example]:
+def calibration_queries(run: Run, dataset: str) -> list[Example]:
     """Unlabelled queries like those of a domain, on which the evaluated model's label prior is estimated.
 
     They are drawn as a pool from that domain is, for a method that distils as its own pool is.
     """
-    domain = "train" if dataset == cell.task.in_domain else "target"
-    if cell.distillation:
-        request = cell.distillation.targets
+    domain = "train" if dataset == run.task.in_domain else "target"
+    if run.distillation:
+        request = run.distillation.targets
         rows, shares = _pool_rows(request, domain), request.pool_shares
     else:
-        rows, shares = (_like_the_target if domain == "target" else _train_rows)(cell.task), None
-    return query_pool(rows, support_of(cell), cell.calibration_pool, cell.seed, shares)
+        rows, shares = (_like_the_target if domain == "target" else _train_rows)(run.task), None
+    return query_pool(rows, support_of(run), run.calibration_pool, run.seed, shares)
 
 
 def _pool_rows(request: Targets, domain: str) -> list[Example]:
@@ -152,12 +152,12 @@ def teacher_prompts(request: Targets, reader: Reader) -> list[EncodedPrompts]:
     return [reader.encode(before, [*queries, *CONTENT_FREE]) for before, queries in teacher_contexts(request)]
 
 
-def evaluation_prompts(cell: Cell, reader: Reader, dataset: str, demonstrations: bool) -> EncodedPrompts:
+def evaluation_prompts(run: Run, reader: Reader, dataset: str, demonstrations: bool) -> EncodedPrompts:
     """What the evaluated model reads: the items, after demonstrations or without, then the content-free inputs."""
-    before = demonstrations_of(cell) if demonstrations else []
-    return reader.encode(before, [*evaluation_items(cell.task, dataset), *CONTENT_FREE])
+    before = demonstrations_of(run) if demonstrations else []
+    return reader.encode(before, [*evaluation_items(run.task, dataset), *CONTENT_FREE])
 
 
-def calibration_prompts(cell: Cell, reader: Reader, dataset: str, demonstrations: bool) -> EncodedPrompts:
+def calibration_prompts(run: Run, reader: Reader, dataset: str, demonstrations: bool) -> EncodedPrompts:
     """What the evaluated model reads to know its label prior in a domain, after demonstrations or without."""
-    return reader.encode(demonstrations_of(cell) if demonstrations else [], calibration_queries(cell, dataset))
+    return reader.encode(demonstrations_of(run) if demonstrations else [], calibration_queries(run, dataset))

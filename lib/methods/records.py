@@ -1,4 +1,4 @@
-"""A cell: everything that determines one result, and nothing else. Its hash names the result's file."""
+"""A run: everything that determines one result, and nothing else. Its hash names the result's file."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -77,7 +77,7 @@ class Distillation:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Run:
     """One point of the study: a method at a support size and a seed, on given models and data.
 
     `model` is the model that is evaluated: the teacher for `teacher_icl`, the student otherwise. It also answers

@@ -1,8 +1,8 @@
-"""What a phase of a cell costs: seconds, peak memory over its start, tokens.
+"""What a phase of a run costs: seconds, peak memory over its start, tokens.
 
-On CUDA the peak is the caching allocator's own record. On a CPU it is the resident set of a process of the cell's
+On CUDA the peak is the caching allocator's own record. On a CPU it is the resident set of a process of the run's
 own, sampled by a thread; it includes what libraries keep for themselves, so it is coarser and never comparable to CUDA
-numbers. In a process that many cells share the resident set says nothing of one cell: there, memory is not measured,
+numbers. In a process that many runs share the resident set says nothing of one run: there, memory is not measured,
 and what is drawn is predicted.
 """
 
@@ -68,11 +68,11 @@ class PhaseMeter:
     """
 
     def __init__(self, device: str, isolated: bool = True) -> None:
-        """Begin; `isolated` says that this process is the cell's alone, so that its resident set means something."""
+        """Begin; `isolated` says that this process is the run's alone, so that its resident set means something."""
         self._cuda = device == "cuda"
         self._isolated = isolated
         if self._cuda or isolated:
-            gc.collect()  # what is garbage now must not be taken for the cell's
+            gc.collect()  # what is garbage now must not be taken for the run's
         self._rss = psutil.Process().memory_info().rss
         if self._cuda:
             torch.cuda.empty_cache()

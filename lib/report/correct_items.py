@@ -52,9 +52,9 @@ def correct_items(records: Iterable[dict[str, Any]], domain: str, methods: Colle
     found: dict[tuple[str, int, int], Array] = {}
     gold = np.empty(0)
     for record in records:
-        cell = record["cell"]
-        if cell["method"] in methods:
-            found[cell["method"], cell["support_size"], cell["seed"]] = right(record["outcome"][domain])
+        run = record["cell"]
+        if run["method"] in methods:
+            found[run["method"], run["support_size"], run["seed"]] = right(record["outcome"][domain])
             gold = digits(record["outcome"][domain]["gold"])
     sizes = sorted({size for _, size, _ in found if size > 0})
     by_size = {size: _complete(found, methods, size) for size in sizes}

@@ -120,8 +120,8 @@ def drawn_memory(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:
     """
     results = sweep.results
     on_gpu = results.peak_measured == "cuda_allocated"
-    peaks = _by_cell(results, predicted[predicted.headline.astype(bool)], "peak_gb")
-    weights = _by_cell(results, predicted[predicted.phase == "evaluation"], "parameters")
+    peaks = _by_run(results, predicted[predicted.headline.astype(bool)], "peak_gb")
+    weights = _by_run(results, predicted[predicted.phase == "evaluation"], "parameters")
     memory = results.peak_gb.where(on_gpu, peaks)
     kinds = on_gpu.map({True: MEASURED, False: PREDICTED})
     return replace(sweep, results=results.assign(memory_gb=memory, memory_is=kinds, weights_gb=weights))
@@ -158,7 +158,7 @@ def _devices(results: pd.DataFrame) -> list[str]:
     return list(results.device.value_counts().index)
 
 
-def _by_cell(results: pd.DataFrame, predicted: pd.DataFrame, quantity: str) -> np.ndarray:
+def _by_run(results: pd.DataFrame, predicted: pd.DataFrame, quantity: str) -> np.ndarray:
     """What is predicted for the method and support size of each row of the results; nan where nothing is."""
     places = pd.MultiIndex.from_frame(results[["method", "support_size"]])
     return predicted.set_index(["method", "support_size"])[quantity].reindex(places).to_numpy(dtype=float)
@@ -210,9 +210,9 @@ def table(sweep: Sweep, quantity: str) -> pd.DataFrame:
     shown = summary[["mean", "low", "high"]].map(f"{{:.{digits}f}}".format).itertuples(index=False)
     differ = (summary["high"] - summary["low"]).round(digits) > 0
     text = [f"{mean} [{low}, {high}]" if seen else mean for (mean, low, high), seen in zip(shown, differ, strict=True)]
-    cells = summary.assign(text=text).pivot(index="method", columns="support_size", values="text")
-    order = [method for method in METHODS if method in cells.index]
-    return cells.loc[order].rename(index=lambda name: METHODS[name].label).rename_axis("n =", axis=1).fillna("")
+    runs = summary.assign(text=text).pivot(index="method", columns="support_size", values="text")
+    order = [method for method in METHODS if method in runs.index]
+    return runs.loc[order].rename(index=lambda name: METHODS[name].label).rename_axis("n =", axis=1).fillna("")
 
 
 def phase_table(sweep: Sweep) -> pd.DataFrame:

@@ -18,7 +18,7 @@ Arm = tuple[str, str]  # method and paradigm
 
 
 @dataclass(frozen=True)
-class IctClaim:
+class InContextClaim:
     """A statement that one method under one paradigm has more or less of a quantity than another.
 
     `quantity` is `score`, the benchmark's first metric, or `tokens` or `seconds` of teacher, training and evaluation
@@ -34,19 +34,21 @@ class IctClaim:
 
 
 # arXiv 2212.10670: abstract and tables; none of its numbers has an interval.
-ICT_CLAIMS = (
+IN_CONTEXT_CLAIMS = (
     *(
-        IctClaim(f"{label} against ICT, {title}", (method, paradigm), ("ict", paradigm), SCORE, MORE, "better")
+        InContextClaim(f"{label} against ICT, {title}", (method, paradigm), ("ict", paradigm), SCORE, MORE, "better")
         for method, label in (("icl_d", "ICL-D"), ("icl_d_lm", "ICL-D (LM)"))
         for paradigm, title in PARADIGMS.items()
     ),
-    IctClaim(
+    InContextClaim(
         "LM terms, Multitask-ICT", ("icl_d_lm", "multitask"), ("icl_d", "multitask"), SCORE, MORE, "complementary"
     ),
-    IctClaim("LM terms, Meta-ICT", ("icl_d_lm", "meta"), ("icl_d", "meta"), SCORE, NO_GAIN, "mostly do not help"),
-    IctClaim("Multitask- against Meta", ("icl_d", "multitask"), ("icl_d", "meta"), SCORE, MORE, "better"),
+    InContextClaim("LM terms, Meta-ICT", ("icl_d_lm", "meta"), ("icl_d", "meta"), SCORE, NO_GAIN, "mostly do not help"),
+    InContextClaim("Multitask- against Meta", ("icl_d", "multitask"), ("icl_d", "meta"), SCORE, MORE, "better"),
     *(
-        IctClaim(f"Multitask- against Meta, {what}", ("icl_d", "multitask"), ("icl_d", "meta"), what, MORE, "dearer")
+        InContextClaim(
+            f"Multitask- against Meta, {what}", ("icl_d", "multitask"), ("icl_d", "meta"), what, MORE, "dearer"
+        )
         for what in ("tokens", "seconds")
     ),
 )
@@ -70,16 +72,16 @@ def judge(means: pd.DataFrame, benchmark: str) -> pd.DataFrame:
     wide = means.assign(score=means[next(iter(METRICS[benchmark]))])
     for quantity in ("tokens", "seconds"):
         wide[quantity] = wide[[name for phase in PHASES if (name := f"{phase}_{quantity}") in wide]].sum(axis=1)
-    rows = [row for claim in ICT_CLAIMS for row in _judged(wide, claim)]
+    rows = [row for claim in IN_CONTEXT_CLAIMS for row in _judged(wide, claim)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _judged(means: pd.DataFrame, claim: IctClaim) -> Iterator[dict[str, object]]:
+def _judged(means: pd.DataFrame, claim: InContextClaim) -> Iterator[dict[str, object]]:
     arms = (_arm(means, *arm)[claim.quantity] for arm in (claim.arm, claim.against))
     first, second = next(arms).align(next(arms), join="inner")
     paired = ((first - second) / second.where(second > 0)).mask(first == second, 0.0).dropna()
     for k, effects in paired.groupby(level="k"):
-        outer = interval(effects, 1 - SIGNIFICANT / len(ICT_CLAIMS))
+        outer = interval(effects, 1 - SIGNIFICANT / len(IN_CONTEXT_CLAIMS))
         yield judged_row(claim, k, len(effects), effects.mean(), interval(effects), outer)
 
 

@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.methods.in_context_distillation import ICT_METHODS
+from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
 from lib.report.figures import REFERENCE_LINE, from_to, house_style
 from lib.report.intervals import interval, with_interval
 from lib.runs.execution import Sweep
@@ -31,7 +31,7 @@ PERCENT = (0, 100)  # what scores lie between
 def paper_layout(means: pd.DataFrame, benchmark: str, k: int) -> pd.DataFrame:
     """The paper's table: a row a paradigm and metric; the teacher (ICT), then the student's ICT, ICL-D, ICL-D (LM).
 
-    Before them what takes no skill, and what no tuning gives. Cells are means over seeds with 95% intervals.
+    Before them what takes no skill, and what no tuning gives. Runs are means over seeds with 95% intervals.
     """
     rows = {}
     for paradigm, title in PARADIGMS.items():
@@ -42,7 +42,7 @@ def paper_layout(means: pd.DataFrame, benchmark: str, k: int) -> pd.DataFrame:
             groups = shown.groupby("method", sort=False)[metric]
             found = {method: with_interval(values, digits=1, within=PERCENT) for method, values in groups}
             skill = {"without skill": f"{shown[NO_SKILL[metric]].mean():.1f}"}
-            rows[title, name] = skill | {ICT_METHODS[one].label: found[one] for one in COLUMNS if one in found}
+            rows[title, name] = skill | {IN_CONTEXT_METHODS[one].label: found[one] for one in COLUMNS if one in found}
     return pd.DataFrame.from_dict(rows, orient="index").fillna("")
 
 
@@ -60,7 +60,7 @@ def cost_table(means: pd.DataFrame) -> pd.DataFrame:
         if f"{phase}_{quantity}" in tuned
     }
     table = pd.DataFrame(columns)
-    names = [(PARADIGMS[paradigm], ICT_METHODS[method].label) for paradigm, method in table.index]
+    names = [(PARADIGMS[paradigm], IN_CONTEXT_METHODS[method].label) for paradigm, method in table.index]
     return table.set_axis(pd.MultiIndex.from_tuples(names, names=["", ""]))
 
 
@@ -100,7 +100,7 @@ def paper_table(benchmark: str) -> pd.DataFrame:
         index=["paradigm", "pair"], columns=["method", "metric"], values="value"
     )
     columns = [one for one in COLUMNS if one in wide]
-    shown = {ICT_METHODS[one].label: _joined(wide[one][list(METRICS[benchmark])]) for one in columns}
+    shown = {IN_CONTEXT_METHODS[one].label: _joined(wide[one][list(METRICS[benchmark])]) for one in columns}
     return pd.DataFrame(shown).rename_axis(index=["", ""])
 
 
@@ -141,20 +141,20 @@ def _lines(axis: Axes, means: pd.DataFrame, metric: str) -> None:
         errors = np.nan_to_num([heights - low, high - heights])
         colour, marker = STYLES[method]
         places = heights.index + DODGE * (place - len(present) / 2)
-        label = ICT_METHODS[method].label
+        label = IN_CONTEXT_METHODS[method].label
         axis.errorbar(places, heights, errors, color=colour, marker=marker, capsize=2, label=label)
 
 
 def scale(sweep: Sweep, benchmark: str) -> pd.DataFrame:
     """How large this run is, beside what is known of the paper's: a row a quantity."""
-    cells = [record["cell"] for record in sweep.records]
+    runs = [record["cell"] for record in sweep.records]
     tasks = {task["task"]: len(task["gold"]) for record in sweep.records for task in record["outcome"]["tasks"]}
-    tuned = next((cell for cell in cells if cell["episodes"]), None)
-    models = {cell["model"]: None for cell in cells}
+    tuned = next((run for run in runs if run["episodes"]), None)
+    models = {run["model"]: None for run in runs}
     here = {
         "models": ", ".join(Path(model).name for model in models),
         "targets": f"{len(tasks)} {UNITS[benchmark]}, {from_to(tasks.values())} items of each",
-        "seeds": _seeds(cells),
+        "seeds": _seeds(runs),
     }
     if tuned:
         steps, batch = tuned["episodes"]["steps"], tuned["training"]["batch_size"]
@@ -163,21 +163,21 @@ def scale(sweep: Sweep, benchmark: str) -> pd.DataFrame:
             "tuned on, Meta-ICT": f"{'all other' if limit is None else f'at most {limit}'} {UNITS[benchmark]}",
             "tuned on, Multitask-ICT": f"at most {tuned['benchmark']['examples']} examples of each target",
             "steps": f"{steps} of {batch} episodes",
-            "the student's learning rate": _rates(cells),
+            "the student's learning rate": _rates(runs),
         }
     return pd.DataFrame({"here": here, "the paper": PAPER_SCALE[benchmark]}, index=list(here)).fillna("not known")
 
 
-def _seeds(cells: Sequence[Mapping[str, Any]]) -> str:
+def _seeds(runs: Sequence[Mapping[str, Any]]) -> str:
     """How many there are, or how many under each paradigm of what is tuned."""
-    of = {title: {cell["seed"] for cell in cells if cell["paradigm"] == name} for name, title in PARADIGMS.items()}
+    of = {title: {run["seed"] for run in runs if run["paradigm"] == name} for name, title in PARADIGMS.items()}
     told = ", ".join(f"{len(seeds)} under {title}" for title, seeds in of.items() if seeds)
-    return told or str(len({cell["seed"] for cell in cells}))
+    return told or str(len({run["seed"] for run in runs}))
 
 
-def _rates(cells: Sequence[Mapping[str, Any]]) -> str:
+def _rates(runs: Sequence[Mapping[str, Any]]) -> str:
     """The learning rate of tuned students, or that under each paradigm where they differ."""
-    of = {cell["paradigm"]: f"{cell['training']['learning_rate']:g}" for cell in cells if cell["training"]}
+    of = {run["paradigm"]: f"{run['training']['learning_rate']:g}" for run in runs if run["training"]}
     if len({*of.values()}) == 1:
         return next(iter(of.values()))
     return ", ".join(f"{of[name]} under {title}" for name, title in PARADIGMS.items() if name in of)
@@ -200,7 +200,7 @@ def by_task(tasks: pd.DataFrame, benchmark: str, k: int, methods: Sequence[str] 
     shown = tasks[(tasks.k == k) & tasks.method.isin(methods)]
     names = shown.assign(
         paradigm=shown.paradigm.map(PARADIGMS).fillna("untuned"),
-        method=shown.method.map(lambda name: ICT_METHODS[name].label),
+        method=shown.method.map(lambda name: IN_CONTEXT_METHODS[name].label),
     )
     table = names.pivot_table(metric, "task", ["paradigm", "method"], sort=False).rename_axis(None)
     of_task = names.groupby("task")[["items", "options", NO_SKILL[metric]]].first()

@@ -49,8 +49,8 @@ def _label_log_probs(
 ) -> tuple[torch.Tensor, int] | None:
     wanted = {(support_size, seed)} if METHODS[method].reads_support else {(0, seed), (0, 0)}
     for record in sweep.records:
-        cell = record["cell"]
-        if cell["method"] == method and (cell["support_size"], cell["seed"]) in wanted:
+        run = record["cell"]
+        if run["method"] == method and (run["support_size"], run["seed"]) in wanted:
             item = record["outcome"]["in_domain"]
             return torch.tensor([item["label_log_probs"][position]]), int(item["gold"][position])
     return None

@@ -19,8 +19,8 @@ import tqdm.auto
 from lib.errors import StudyError, require_one_of
 from lib.methods import context_distillation, in_context_distillation
 from lib.methods.context_distillation import METHODS
-from lib.methods.in_context_records import IctCell, TunedTeacher
-from lib.methods.records import Cell, Targets
+from lib.methods.in_context_records import InContextRun, TunedTeacher
+from lib.methods.records import Run, Targets
 from lib.models.environment import describe
 from lib.models.loading import quiet
 from lib.runs import preflight
@@ -36,9 +36,9 @@ SECONDS_BETWEEN_LINES = 5
 
 @dataclass(frozen=True)
 class Sweep:
-    """The results of a profile's cells, one row each, and what did not come to a result, with reasons.
+    """The results of a profile's runs, one row each, and what did not come to a result, with reasons.
 
-    `records` are the stored results in full, with every item's label log-probabilities. `missing` are the cells that a
+    `records` are the stored results in full, with every item's label log-probabilities. `missing` are the runs that a
     profile with `stored_only` leaves out. In a notebook a sweep shows itself as a short paragraph (`about` takes the
     place of what the profile says of itself), and as plain text without its results, which would be megabytes of a
     saved notebook.
@@ -64,7 +64,7 @@ class Sweep:
 
 
 def fill(profile: Profile, methods: Sequence[str] | None = None, retry: bool = False) -> Sweep:
-    """Compute the cells that are missing, keep those that are there, and return them all.
+    """Compute the runs that are missing, keep those that are there, and return them all.
 
     Args:
         profile: the study's settings.
@@ -86,44 +86,44 @@ def fill_together(
     for name in methods or ():
         require_one_of("methods", name, METHODS)
     store = Store(profiles[0].folder)
-    wanted = [profile.cells(tuple(methods) if methods else None) for profile in profiles]
-    for profile, cells in zip(profiles, wanted, strict=True):
-        if not cells:
+    wanted = [profile.runs(tuple(methods) if methods else None) for profile in profiles]
+    for profile, runs in zip(profiles, wanted, strict=True):
+        if not runs:
             raise StudyError(f"methods: none of {', '.join(methods or ())} is in profile {profile.name}.")
     if retry:
         store.forget_failures()
-    compute(profiles[0], list(dict.fromkeys(cell for cells in wanted for cell in cells)), preflight.check)
-    return [collect(profile, cells, results_frame) for profile, cells in zip(profiles, wanted, strict=True)]
+    compute(profiles[0], list(dict.fromkeys(run for runs in wanted for run in runs)), preflight.check)
+    return [collect(profile, runs, results_frame) for profile, runs in zip(profiles, wanted, strict=True)]
 
 
-def compute(profile: Profile, cells: Sequence[Result], check: Callable[[list[Any]], dict[Any, str]]) -> None:
-    """Run the cells that have neither a result nor a failure; none where the profile has `stored_only`.
+def compute(profile: Profile, runs: Sequence[Result], check: Callable[[list[Any]], dict[Any, str]]) -> None:
+    """Run the runs that have neither a result nor a failure; none where the profile has `stored_only`.
 
     Args:
         profile: where results go and how processes are used.
-        cells: those wanted.
-        check: looks at the cells that would run and returns those that are refused, with reasons; raises where
+        runs: those wanted.
+        check: looks at the runs that would run and returns those that are refused, with reasons; raises where
             a setting cannot work.
     """
     if profile.stored_only:
         return
     store = Store(profile.folder)
-    missing = [cell for cell in cells if store.load(cell) is None and store.failure(cell) is None]
+    missing = [run for run in runs if store.load(run) is None and store.failure(run) is None]
     refused = check(missing) if missing else {}
-    for cell, reason in refused.items():
-        store.refuse(cell, reason)
-    jobs = list(_jobs([cell for cell in missing if cell not in refused], store))
+    for run, reason in refused.items():
+        store.refuse(run, reason)
+    jobs = list(_jobs([run for run in missing if run not in refused], store))
     _show_progress(_finished(jobs, profile), len(jobs))
 
 
 def _jobs(missing: Sequence[Result], store: Store) -> Iterator[Job]:
-    """Missing cells in order, each one's preparation before the first cell that needs it."""
+    """Missing runs in order, each one's preparation before the first run that needs it."""
     asked: set[Job] = set()
-    for cell in missing:
-        if cell.needs and cell.needs not in asked and not store.ready(cell.needs):
-            asked.add(cell.needs)
-            yield cell.needs
-        yield cell
+    for run in missing:
+        if run.needs and run.needs not in asked and not store.ready(run.needs):
+            asked.add(run.needs)
+            yield run.needs
+        yield run
 
 
 def execute(job: Job, folder: Path, isolated: bool) -> None:
@@ -137,7 +137,7 @@ def execute(job: Job, folder: Path, isolated: bool) -> None:
         _RUN[type(job)](job, store, isolated)
     except StudyError as error:
         store.fail(job, str(error))
-    except Exception as error:  # one cell's fault must not end the others
+    except Exception as error:  # one run's fault must not end the others
         store.fail(job, f"{type(error).__name__}: {error}")
 
 
@@ -149,31 +149,31 @@ def _tune_teacher(request: TunedTeacher, store: Store, isolated: bool) -> None:
     store.save_weights(request, in_context_distillation.tune_teacher(request, isolated))
 
 
-def _run_cell(cell: Cell, store: Store, isolated: bool) -> None:
-    targets = _prepared(cell, store, store.load_targets)
-    store.save(cell, context_distillation.run(cell, targets, isolated), describe(cell.device))
+def _run_method(run: Run, store: Store, isolated: bool) -> None:
+    targets = _prepared(run, store, store.load_targets)
+    store.save(run, context_distillation.run_method(run, targets, isolated), describe(run.device))
 
 
-def _run_ict_cell(cell: IctCell, store: Store, isolated: bool) -> None:
-    weights = _prepared(cell, store, store.load_weights)
-    store.save(cell, in_context_distillation.run_ict(cell, weights, isolated), describe(cell.device))
+def _run_in_context(run: InContextRun, store: Store, isolated: bool) -> None:
+    weights = _prepared(run, store, store.load_weights)
+    store.save(run, in_context_distillation.run_in_context(run, weights, isolated), describe(run.device))
 
 
-def _prepared(cell: Result, store: Store, load: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - what `load` loads
-    """What the cell needs, loaded; None where it needs nothing."""
-    if cell.needs is None:
+def _prepared(run: Result, store: Store, load: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - what `load` loads
+    """What the run needs, loaded; None where it needs nothing."""
+    if run.needs is None:
         return None
-    found = load(cell.needs)
+    found = load(run.needs)
     if found is None:
-        raise StudyError(f"it needs {cell.needs.name}, which is missing: {store.failure(cell.needs)}")
+        raise StudyError(f"it needs {run.needs.name}, which is missing: {store.failure(run.needs)}")
     return found
 
 
 _RUN: dict[type, Callable[[Any, Store, bool], None]] = {
     Targets: _ask_teacher,
     TunedTeacher: _tune_teacher,
-    Cell: _run_cell,
-    IctCell: _run_ict_cell,
+    Run: _run_method,
+    InContextRun: _run_in_context,
 }
 
 
@@ -200,7 +200,7 @@ def _run_alone(job: Job, profile: Profile, isolated: bool) -> None:
 
 
 def _shared_out(jobs: Sequence[Job], profile: Profile) -> Iterator[Job]:
-    """Over worker processes of one thread each: first what cells need, then the cells.
+    """Over worker processes of one thread each: first what runs need, then the runs.
 
     Where a worker dies, nobody can tell which job killed it: what is not done then runs one process a job.
     """
@@ -238,7 +238,7 @@ def _show_progress(finished: Iterator[Job], total: int) -> None:
     if not total:
         return
     if BATCH not in os.environ or sys.stderr.isatty():
-        with tqdm.auto.tqdm(finished, total=total, unit="cell") as bar:
+        with tqdm.auto.tqdm(finished, total=total, unit="run") as bar:
             for job in bar:
                 bar.set_description(job.name)
         return
@@ -267,18 +267,18 @@ def _rough(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds > 100 else f"{seconds:.0f} s"
 
 
-def collect(profile: Profile, cells: Sequence[Result], frame: Callable[[list[Record]], pd.DataFrame]) -> Sweep:
-    """What there is of these cells, their results as the rows of `frame`.
+def collect(profile: Profile, runs: Sequence[Result], frame: Callable[[list[Record]], pd.DataFrame]) -> Sweep:
+    """What there is of these runs, their results as the rows of `frame`.
 
     Raises:
         StudyError: every method is refused.
     """
     store = Store(profile.folder)
-    records = {cell: store.load(cell) for cell in cells}
+    records = {run: store.load(run) for run in runs}
     done = [record for record in records.values() if record and not record["refused"]]
-    refused = {cell.method: record["refused"] for cell, record in records.items() if record and record["refused"]}
-    failed = {cell.name: reason for cell in cells if (reason := store.failure(cell))}
-    missing = [cell.name for cell, record in records.items() if record is None and cell.name not in failed]
+    refused = {run.method: record["refused"] for run, record in records.items() if record and record["refused"]}
+    failed = {run.name: reason for run in runs if (reason := store.failure(run))}
+    missing = [run.name for run, record in records.items() if record is None and run.name not in failed]
     if refused and not done and not failed:
         raise StudyError("\n".join(dict.fromkeys(refused.values())))
     return Sweep(profile, frame(done), done, refused, failed, missing)

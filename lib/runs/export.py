@@ -15,7 +15,7 @@ from lib.errors import StudyError, require_one_of
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from lib.methods.records import Cell
+    from lib.methods.records import Run
     from lib.runs.profile import Profile
     from lib.runs.store import Store
 
@@ -74,16 +74,16 @@ def keep(profile: "Profile", method: str, size: int, seed: int, folder: Path | N
     """
     from lib.runs.store import Store
 
-    cell = _cell(profile, method, size, seed)
+    run = _run(profile, method, size, seed)
     store = Store(profile.folder)
-    record = store.load(cell)
+    record = store.load(run)
     if record is None or record["refused"]:
         raise StudyError(f"keep: no result of {method} at n = {size}, seed {seed} in {profile.folder}; run it first.")
-    if cell.training and cell.training.biases == "add":
+    if run.training and run.training.biases == "add":
         raise StudyError("keep: a student with added biases is no model that plain transformers loads; keep another.")
     target = folder or profile.folder / "students" / f"{method}_n{size}_seed{seed}"
     _require_ours(target)
-    _save(_student(cell, store, record["environment"]["threads"]), cell, record, target)
+    _save(_student(run, store, record["environment"]["threads"]), run, record, target)
     return target
 
 
@@ -98,25 +98,25 @@ def _require_ours(target: Path) -> None:
         )
 
 
-def _student(cell: "Cell", store: "Store", threads: int) -> "PreTrainedModel":
+def _student(run: "Run", store: "Store", threads: int) -> "PreTrainedModel":
     """The student, trained again by as many threads; its teacher is asked again where its targets are not there."""
     import torch
 
     from lib.methods.context_distillation import teacher_targets, trained_student
 
-    request = cell.distillation.targets if cell.distillation else None
+    request = run.distillation.targets if run.distillation else None
     targets = store.load_targets(request) if request else None
     if request and targets is None:
         targets = teacher_targets(request, isolated=False)
     here = torch.get_num_threads()
     torch.set_num_threads(threads)  # sums in another order make another student, if slightly
     try:
-        return trained_student(cell, targets)
+        return trained_student(run, targets)
     finally:
         torch.set_num_threads(here)
 
 
-def _save(model: "PreTrainedModel", cell: "Cell", record: dict[str, Any], target: Path) -> None:
+def _save(model: "PreTrainedModel", run: "Run", record: dict[str, Any], target: Path) -> None:
     """Write the whole folder beside its place, then put it there."""
     from lib.models.loading import load_tokenizer
 
@@ -124,8 +124,8 @@ def _save(model: "PreTrainedModel", cell: "Cell", record: dict[str, Any], target
     scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".keeping-"))
     try:
         model.save_pretrained(scratch)
-        load_tokenizer(cell.model).save_pretrained(scratch)
-        (scratch / "README.md").write_text(_card(cell, record), encoding="utf-8")
+        load_tokenizer(run.model).save_pretrained(scratch)
+        (scratch / "README.md").write_text(_card(run, record), encoding="utf-8")
         shutil.rmtree(target, ignore_errors=True)
         scratch.chmod(0o755)
         scratch.rename(target)
@@ -133,48 +133,48 @@ def _save(model: "PreTrainedModel", cell: "Cell", record: dict[str, Any], target
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _cell(profile: "Profile", method: str, size: int, seed: int) -> "Cell":
+def _run(profile: "Profile", method: str, size: int, seed: int) -> "Run":
     from lib.runs.profile import TRAINED
 
     require_one_of("method", method, [name for name in profile.methods if name in TRAINED])
     require_one_of("support", size, profile.support_sizes)
     require_one_of("seed", seed, profile.seeds)
-    cells = profile.model_copy(update={"support_sizes": (size,), "seeds": (seed,)}).cells((method,))
-    if not cells:
+    runs = profile.model_copy(update={"support_sizes": (size,), "seeds": (seed,)}).runs((method,))
+    if not runs:
         raise StudyError(f"support: {method} trains nothing with {size} support examples.")
-    return cells[0]
+    return runs[0]
 
 
-def _card(cell: "Cell", record: dict[str, Any]) -> str:
+def _card(run: "Run", record: dict[str, Any]) -> str:
     from lib.methods.reading import evaluation_items, support_of
     from lib.tasks.prompts import PATTERNS, label_words, prompt
 
-    pattern = PATTERNS[cell.task.pattern]
-    words = label_words(pattern, cell.task.label_words)
-    support = support_of(cell)
-    distillation = cell.distillation
+    pattern = PATTERNS[run.task.pattern]
+    words = label_words(pattern, run.task.label_words)
+    support = support_of(run)
+    distillation = run.distillation
     pool = f"and the teacher's soft labels on {distillation.targets.pool_size} queries" if distillation else ""
     return CARD.format(
         made_by=MADE_BY,
-        method=cell.method,
-        student=cell.model,
+        method=run.method,
+        student=run.model,
         teacher=f"`{distillation.targets.teacher}`" if distillation else "none",
-        n=cell.support_size,
-        seed=cell.seed,
-        support=f"from {cell.support_size} labelled examples {pool}".strip(),
-        source=cell.task.source,
-        in_domain=cell.task.in_domain,
-        out_of_domain=cell.task.out_of_domain,
-        pattern=cell.task.pattern,
+        n=run.support_size,
+        seed=run.seed,
+        support=f"from {run.support_size} labelled examples {pool}".strip(),
+        source=run.task.source,
+        in_domain=run.task.in_domain,
+        out_of_domain=run.task.out_of_domain,
+        pattern=run.task.pattern,
         words=" / ".join(f"`{word}`" for word in words),
-        example=prompt(pattern, words, [], evaluation_items(cell.task, cell.task.in_domain)[0]),
-        results="\n".join(_result(cell, record, domain) for domain in ("in_domain", "out_of_domain")),
+        example=prompt(pattern, words, [], evaluation_items(run.task, run.task.in_domain)[0]),
+        results="\n".join(_result(run, record, domain) for domain in ("in_domain", "out_of_domain")),
         shots="\n".join(f"- {pattern.query(row)!r} → `{words[row.label]}`" for row in support),
-        settings=json.dumps(asdict(cell), indent=2),
+        settings=json.dumps(asdict(run), indent=2),
     )
 
 
-def _result(cell: "Cell", record: dict[str, Any], domain: str) -> str:
+def _result(run: "Run", record: dict[str, Any], domain: str) -> str:
     scores = record["outcome"][domain]["plain"]
     numbers = [scores["accuracy"], *scores["halves"], scores["shares"][0]]
-    return f"| {getattr(cell.task, domain)} | " + " | ".join(f"{number:.3f}" for number in numbers) + " |"
+    return f"| {getattr(run.task, domain)} | " + " | ".join(f"{number:.3f}" for number in numbers) + " |"

@@ -1,4 +1,4 @@
-"""From stored records to a pandas frame: one row a cell, one column a number."""
+"""From stored records to a pandas frame: one row a run, one column a number."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,7 +16,7 @@ from lib.tasks.task import CLASSES
 Array = NDArray[np.float64]
 DOMAINS = {"in_domain": "in domain", "out_of_domain": "out of domain"}
 
-# How a peak may have been measured: on a GPU, on a CPU in a process of the cell's own, or not at all.
+# How a peak may have been measured: on a GPU, on a CPU in a process of the run's own, or not at all.
 MEASURES = ("cuda_allocated", "rss")
 
 PHASES = ("teacher", "training", "evaluation")
@@ -39,8 +39,8 @@ def results_frame(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _row(record: dict[str, Any]) -> dict[str, Any]:
-    cell, outcome, costs = record["cell"], record["outcome"], _comparable_costs(record)
-    row = {name: cell[name] for name in ("method", "support_size", "seed", "model")}
+    run, outcome, costs = record["cell"], record["outcome"], _comparable_costs(record)
+    row = {name: run[name] for name in ("method", "support_size", "seed", "model")}
     for domain in DOMAINS:
         row |= _flat_scores(domain, outcome[domain]["plain"])
         row |= _flat_scores(f"{domain}_calibrated", outcome[domain]["calibrated"])
@@ -53,13 +53,13 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
     row["queries_per_second"] = items / costs["evaluation"]["seconds"]
     row["trainable_parameters"] = outcome["trainable_parameters"]
     row["device"] = record["environment"]["device"]
-    row["steps"] = _steps(cell)
-    return row | _headline_costs(cell["method"], costs)
+    row["steps"] = _steps(run)
+    return row | _headline_costs(run["method"], costs)
 
 
-def _steps(cell: Record) -> str:
+def _steps(run: Record) -> str:
     """How the steps of its training were computed."""
-    if not (training := cell.get("training")):
+    if not (training := run.get("training")):
         return ""
     return " and ".join(name.replace("_", "-") for name in EXECUTION_FIELDS if training.get(name)) or PLAIN
 

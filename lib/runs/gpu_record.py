@@ -58,33 +58,33 @@ def configurations(device: str = "cuda", **changes: Any) -> Iterator[tuple[str, 
 
 def measure(one: Setting) -> dict[str, Cost]:
     """Run each phase of a setting with random weights and prompts without content; what it cost, by phase."""
-    cell, lengths, costs = one.cell, one.lengths, {}
-    warm_up(cell.device)
-    meter = PhaseMeter(cell.device, isolated=False)
-    request = cell.distillation.targets if cell.distillation else None
+    run, lengths, costs = one.run, one.lengths, {}
+    warm_up(run.device)
+    meter = PhaseMeter(run.device, isolated=False)
+    request = run.distillation.targets if run.distillation else None
     if request:
-        model = random_model(request.teacher, request.dtype, cell.device)
+        model = random_model(request.teacher, request.dtype, run.device)
         columns = None if request.kl_over == "vocabulary" else LABEL_COLUMNS
         with meter.phase() as costs["teacher"]:
             for asked in lengths.teacher:
                 next_token_log_probs(model, prompts_of(asked), columns, request.batch_size)
         del model
-    if cell.training:
+    if run.training:
         costs["training"] = _measure_training(one, meter)
-    model = random_model(cell.model, cell.dtype, cell.device)
+    model = random_model(run.model, run.dtype, run.device)
     with meter.phase() as costs["evaluation"]:
         for asked in lengths.evaluation:
-            next_token_log_probs(model, prompts_of(asked), LABEL_COLUMNS, cell.eval_batch_size)
+            next_token_log_probs(model, prompts_of(asked), LABEL_COLUMNS, run.eval_batch_size)
     return costs
 
 
 def _measure_training(one: Setting, meter: PhaseMeter) -> Cost:
-    cell, training = one.cell, one.cell.training
-    model = random_model(cell.model, "float32", cell.device)
+    run, training = one.run, one.run.training
+    model = random_model(run.model, "float32", run.device)
     with meter.phase() as cost:
         adapted = adapt(model, training.tuning, lora_config(training), training.biases)
-        aim = objective(cell, training, LABEL_COLUMNS)
-        cost.tokens = train(adapted, *rows_of(cell, one.lengths), aim, training, cell.seed).tokens
+        aim = objective(run, training, LABEL_COLUMNS)
+        cost.tokens = train(adapted, *rows_of(run, one.lengths), aim, training, run.seed).tokens
     return cost
 
 
@@ -99,8 +99,8 @@ def rows(name: str, one: Setting) -> list[dict[str, Any]]:
     """A row for each phase of a measured setting: what it cost, what was predicted, on what."""
     costs = measure(one)
     (predicted,) = predictions([one])
-    about = {"configuration": name, "method": one.cell.method, "support_size": one.cell.support_size}
-    machine = {**describe(one.cell.device), "driver": _driver(), "cuda": torch.version.cuda, "peft": version("peft")}
+    about = {"configuration": name, "method": one.run.method, "support_size": one.run.support_size}
+    machine = {**describe(one.run.device), "driver": _driver(), "cuda": torch.version.cuda, "peft": version("peft")}
     headline = highest(predicted)[0]
     return [
         {**about, "phase": phase, "headline": phase == headline, **asdict(cost)}

@@ -24,11 +24,11 @@ TOP = 10
 
 
 def task_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """One row a cell, task and k: method, paradigm, seed, task, k, items, and scores of `METRICS`.
+    """One row a run, task and k: method, paradigm, seed, task, k, items, and scores of `METRICS`.
 
     Scores are in percent; macro-F1 is over the labels that are right or given somewhere. Beside them, in percent too,
     what takes no skill: `majority` and `majority_f1`, the scores of the commonest answer given to everything, and
-    `chance_10`, precision at 10 of a random order. `options` is how many the task has. Costs of the cell stand in every
+    `chance_10`, precision at 10 of a random order. `options` is how many the task has. Costs of the run stand in every
     row of it, `<phase>_seconds`, `<phase>_tokens` and `<phase>_gb` (10⁹ bytes, as measured).
     """
     rows = [row for record in records for row in _rows(record)]
@@ -36,8 +36,8 @@ def task_frame(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def _rows(record: Record) -> list[dict[str, Any]]:
-    cell, outcome = record["cell"], record["outcome"]
-    named = {name: cell[name] for name in ("method", "paradigm", "seed", "model")}
+    run, outcome = record["cell"], record["outcome"]
+    named = {name: run[name] for name in ("method", "paradigm", "seed", "model")}
     costs = {"device": record["environment"]["device"]}
     for phase in PHASES:
         if cost := outcome["costs"].get(phase):

@@ -5,7 +5,7 @@ from functools import cache
 
 from lib.errors import StudyError
 from lib.methods.episodes import Episode, EpisodeReader, batches, demonstrations_of, plain_texts
-from lib.methods.in_context_records import Episodes, IctCell
+from lib.methods.in_context_records import Episodes, InContextRun
 from lib.models.loading import check_device
 from lib.models.shared_tokens import shared_tokens
 from lib.runs.preflight import longest
@@ -14,30 +14,30 @@ from lib.tasks.benchmarks import task_set
 FEWEST_SHARED = 100  # tokens: below, two vocabularies have nothing to compare
 
 
-def check(cells: Iterable[IctCell]) -> dict[IctCell, str]:
-    """Check the settings of all cells against device, data and tokenizers; nothing is ever refused, so it returns {}.
+def check(runs: Iterable[InContextRun]) -> dict[InContextRun, str]:
+    """Check the settings of all runs against device, data and tokenizers; nothing is ever refused, so it returns {}.
 
     Raises:
         StudyError: the first setting that cannot work, with key, value and what is allowed.
     """
     readers, fits = cache(EpisodeReader), cache(_check_tuning)
-    for cell in cells:
-        check_device(cell.device)
-        _check_evaluation(cell, readers(cell.model))
-        if cell.teacher:
-            fits(cell.teacher.episodes, cell.teacher.training.batch_size, readers(cell.teacher.model))
-        if cell.training and cell.episodes:
-            fits(cell.episodes, cell.training.batch_size, readers(cell.model))
-        _check_texts(cell, readers)
+    for run in runs:
+        check_device(run.device)
+        _check_evaluation(run, readers(run.model))
+        if run.teacher:
+            fits(run.teacher.episodes, run.teacher.training.batch_size, readers(run.teacher.model))
+        if run.training and run.episodes:
+            fits(run.episodes, run.training.batch_size, readers(run.model))
+        _check_texts(run, readers)
     return {}
 
 
-def _check_evaluation(cell: IctCell, reader: EpisodeReader) -> None:
-    for task in task_set(cell.benchmark, cell.seed).targets:
+def _check_evaluation(run: InContextRun, reader: EpisodeReader) -> None:
+    for task in task_set(run.benchmark, run.seed).targets:
         items = longest(task.items, lambda item: len(item.text))
         items += longest(task.items, lambda item: max(map(len, item.options)))
-        for vote in range(cell.votes):
-            before = demonstrations_of(task, max(cell.demonstrations), vote, cell.seed)
+        for vote in range(run.votes):
+            before = demonstrations_of(task, max(run.demonstrations), vote, run.seed)
             reader.prompts([Episode(before, item) for item in items])
 
 
@@ -47,17 +47,17 @@ def _check_tuning(episodes: Episodes, batch_size: int, reader: EpisodeReader) ->
     reader.prompts(longest(drawn, lambda episode: len(episode.text)))
 
 
-def _check_texts(cell: IctCell, readers: "cache[EpisodeReader]") -> None:
-    if not (cell.mixture and cell.mixture.lm_weight and cell.episodes):
+def _check_texts(run: InContextRun, readers: "cache[EpisodeReader]") -> None:
+    if not (run.mixture and run.mixture.lm_weight and run.episodes):
         return
-    texts = longest(plain_texts(cell.mixture.lm_text, cell.episodes, cell.mixture.lm_characters), len)
-    for model in filter(None, [cell.model, cell.teacher and cell.teacher.model]):
+    texts = longest(plain_texts(run.mixture.lm_text, run.episodes, run.mixture.lm_characters), len)
+    for model in filter(None, [run.model, run.teacher and run.teacher.model]):
         readers(model).require_room(texts)
-    if cell.teacher:
-        student, teacher = readers(cell.model).tokenizer, readers(cell.teacher.model).tokenizer
+    if run.teacher:
+        student, teacher = readers(run.model).tokenizer, readers(run.teacher.model).tokenizer
         shared = len(shared_tokens(student, teacher).student)
         if shared < FEWEST_SHARED and shared < len(student):
             raise StudyError(
-                f"lm_weight: {cell.mixture.lm_weight}: the vocabularies of {cell.model} and {cell.teacher.model} share "
+                f"lm_weight: {run.mixture.lm_weight}: the vocabularies of {run.model} and {run.teacher.model} share "
                 f"{shared} tokens; plain text needs {FEWEST_SHARED} to be distilled."
             )

@@ -1,12 +1,12 @@
-"""Settings of in-context learning distillation, the part `in_context` of a profile, and the cells that they mean."""
+"""Settings of in-context learning distillation, the part `in_context` of a profile, and the runs that they mean."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lib.methods.in_context_distillation import ICT_METHODS, IctMethod
-from lib.methods.in_context_records import Episodes, IctCell, Mixture, Paradigm, TunedTeacher
+from lib.methods.in_context_distillation import IN_CONTEXT_METHODS, InContextMethod
+from lib.methods.in_context_records import Episodes, InContextRun, Mixture, Paradigm, TunedTeacher
 from lib.models.loading import DTYPES, Device
 from lib.models.losses import HARD_WEIGHTS
 from lib.models.training import Training
@@ -126,8 +126,8 @@ class Pair:
     device: Device
 
 
-class IctPlan:
-    """The cells of one benchmark under a profile's settings."""
+class InContextPlan:
+    """The runs of one benchmark under a profile's settings."""
 
     def __init__(self, settings: InContext, name: str, pair: Pair, training: Training) -> None:
         """Plan; models that the settings name take the place of the pair's.
@@ -145,20 +145,20 @@ class IctPlan:
         self._common = training
         self._pair = replace(pair, **{role: model for role, model in named.items() if model})
 
-    def cells(self) -> list[IctCell]:
-        """Seed by seed; what is not tuned has one cell a seed, whatever the paradigm."""
+    def runs(self) -> list[InContextRun]:
+        """Seed by seed; what is not tuned has one run a seed, whatever the paradigm."""
         settings = self.settings
-        cells = [
-            self._cell(name, method, paradigm, seed)
+        runs = [
+            self._run(name, method, paradigm, seed)
             for seed in settings.seeds
             for paradigm in settings.paradigms
-            for name, method in ICT_METHODS.items()
+            for name, method in IN_CONTEXT_METHODS.items()
         ]
-        return list(dict.fromkeys(cells))
+        return list(dict.fromkeys(runs))
 
-    def _cell(self, name: str, method: IctMethod, paradigm: Paradigm, seed: int) -> IctCell:
+    def _run(self, name: str, method: InContextMethod, paradigm: Paradigm, seed: int) -> InContextRun:
         settings, pair, student = self.settings, self._pair, method.tuned and not method.teacher_answers
-        return IctCell(
+        return InContextRun(
             method=name,
             benchmark=self._benchmark,
             paradigm=paradigm if method.tuned else None,
@@ -192,7 +192,7 @@ class IctPlan:
         training = self._training(rate, settings.teacher_tuning or settings.tuning)
         return TunedTeacher(pair.teacher, pair.teacher_dtype, pair.device, self._episodes(paradigm, seed), training)
 
-    def _mixture(self, method: IctMethod) -> Mixture:
+    def _mixture(self, method: InContextMethod) -> Mixture:
         settings = self.settings
         if not method.distils:
             return Mixture()

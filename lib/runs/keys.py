@@ -7,7 +7,7 @@ from typing import Any
 
 from lib.models.training import EXECUTION
 
-# Raised when the code changes what a cell's result would be, so that no stored result is mistaken for a new one.
+# Raised when the code changes what a run's result would be, so that no stored result is mistaken for a new one.
 REVISION = 1
 
 

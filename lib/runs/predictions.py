@@ -18,7 +18,7 @@ import pandas as pd
 from lib.errors import StudyError
 from lib.memory.peaks import PARTS, Peak, Prediction, highest, predict
 from lib.memory.prompt_lengths import FULL_SIZES, PromptLengths, real_lengths, typical_lengths
-from lib.methods.records import Cell
+from lib.methods.records import Run
 from lib.models.loading import quiet
 from lib.paths import FIGURES, ROOT
 from lib.runs.keys import key
@@ -39,7 +39,7 @@ NO_PEAKS = pd.DataFrame(columns=["cell", "method", "support_size", "phase", "hea
 class Setting:
     """What a prediction is made for; the arguments of `lib.memory.peaks.predict`."""
 
-    cell: Cell
+    run: Run
     lengths: PromptLengths
     teacher_resident: bool = False
 
@@ -52,11 +52,11 @@ def setting(profile: Profile, method: str, size: int, teacher_resident: bool = F
     Raises:
         StudyError: the profile does not have the method at that size.
     """
-    cells = profile.model_copy(update={"support_sizes": (size,), "seeds": profile.seeds[:1]}).cells((method,))
-    if not cells:
+    runs = profile.model_copy(update={"support_sizes": (size,), "seeds": profile.seeds[:1]}).runs((method,))
+    if not runs:
         raise StudyError(f"method: {method} is not in profile {profile.name}, or not with {size} support examples.")
     known = {profile.in_domain, profile.out_of_domain} <= set(FULL_SIZES)
-    return Setting(cells[0], (typical_lengths if known else real_lengths)(cells[0]), teacher_resident)
+    return Setting(runs[0], (typical_lengths if known else real_lengths)(runs[0]), teacher_resident)
 
 
 def predictions(settings: Sequence[Setting]) -> list[Prediction]:
@@ -74,7 +74,7 @@ def predictions(settings: Sequence[Setting]) -> list[Prediction]:
 
 
 def _predict(one: Setting) -> Prediction:
-    return predict(one.cell, one.lengths, one.teacher_resident)
+    return predict(one.run, one.lengths, one.teacher_resident)
 
 
 def _keep(one: Setting, made: Prediction) -> None:
@@ -87,7 +87,7 @@ def _kept(one: Setting) -> Prediction | None:
 
 
 def _file(one: Setting) -> Path:
-    return KEPT / f"{key(one.cell, one.lengths, one.teacher_resident, _walked())}.json"
+    return KEPT / f"{key(one.run, one.lengths, one.teacher_resident, _walked())}.json"
 
 
 @cache
@@ -106,40 +106,40 @@ def frame(settings: Sequence[Setting]) -> pd.DataFrame:
     """
     distinct = list(dict.fromkeys(settings))  # a method without demonstrations is one at all sizes
     rows = [
-        _row(one.cell, phase, peak, phase == highest(prediction)[0])
+        _row(one.run, phase, peak, phase == highest(prediction)[0])
         for one, prediction in zip(distinct, predictions(distinct), strict=True)
         for phase, peak in prediction.items()
     ]
     return pd.DataFrame(rows)
 
 
-def _row(cell: Cell, phase: str, peak: Peak, headline: bool) -> dict[str, Any]:
+def _row(run: Run, phase: str, peak: Peak, headline: bool) -> dict[str, Any]:
     parts = {part: peak.parts[part] / 1e9 for part in PARTS}
-    named = {"method": cell.method, "support_size": cell.support_size, "phase": phase, "headline": headline}
+    named = {"method": run.method, "support_size": run.support_size, "phase": phase, "headline": headline}
     return {**named, "peak_gb": peak.total / 1e9, **parts, "place": peak.place}
 
 
 def of_profile(profile: Profile, methods: Sequence[str]) -> pd.DataFrame:
-    """The rows of `frame` for the first seed's cells of these methods, from `predicted.csv` in the profile's folder.
+    """The rows of `frame` for the first seed's runs of these methods, from `predicted.csv` in the profile's folder.
 
     What is missing there is predicted from the profile's own data and added, but for a profile with `stored_only`.
     Where data or models are not there either, or a method does not apply, there are no rows.
     """
     file = profile.folder / "predicted.csv"
     known = pd.read_csv(file) if file.is_file() else NO_PEAKS
-    cells = profile.model_copy(update={"seeds": profile.seeds[:1]}).cells(tuple(methods))
-    missing = [cell for cell in cells if key(cell) not in set(known.cell) and not profile.stored_only]
-    if new := [row for cell in missing for row in _rows_of(cell)]:
+    runs = profile.model_copy(update={"seeds": profile.seeds[:1]}).runs(tuple(methods))
+    missing = [run for run in runs if key(run) not in set(known.run) and not profile.stored_only]
+    if new := [row for run in missing for row in _rows_of(run)]:
         table = pd.DataFrame([*known.to_dict("records"), *new])
         replace_file(file, lambda scratch: table.to_csv(scratch, index=False, float_format="%.6g"))
         known = pd.read_csv(file)
-    return known[known.cell.isin([key(cell) for cell in cells])].reset_index(drop=True)
+    return known[known.run.isin([key(run) for run in runs])].reset_index(drop=True)
 
 
-def _rows_of(cell: Cell) -> list[dict[str, Any]]:
+def _rows_of(run: Run) -> list[dict[str, Any]]:
     try:
-        prediction = predict(cell, real_lengths(cell))
+        prediction = predict(run, real_lengths(run))
     except StudyError:  # the figure does without
         return []
     headline = highest(prediction)[0]
-    return [{"cell": key(cell), **_row(cell, phase, peak, phase == headline)} for phase, peak in prediction.items()]
+    return [{"cell": key(run), **_row(run, phase, peak, phase == headline)} for phase, peak in prediction.items()]

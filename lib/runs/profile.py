@@ -10,13 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from lib.errors import StudyError, require_one_of
 from lib.methods.context_distillation import METHODS, Method
-from lib.methods.in_context_records import IctCell
-from lib.methods.records import Cell, Distillation, Targets, Task
+from lib.methods.in_context_records import InContextRun
+from lib.methods.records import Distillation, Run, Targets, Task
 from lib.models.loading import DTYPES, Device
 from lib.models.training import OPTIMIZERS, Training
 from lib.models.tuning import Tuning
 from lib.paths import FIGURES, PROFILES
-from lib.runs.in_context_profile import IctPlan, InContext, Pair
+from lib.runs.in_context_profile import InContext, InContextPlan, Pair
 from lib.tasks import world
 from lib.tasks.prompts import PATTERNS
 from lib.tasks.task import CLASSES
@@ -40,7 +40,7 @@ BY_METHOD = ("learning_rate", "epochs")
 class Profile(BaseModel):
     """One validated profile. A setting `by method` is one value for all methods or a mapping from method names.
 
-    With `isolate` each cell has a process of its own and its resident memory is measured; without, cells share
+    With `isolate` each run has a process of its own and its resident memory is measured; without, runs share
     processes (`workers` of them, of one thread each, or this one) and tensors are counted. `choices` and `ideas` are
     those that notebooks 09 and 10 try, None for all. `stored_only` draws what is stored and computes nothing.
     `padding_free` and `fused`, for context distillation and PBFT, are those of `lib.models.training.Training`.
@@ -166,7 +166,7 @@ class Profile(BaseModel):
         return read_profile(self.model_dump(mode="json"), changes)
 
     def task(self, seed: int) -> Task:
-        """The task of a seed's cells; all seeds share it, but for the label words where those are drawn."""
+        """The task of a seed's runs; all seeds share it, but for the label words where those are drawn."""
         return Task(
             source=self.data,
             in_domain=self.in_domain,
@@ -177,39 +177,39 @@ class Profile(BaseModel):
             eval_seed=self.eval_seed,
         )
 
-    def cells(self, methods: tuple[str, ...] | None = None) -> list[Cell]:
-        """Cells of the given methods (None: all of the profile's), seed by seed, so that what is there is a whole.
+    def runs(self, methods: tuple[str, ...] | None = None) -> list[Run]:
+        """Runs of the given methods (None: all of the profile's), seed by seed, so that what is there is a whole.
 
-        Methods that read no support set have one cell, of support size and seed 0; one a seed where the label words
+        Methods that read no support set have one run, of support size and seed 0; one a seed where the label words
         are drawn. Support size 0 is for the methods to which it means something new: the student with no
         demonstrations is the baseline, and nothing can be trained on no examples.
         """
         wanted = [name for name in self.methods if methods is None or name in methods]
-        cells = [
-            self._cell(name, size, seed)
+        runs = [
+            self._run(name, size, seed)
             for seed in self.seeds
             for size in self.support_sizes
             for name in wanted
             if size > 0 or self._works_without_support(METHODS[name])
         ]
-        return list(dict.fromkeys(cells))
+        return list(dict.fromkeys(runs))
 
-    def ict_cells(self, benchmark: str) -> list[IctCell]:
-        """Cells of in-context learning distillation on `crossfit` or `lama`; none where the profile lacks it."""
+    def in_context_runs(self, benchmark: str) -> list[InContextRun]:
+        """Runs of in-context learning distillation on `crossfit` or `lama`; none where the profile lacks it."""
         if self.in_context is None or self.in_context.benchmark(benchmark) is None:
             return []
         pair = Pair(self.student, self.teacher, self.student_dtype, self.teacher_dtype, self.device)
         common = self._training("lora", self.in_context.learning_rate, epochs=1)
-        return IctPlan(self.in_context, benchmark, pair, common).cells()
+        return InContextPlan(self.in_context, benchmark, pair, common).runs()
 
     def _works_without_support(self, method: Method) -> bool:
         return method.teacher_answers or (method.distils and self.queries != "support") or not method.reads_support
 
-    def _cell(self, name: str, size: int, seed: int) -> Cell:
+    def _run(self, name: str, size: int, seed: int) -> Run:
         method = METHODS[name]
         asked_alone = not method.reads_support or (size == 0 and not method.tuning)  # any seed says the same
         own_seed = 0 if asked_alone and self.label_words != "drawn" else seed
-        return Cell(
+        return Run(
             method=name,
             support_size=size if method.reads_support else 0,
             seed=own_seed,

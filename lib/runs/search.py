@@ -1,4 +1,4 @@
-"""A small search over training settings: the same cells, run once for each candidate change of a profile."""
+"""A small search over training settings: the same runs, run once for each candidate change of a profile."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Results on disk: one file a cell, named by the cell's hash, whole or absent."""
+"""Results on disk: one file a run, named by the run's hash, whole or absent."""
 
 import json
 import os
@@ -14,15 +14,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lib.methods.context_distillation import Outcome, TeacherTargets
-from lib.methods.in_context_distillation import IctOutcome, TunedWeights
-from lib.methods.in_context_records import IctCell, TunedTeacher
-from lib.methods.records import Cell, Targets
+from lib.methods.in_context_distillation import InContextOutcome, TunedWeights
+from lib.methods.in_context_records import InContextRun, TunedTeacher
+from lib.methods.records import Run, Targets
 from lib.models.cost import Cost
 from lib.runs.keys import key
 
 Record = dict[str, Any]
 
-Result = Cell | IctCell
+Result = Run | InContextRun
 
 Preparation = Targets | TunedTeacher
 
@@ -54,21 +54,21 @@ class Store:
 
     folder: Path
 
-    def save(self, cell: Result, outcome: Outcome | IctOutcome, environment: Record) -> None:
-        """Keep a cell's result, and forget that it ever failed."""
-        record = {"cell": asdict(cell), "outcome": asdict(outcome), "environment": environment}
-        write_json(self._file(cell), {"key": key(cell), "refused": None, **record})
-        self._failure(cell).unlink(missing_ok=True)
+    def save(self, run: Result, outcome: Outcome | InContextOutcome, environment: Record) -> None:
+        """Keep a run's result, and forget that it ever failed."""
+        record = {"cell": asdict(run), "outcome": asdict(outcome), "environment": environment}
+        write_json(self._file(run), {"key": key(run), "refused": None, **record})
+        self._failure(run).unlink(missing_ok=True)
 
-    def refuse(self, cell: Result, reason: str) -> None:
-        """Keep that a method does not apply to the cell's model."""
-        write_json(self._file(cell), {"key": key(cell), "refused": reason, "cell": asdict(cell)})
+    def refuse(self, run: Result, reason: str) -> None:
+        """Keep that a method does not apply to the run's model."""
+        write_json(self._file(run), {"key": key(run), "refused": reason, "cell": asdict(run)})
 
-    def load(self, cell: Result) -> Record | None:
-        """The record of a cell, or None; a file that was cut short or altered counts as absent, with a warning."""
-        file = self._file(cell)
+    def load(self, run: Result) -> Record | None:
+        """The record of a run, or None; a file that was cut short or altered counts as absent, with a warning."""
+        file = self._file(run)
         record = read_json(file)
-        if record is not None and record.get("key") != key(cell):
+        if record is not None and record.get("key") != key(run):
             _warn_cut_short(file)
             return None
         return record

@@ -1,4 +1,4 @@
-"""A profile with changes, several at a time: the same methods under each, computed as one list of cells."""
+"""A profile with changes, several at a time: the same methods under each, computed as one list of runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,9 +23,9 @@ class Variants:
 
     @property
     def failed(self) -> dict[str, str]:
-        """The cells that failed, with their variants' names and reasons."""
+        """The runs that failed, with their variants' names and reasons."""
         by_variant = {name: sweep.failed for name, sweep in self.sweeps.items()}
-        return {f"{name}: {cell}": why for name, cells in by_variant.items() for cell, why in cells.items()}
+        return {f"{name}: {run}": why for name, runs in by_variant.items() for run, why in runs.items()}
 
     def _repr_markdown_(self) -> str:
         lines = [f"{len(self.sweeps)} variants of profile **{next(iter(self.sweeps.values())).profile.name}**."]
@@ -55,7 +55,7 @@ def few(profile: Profile, support_sizes: Sequence[int], seeds: int) -> dict[str,
 
 
 def fill_variants(profile: Profile, changes: Mapping[str, Mapping[str, Any]], methods: Sequence[str]) -> Variants:
-    """The results of `methods` under each variant; cells that are there are kept.
+    """The results of `methods` under each variant; runs that are there are kept.
 
     A variant whose settings cannot work (a pool larger than the data, a comparison that the vocabularies do not allow)
     is left out; under `stored_only` also one without a result.
@@ -85,10 +85,10 @@ def fill_variants(profile: Profile, changes: Mapping[str, Mapping[str, Any]], me
 
 
 def _check(profile: Profile, methods: Sequence[str]) -> None:
-    """Raise where a cell that is not there could not be computed; what is there needs neither data nor models."""
+    """Raise where a run that is not there could not be computed; what is there needs neither data nor models."""
     from lib.runs.store import Store
 
     store = Store(profile.folder)
-    missing = [cell for cell in profile.cells(tuple(methods)) if store.load(cell) is None]
+    missing = [run for run in profile.runs(tuple(methods)) if store.load(run) is None]
     if missing:
         preflight.check(missing)

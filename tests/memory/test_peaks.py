@@ -72,10 +72,10 @@ def models(tmp_path_factory):
     return folders
 
 
-def cell_of(method, models, changes):
+def run_of(method, models, changes):
     settings = {**models, "support_sizes": [4], "seeds": [0], "pool_size": 2, "batch_size": 2, **changes}
-    (cell,) = read_profile("smoke", settings).cells((method,))
-    return cell
+    (run,) = read_profile("smoke", settings).runs((method,))
+    return run
 
 
 class AllocatorMeter:
@@ -96,13 +96,13 @@ def living_tensors():
     return [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]
 
 
-def recorded_peaks(cell):
-    """The cell as the study runs it; bytes by phase."""
+def recorded_peaks(run):
+    """The run as the study runs it; bytes by phase."""
     torch.set_num_threads(1)
     context_distillation.PhaseMeter = AllocatorMeter
-    request = cell.distillation.targets if cell.distillation else None
+    request = run.distillation.targets if run.distillation else None
     targets = context_distillation.teacher_targets(request) if request else None
-    outcome = context_distillation.run(cell, targets)
+    outcome = context_distillation.run_method(run, targets)
     return {phase: cost.rss for phase, cost in outcome.costs.items()}
 
 
@@ -112,17 +112,17 @@ def recorded(models):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.memory.test_peaks", "peft"])
     with ProcessPoolExecutor(2, mp_context=context, max_tasks_per_child=1) as pool:
-        yield [pool.submit(recorded_peaks, cell_of(method, models, changes)) for method, changes in CONFIGURATIONS]
+        yield [pool.submit(recorded_peaks, run_of(method, models, changes)) for method, changes in CONFIGURATIONS]
 
 
-def predicted_peaks(cell):
-    return {phase: peak.total for phase, peak in predict(cell, real_lengths(cell)).items()}
+def predicted_peaks(run):
+    return {phase: peak.total for phase, peak in predict(run, real_lengths(run)).items()}
 
 
 @pytest.mark.parametrize("at", range(len(CONFIGURATIONS)), ids=[f"{m} {c}" for m, c in CONFIGURATIONS])
 def test_a_predicted_peak_is_the_one_that_the_allocator_records(at, models, recorded):
     method, changes = CONFIGURATIONS[at]
-    assert predicted_peaks(cell_of(method, models, changes)) == pytest.approx(recorded[at].result(), rel=TOLERANCE)
+    assert predicted_peaks(run_of(method, models, changes)) == pytest.approx(recorded[at].result(), rel=TOLERANCE)
 
 
 @pytest.mark.parametrize("shape", [(8000, 384), (384, 4 * 384)], ids=["head", "feed-forward layer"])
@@ -138,12 +138,12 @@ def test_a_prediction_that_forgets_the_bfloat16_copy_of_a_weight_fails_the_compa
 
     monkeypatch.setattr(Allocations, "_count", forget)
     at = CONFIGURATIONS.index(configuration)
-    assert predicted_peaks(cell_of(method, models, changes)) != pytest.approx(recorded[at].result(), rel=TOLERANCE)
+    assert predicted_peaks(run_of(method, models, changes)) != pytest.approx(recorded[at].result(), rel=TOLERANCE)
 
 
 @pytest.mark.parametrize("method", ["cd", "pbft_lora"])
 def test_a_peak_is_that_of_padded_batches_however_the_cell_is_computed(method, models):
-    plain, other = (cell_of(method, models, {"padding_free": yes, "fused": yes}) for yes in (False, True))
+    plain, other = (run_of(method, models, {"padding_free": yes, "fused": yes}) for yes in (False, True))
     assert predicted_peaks(plain) == predicted_peaks(other)
 
 
@@ -160,8 +160,8 @@ def test_every_method_and_every_choice_is_among_the_configurations():
 def at_true_scale(method, size=4, resident=False, **changes):
     """The prediction for a method of the paper's own pair, or with these changes."""
     settings = {"support_sizes": [size], "seeds": [0], "eval_batch_size": 8, **changes}
-    (cell,) = read_profile("paper", settings).cells((method,))
-    return predict(cell, typical_lengths(cell), resident)
+    (run,) = read_profile("paper", settings).runs((method,))
+    return predict(run, typical_lengths(run), resident)
 
 
 def peak_of(method, phase="training", **settings):

@@ -11,39 +11,39 @@ from lib.methods.reading import Reader, evaluation_items, pool_of, support_of, t
 from lib.runs.profile import read_profile
 
 
-def cell_of(profile, method, size=4, **changes):
-    (cell,) = read_profile(profile, {"support_sizes": [size], "seeds": [0], **changes}).cells((method,))
-    return cell
+def run_of(profile, method, size=4, **changes):
+    (run,) = read_profile(profile, {"support_sizes": [size], "seeds": [0], **changes}).runs((method,))
+    return run
 
 
 def test_real_lengths_are_those_of_the_prompts():
-    cell = cell_of("smoke", "cd")
-    reader, request = Reader(cell.model, cell.task), cell.distillation.targets
-    lengths = real_lengths(cell)
-    assert lengths.support == tuple(len(reader.ids(row)) for row in support_of(cell))
+    run = run_of("smoke", "cd")
+    reader, request = Reader(run.model, run.task), run.distillation.targets
+    lengths = real_lengths(run)
+    assert lengths.support == tuple(len(reader.ids(row)) for row in support_of(run))
     assert lengths.pool == tuple(len(reader.ids(row)) for row in pool_of(request))
     (asked,) = teacher_prompts(request, Reader(request.teacher, request.task))
     assert lengths.teacher == (Prefixed(len(asked.prefix), tuple(map(len, asked.suffixes))),)
-    items = [evaluation_items(cell.task, dataset) for dataset in (cell.task.in_domain, cell.task.out_of_domain)]
+    items = [evaluation_items(run.task, dataset) for dataset in (run.task.in_domain, run.task.out_of_domain)]
     assert [len(asked.suffixes) for asked in lengths.evaluation] == [len(rows) + 3 for rows in items]
 
 
 @pytest.mark.parametrize("method", ["baseline", "icl"])
 def test_what_a_method_does_not_read_has_no_length(method):
-    lengths = real_lengths(cell_of("smoke", method))
+    lengths = real_lengths(run_of("smoke", method))
     assert lengths.teacher == lengths.support == lengths.pool == ()
     assert (lengths.evaluation[0].prefix > 20) == (method == "icl")
 
 
 def test_typical_support_sets_are_nested_and_contexts_grow():
-    small, large = (typical_lengths(cell_of("paper", "cd", size)) for size in (4, 12))
+    small, large = (typical_lengths(run_of("paper", "cd", size)) for size in (4, 12))
     assert large.support[:4] == small.support
     assert large.pool == small.pool
     assert large.teacher[0].prefix == 1 + sum(length - 1 + 3 for length in large.support) > small.teacher[0].prefix
 
 
 def test_typical_lengths_have_the_spread_of_the_data():
-    lengths = typical_lengths(cell_of("paper", "icl"))
+    lengths = typical_lengths(run_of("paper", "icl"))
     mnli, hans = (np.array(asked.suffixes) for asked in lengths.evaluation)
     assert (len(mnli), len(hans)) == (6692, 10000)
     assert mnli.mean() == pytest.approx(45.4, abs=0.7)
@@ -51,13 +51,13 @@ def test_typical_lengths_have_the_spread_of_the_data():
 
 
 def test_a_seed_draws_other_lengths():
-    cell = cell_of("paper", "pbft", 12)
-    assert typical_lengths(cell) == typical_lengths(cell) != typical_lengths(replace(cell, seed=1))
+    run = run_of("paper", "pbft", 12)
+    assert typical_lengths(run) == typical_lengths(run) != typical_lengths(replace(run, seed=1))
 
 
 def test_a_dataset_without_shipped_lengths_is_refused():
     with pytest.raises(StudyError, match=r"'pairs' is not known.*mnli"):
-        typical_lengths(cell_of("smoke", "cd"))
+        typical_lengths(run_of("smoke", "cd"))
 
 
 def test_the_largest_batch_is_the_one_that_pads_to_most():

@@ -1,4 +1,4 @@
-"""Methods: what teacher and student read, what is trained on what, and that a cell gives what it says."""
+"""Methods: what teacher and student read, what is trained on what, and that a run gives what it says."""
 
 from dataclasses import asdict, replace
 
@@ -8,7 +8,7 @@ import torch
 
 import lib.methods.context_distillation
 from lib.errors import StudyError
-from lib.methods.context_distillation import METHODS, TeacherTargets, _pool_rows, run, teacher_targets
+from lib.methods.context_distillation import METHODS, TeacherTargets, _pool_rows, teacher_targets
 from lib.methods.reading import Reader, evaluation_items, support_of
 from lib.models import random_models
 from lib.models.cost import Cost
@@ -39,16 +39,16 @@ def plain_log_probs(model, text):
         return model(ids).logits[0, -1].double().log_softmax(-1)
 
 
-def cell_of(method, **changes):
-    return read_profile("smoke", {**ONE_CELL, **changes}).cells((method,))[0]
+def run_of(method, **changes):
+    return read_profile("smoke", {**ONE_CELL, **changes}).runs((method,))[0]
 
 
 def request_of(**changes):
-    return cell_of("cd", **changes).distillation.targets
+    return run_of("cd", **changes).distillation.targets
 
 
-def run_whole(cell):
-    return run(cell, teacher_targets(cell.distillation.targets) if cell.distillation else None)
+def run_whole(run):
+    return run(run, teacher_targets(run.distillation.targets) if run.distillation else None)
 
 
 def numbers(outcome):
@@ -58,8 +58,8 @@ def numbers(outcome):
 
 @pytest.fixture(scope="module")
 def outcomes():
-    """Each method's cell and outcome at one support size and seed."""
-    return {cell.method: (cell, run_whole(cell)) for cell in read_profile("smoke", ONE_CELL).cells()}
+    """Each method's run and outcome at one support size and seed."""
+    return {run.method: (run, run_whole(run)) for run in read_profile("smoke", ONE_CELL).runs()}
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_untrained_methods_score_as_plain_forward_passes_do(outcomes, method):
 
 @pytest.mark.parametrize("method", ["pbft", "pbft_lora", "cd", "cd_bitfit"])
 def test_a_student_is_trained_on_the_query_alone(seen_rows, method):
-    run_whole(cell_of(method))
+    run_whole(run_of(method))
     (pool, support), chosen = seen_rows[0], support_set(TRAIN, 4, 0)
     queries = query_pool(TRAIN, chosen, 2, 0) if METHODS[method].distils else []
     for rows, examples in ((pool, queries), (support, chosen)):
@@ -137,45 +137,45 @@ def test_a_student_is_trained_on_the_query_alone(seen_rows, method):
 
 @pytest.mark.parametrize(("ce_on", "used"), [("support", False), ("pool", True)])
 def test_gold_labels_of_the_pool_count_only_with_ce_on_the_pool(monkeypatch, ce_on, used):
-    cell = cell_of("cd", ce_on=ce_on)
-    original = run_whole(cell).losses
+    run = run_of("cd", ce_on=ce_on)
+    original = run_whole(run).losses
 
     def flipped(request, pool_parts=lib.methods.context_distillation.pool_parts):
         return [[row._replace(label=1 - row.label) for row in part] for part in pool_parts(request)]
 
     monkeypatch.setattr(lib.methods.context_distillation, "pool_parts", flipped)
-    assert (run_whole(cell).losses != original) == used
+    assert (run_whole(run).losses != original) == used
 
 
 def test_ce_on_the_pool_takes_no_support_rows(seen_rows):
-    run_whole(cell_of("cd", ce_on="pool"))
+    run_whole(run_of("cd", ce_on="pool"))
     pool, support = seen_rows[0]
     assert support == []
     assert [row.label for row in pool] == [row.label for row in query_pool(TRAIN, support_set(TRAIN, 4, 0), 2, 0)]
 
 
 def test_at_kl_weight_zero_the_teachers_answers_do_not_count():
-    cell = cell_of("cd", kl_weight=0.0)
-    targets = teacher_targets(cell.distillation.targets)
+    run = run_of("cd", kl_weight=0.0)
+    targets = teacher_targets(run.distillation.targets)
     others = replace(targets, log_probs=targets.log_probs.flip(1) * 3)
-    assert run(cell, targets).losses == run(cell, others).losses
+    assert run(run, targets).losses == run(run, others).losses
 
 
 def test_at_kl_weight_one_no_support_row_is_read(seen_rows):
-    run_whole(cell_of("cd", kl_weight=1.0))
+    run_whole(run_of("cd", kl_weight=1.0))
     pool, support = seen_rows[0]
     assert (len(pool), support) == (2, [])
 
 
 def test_between_them_the_teachers_answers_do_count():
-    cell = cell_of("cd", kl_weight=0.5)
-    targets = teacher_targets(cell.distillation.targets)
+    run = run_of("cd", kl_weight=0.5)
+    targets = teacher_targets(run.distillation.targets)
     others = replace(targets, log_probs=targets.log_probs.flip(1) * 3)
-    assert run(cell, targets).losses != run(cell, others).losses
+    assert run(run, targets).losses != run(run, others).losses
 
 
 def test_a_teacher_is_unchanged_by_distilling_and_shares_no_storage_with_its_student(loaded):
-    run_whole(cell_of("cd", student="random-opt-teacher", epochs=4))
+    run_whole(run_of("cd", student="random-opt-teacher", epochs=4))
     teacher, student = loaded
     fresh = random_models.model("random-opt-teacher").state_dict()
     assert all(torch.equal(tensor, fresh[name]) for name, tensor in teacher.state_dict().items())
@@ -196,7 +196,7 @@ def test_all_methods_use_the_same_support_set_at_one_seed_and_another_at_the_nex
     for seed in (0, 1):
         shown.clear(), seen_rows.clear()
         for method in ("icl", "teacher_icl", "pbft", "cd"):
-            run_whole(cell_of(method, seeds=[seed]))
+            run_whole(run_of(method, seeds=[seed]))
         (demonstrations,) = {rows for rows in shown if rows}
         queries = [
             random_models.tokenizer()(text_of(row.premise, row.hypothesis))["input_ids"] for row in demonstrations
@@ -212,14 +212,14 @@ def test_all_methods_and_seeds_are_scored_on_the_same_items(monkeypatch):
     scored = {}
 
     def spy(reader, demonstrations, queries, original=Reader.encode):
-        scored.setdefault(cell, []).append(tuple(row[:2] for row in queries))
+        scored.setdefault(run, []).append(tuple(row[:2] for row in queries))
         return original(reader, demonstrations, queries)
 
     monkeypatch.setattr(Reader, "encode", spy)
-    for cell in read_profile("smoke", {"support_sizes": [1], "eval_limit": 2, "epochs": 1}).cells(
+    for run in read_profile("smoke", {"support_sizes": [1], "eval_limit": 2, "epochs": 1}).runs(
         ("baseline", "icl", "pbft")
     ):
-        run(cell, None)
+        run(run, None)
     assert len(scored) == 5
     assert len({tuple(queries) for queries in scored.values()}) == 1
 
@@ -262,9 +262,9 @@ def test_trainable_parameters_are_those_of_the_tuning(outcomes):
 
 @pytest.mark.parametrize("method", ["icl", "pbft", "pbft_lora", "cd", "cd_lora", "cd_bitfit"])
 def test_a_cell_gives_the_same_numbers_twice(outcomes, method):
-    cell, first = outcomes[method]
+    run, first = outcomes[method]
     torch.rand(7)
-    assert numbers(run_whole(cell)) == numbers(first)
+    assert numbers(run_whole(run)) == numbers(first)
 
 
 def test_a_lora_adapter_starts_elsewhere_at_another_seed(monkeypatch):
@@ -276,29 +276,29 @@ def test_a_lora_adapter_starts_elsewhere_at_another_seed(monkeypatch):
 
     monkeypatch.setattr(lib.methods.context_distillation, "train", spy)
     for seed in (0, 1, 0):
-        run(cell_of("pbft_lora", seeds=[seed]), None)
+        run_method(run_of("pbft_lora", seeds=[seed]), None)
     assert torch.equal(starts[0], starts[2])
     assert not torch.equal(starts[0], starts[1])
 
 
 def test_distilled_targets_cost_is_the_outcomes_teacher_phase():
-    cell = cell_of("cd")
-    targets = teacher_targets(cell.distillation.targets)
-    assert run(cell, targets).costs["teacher"] is targets.cost
+    run = run_of("cd")
+    targets = teacher_targets(run.distillation.targets)
+    assert run(run, targets).costs["teacher"] is targets.cost
 
 
 def test_tokens_of_the_evaluation_count_the_shared_prefix_once(outcomes):
     def length(text):
         return len(random_models.tokenizer()(text)["input_ids"])
 
-    cell, outcome = outcomes["icl"]
-    demonstrations = length(whole_prompt(support_of(cell), ""))
+    run, outcome = outcomes["icl"]
+    demonstrations = length(whole_prompt(support_of(run), ""))
     alone = outcomes["baseline"][1].costs["evaluation"].tokens
     assert 0 < outcome.costs["evaluation"].tokens - alone <= 2 * demonstrations
-    assert len(evaluation_items(cell.task, "pairs")) == 4
+    assert len(evaluation_items(run.task, "pairs")) == 4
 
 
-@pytest.mark.parametrize("ask", [lambda: run(cell_of("icl"), None), lambda: teacher_targets(request_of())])
+@pytest.mark.parametrize("ask", [lambda: run_method(run_of("icl"), None), lambda: teacher_targets(request_of())])
 def test_answers_that_are_not_finite_are_an_error_that_names_the_model(monkeypatch, ask):
     def broken(*arguments, original=lib.methods.context_distillation.load_model):
         model = original(*arguments)
@@ -312,15 +312,13 @@ def test_answers_that_are_not_finite_are_an_error_that_names_the_model(monkeypat
 
 def test_each_domains_queries_lose_a_label_prior_of_their_own():
     """Two halves biased to opposite labels: the prior of the whole pool would be that of neither."""
-    (cell,) = read_profile(
+    (run,) = read_profile(
         "tiny", {"support_sizes": [4], "seeds": [0], "pool": "both", "pool_size": 40, "calibration": "pool"}
-    ).cells(("cd",))
+    ).runs(("cd",))
     odds = torch.linspace(-1, 1, 20)
     biased = torch.cat([odds + 4, odds - 4])
     log_probs = torch.log_softmax(torch.stack([biased, torch.zeros(40)], dim=1), dim=-1)
-    rows = _pool_rows(
-        cell.distillation, Reader(cell.model, cell.task), TeacherTargets(log_probs, log_probs[:3], Cost())
-    )
+    rows = _pool_rows(run.distillation, Reader(run.model, run.task), TeacherTargets(log_probs, log_probs[:3], Cost()))
     told = torch.stack([row.target for row in rows])
     for half in (told[:20], told[20:]):
         assert 8 <= (half[:, 0] > half[:, 1]).sum() <= 12

@@ -11,11 +11,11 @@ import lib.methods.in_context_distillation
 from lib.errors import StudyError
 from lib.methods.episodes import demonstrations_of, tuned_on
 from lib.methods.in_context_distillation import (
-    ICT_METHODS,
+    IN_CONTEXT_METHODS,
     TaskScores,
     TunedWeights,
     by_majority,
-    run_ict,
+    run_in_context,
     tune_teacher,
     tuned_teacher,
 )
@@ -28,16 +28,16 @@ from tests.support.tokens_read import count_tokens
 
 ONE_SEED = {"in_context.seeds": [0]}
 LORA = {"in_context.teacher_tuning": "lora", "in_context.teacher_learning_rate": 0.1}
-TUNED = [name for name, method in ICT_METHODS.items() if method.tuned]
+TUNED = [name for name, method in IN_CONTEXT_METHODS.items() if method.tuned]
 
 
-def cell_of(method, paradigm="meta", benchmark="crossfit", **changes):
-    cells = read_profile("smoke", {**ONE_SEED, **changes}).ict_cells(benchmark)
-    return next(cell for cell in cells if cell.method == method and cell.paradigm in (paradigm, None))
+def run_of(method, paradigm="meta", benchmark="crossfit", **changes):
+    runs = read_profile("smoke", {**ONE_SEED, **changes}).in_context_runs(benchmark)
+    return next(run for run in runs if run.method == method and run.paradigm in (paradigm, None))
 
 
 def request_of(paradigm="meta", benchmark="crossfit", **changes):
-    return cell_of("icl_d", paradigm, benchmark, **changes).teacher
+    return run_of("icl_d", paradigm, benchmark, **changes).teacher
 
 
 def louder(name, factor=8):
@@ -56,14 +56,14 @@ def loud_weights(factor=8):
 
 @pytest.fixture(scope="module")
 def outcomes():
-    """Each method's cell, its teacher's weights and its outcome under both paradigms."""
+    """Each method's run, its teacher's weights and its outcome under both paradigms."""
     found = {}
     for paradigm in ("meta", "multitask"):
         weights = tune_teacher(request_of(paradigm), isolated=False)
-        for name in ICT_METHODS:
-            cell = cell_of(name, paradigm)
-            needed = weights if cell.teacher else None
-            found[name, paradigm] = cell, needed, run_ict(cell, needed, isolated=False)
+        for name in IN_CONTEXT_METHODS:
+            run = run_of(name, paradigm)
+            needed = weights if run.teacher else None
+            found[name, paradigm] = run, needed, run_in_context(run, needed, isolated=False)
     return found
 
 
@@ -117,12 +117,12 @@ def order_by_hand(votes):
     return sorted(range(len(mean)), key=lambda i: (first[i], mean[i]), reverse=True)
 
 
-def expected_scores(model, cell):
+def expected_scores(model, run):
     found = []
-    for task in task_set(cell.benchmark, cell.seed).targets:
+    for task in task_set(run.benchmark, run.seed).targets:
         labels = sorted({option for item in task.items for option in item.options})
-        for k in cell.demonstrations:
-            votes = [votes_by_hand(model, task, k, vote, cell.seed) for vote in range(cell.votes if k else 1)]
+        for k in run.demonstrations:
+            votes = [votes_by_hand(model, task, k, vote, run.seed) for vote in range(run.votes if k else 1)]
             orders = [order_by_hand(of_item) for of_item in zip(*votes, strict=True)]
             gold = [labels.index(item.options[item.gold]) for item in task.items]
             predicted = [labels.index(item.options[order[0]]) for item, order in zip(task.items, orders, strict=True)]
@@ -135,16 +135,16 @@ def expected_scores(model, cell):
 @pytest.mark.parametrize("benchmark", ["crossfit", "lama"])
 def test_scores_are_those_of_plain_passes_over_demonstrations_query_and_option(monkeypatch, benchmark, votes):
     monkeypatch.setattr(lib.methods.in_context_distillation, "load_model", lambda reference, *_: louder(reference))
-    cell = replace(cell_of("untuned", benchmark=benchmark), seed=3, votes=votes, demonstrations=(0, 1, 3))
-    scored = run_ict(cell, None, isolated=False).tasks
-    assert scored == expected_scores(louder("random-opt-student"), cell)
+    run = replace(run_of("untuned", benchmark=benchmark), seed=3, votes=votes, demonstrations=(0, 1, 3))
+    scored = run_in_context(run, None, isolated=False).tasks
+    assert scored == expected_scores(louder("random-opt-student"), run)
     assert len({tuple(one.predicted) for one in scored}) > 2
 
 
 def test_more_votes_change_answers(monkeypatch):
     monkeypatch.setattr(lib.methods.in_context_distillation, "load_model", lambda reference, *_: louder(reference))
-    cell = cell_of("untuned", benchmark="lama")
-    one, many = (run_ict(replace(cell, votes=votes), None, isolated=False).tasks for votes in (1, 5))
+    run = run_of("untuned", benchmark="lama")
+    one, many = (run_in_context(replace(run, votes=votes), None, isolated=False).tasks for votes in (1, 5))
     assert one != many
 
 
@@ -155,22 +155,22 @@ def test_without_demonstrations_there_is_one_vote(monkeypatch):
         "demonstrations_of",
         lambda task, k, vote, seed: (asked.append((k, vote)), demonstrations_of(task, k, vote, seed))[1],
     )
-    run_ict(replace(cell_of("untuned"), votes=3, demonstrations=(0, 2)), None, isolated=False)
+    run_in_context(replace(run_of("untuned"), votes=3, demonstrations=(0, 2)), None, isolated=False)
     assert Counter(asked) == {(0, 0): 2, (2, 0): 2, (2, 1): 2, (2, 2): 2}
 
 
 def test_scores_of_normalised_options_are_means_over_their_tokens(monkeypatch):
     monkeypatch.setattr(lib.methods.in_context_distillation, "load_model", lambda reference, *_: louder(reference))
-    cell = replace(cell_of("untuned"), demonstrations=(0,))
-    task = replace(task_set(cell.benchmark, 0).training[0], name="mixed")
+    run = replace(run_of("untuned"), demonstrations=(0,))
+    task = replace(task_set(run.benchmark, 0).training[0], name="mixed")
     task = replace(task, items=tuple(one._replace(options=("animal", "in the sea"), gold=0) for one in task.examples))
     monkeypatch.setattr(
         lib.methods.in_context_distillation,
         "task_set",
-        lambda *_: replace(task_set(cell.benchmark, 0), targets=(task,)),
+        lambda *_: replace(task_set(run.benchmark, 0), targets=(task,)),
     )
     for normalised, tokens in ((False, [1, 1]), (True, [1, 3])):
-        (scored,) = run_ict(replace(cell, normalised=normalised), None, isolated=False).tasks
+        (scored,) = run_in_context(replace(run, normalised=normalised), None, isolated=False).tasks
         votes = votes_by_hand(louder("random-opt-student"), task, 0, 0, 0)
         assert scored.rank == [int(row[1] / tokens[1] > row[0]) for row in votes]
     assert len(set(scored.rank)) == 2
@@ -246,27 +246,27 @@ def test_tuning_a_teacher_twice_gives_the_same_weights():
 
 
 def test_the_tuned_teacher_is_evaluated_with_its_trained_weights():
-    cell = cell_of("teacher_ict", benchmark="lama")
-    outcome = run_ict(cell, loud_weights(), isolated=False)
-    assert outcome.tasks == expected_scores(louder("random-opt-teacher"), cell)
-    assert outcome.tasks != run_ict(cell_of("teacher_untuned", benchmark="lama"), None, isolated=False).tasks
+    run = run_of("teacher_ict", benchmark="lama")
+    outcome = run_in_context(run, loud_weights(), isolated=False)
+    assert outcome.tasks == expected_scores(louder("random-opt-teacher"), run)
+    assert outcome.tasks != run_in_context(run_of("teacher_untuned", benchmark="lama"), None, isolated=False).tasks
     assert outcome.losses == [0.5, 0.25]
 
 
 def test_the_untuned_teacher_is_evaluated_as_it_came():
-    cell = cell_of("teacher_untuned")
-    assert run_ict(cell, None, isolated=False).tasks == expected_scores(
-        random_models.model("random-opt-teacher").eval(), cell
+    run = run_of("teacher_untuned")
+    assert run_in_context(run, None, isolated=False).tasks == expected_scores(
+        random_models.model("random-opt-teacher").eval(), run
     )
 
 
 @pytest.mark.parametrize("method", ["icl_d", "icl_d_lm"])
 def test_the_tuned_teacher_teaches_with_its_trained_weights(asked, method):
-    outcome = run_ict(cell_of(method), loud_weights(), isolated=False)
+    outcome = run_in_context(run_of(method), loud_weights(), isolated=False)
     teaching = asked[0][0].teacher.model
     expected = dict(louder("random-opt-teacher").named_parameters())
     assert all(torch.equal(one, expected[name]) for name, one in teaching.named_parameters())
-    other = run_ict(cell_of(method), loud_weights(4), isolated=False)
+    other = run_in_context(run_of(method), loud_weights(4), isolated=False)
     assert outcome.losses[0] == other.losses[0]
     assert outcome.losses[-1] != other.losses[-1]
 
@@ -274,10 +274,10 @@ def test_the_tuned_teacher_teaches_with_its_trained_weights(asked, method):
 def test_only_methods_that_distil_have_a_teacher_and_only_one_of_them_plain_text(asked):
     for name in ("ict", "icl_d", "icl_d_lm"):
         asked.clear()
-        cell = cell_of(name)
-        run_ict(cell, loud_weights() if cell.teacher else None, isolated=False)
-        assert {tuning.teacher is not None for tuning, *_ in asked} == {ICT_METHODS[name].distils}
-        assert {bool(texts) for _, _, texts, _ in asked} == {ICT_METHODS[name].plain_text}
+        run = run_of(name)
+        run_in_context(run, loud_weights() if run.teacher else None, isolated=False)
+        assert {tuning.teacher is not None for tuning, *_ in asked} == {IN_CONTEXT_METHODS[name].distils}
+        assert {bool(texts) for _, _, texts, _ in asked} == {IN_CONTEXT_METHODS[name].plain_text}
         expected = [1.0] * 4 if name == "ict" else [1.0, 2 / 3, 1 / 3, 0.0]
         assert [weight for *_, weight in asked] == pytest.approx(expected)
 
@@ -285,11 +285,11 @@ def test_only_methods_that_distil_have_a_teacher_and_only_one_of_them_plain_text
 @pytest.mark.parametrize("paradigm", ["meta", "multitask"])
 @pytest.mark.parametrize("benchmark", ["crossfit", "lama"])
 def test_teacher_and_students_of_a_seed_read_the_same_episodes_of_the_paradigms_tasks(asked, benchmark, paradigm):
-    weights = tune_teacher(cell_of("icl_d", paradigm, benchmark).teacher, isolated=False)
+    weights = tune_teacher(run_of("icl_d", paradigm, benchmark).teacher, isolated=False)
     for name in ("ict", "icl_d", "icl_d_lm"):
-        cell = cell_of(name, paradigm, benchmark)
-        run_ict(cell, weights if cell.teacher else None, isolated=False)
-    found = task_set(cell.benchmark, cell.seed)
+        run = run_of(name, paradigm, benchmark)
+        run_in_context(run, weights if run.teacher else None, isolated=False)
+    found = task_set(run.benchmark, run.seed)
     steps = [episodes for _, episodes, *_ in asked]
     assert len(steps) == 16
     assert steps == 4 * steps[:4]
@@ -297,19 +297,19 @@ def test_teacher_and_students_of_a_seed_read_the_same_episodes_of_the_paradigms_
     sides = {"meta": found.training, "multitask": found.targets}
     assert texts <= {query.text for task in sides[paradigm] for query in task.examples}
     assert texts.isdisjoint(item.text for task in found.targets for item in task.items)
-    assert tuned_on(cell.episodes) == sides[paradigm]
+    assert tuned_on(run.episodes) == sides[paradigm]
 
 
 def test_every_method_fills_its_outcome(outcomes):
-    for (name, _), (cell, weights, outcome) in outcomes.items():
-        method = ICT_METHODS[name]
+    for (name, _), (run, weights, outcome) in outcomes.items():
+        method = IN_CONTEXT_METHODS[name]
         student = method.tuned and not method.teacher_answers
         phases = {"evaluation"} | ({"training"} if student else set()) | ({"teacher"} if weights else set())
         assert set(outcome.costs) == phases
         assert all(cost.tokens > 0 and cost.seconds > 0 for cost in outcome.costs.values())
         assert bool(outcome.losses) == bool(outcome.trainable_parameters) == method.tuned
         assert [(one.task, one.demonstrations) for one in outcome.tasks] == [
-            (task, k) for task in ("times", "sizes") for k in cell.demonstrations
+            (task, k) for task in ("times", "sizes") for k in run.demonstrations
         ]
 
 
@@ -331,7 +331,7 @@ def test_the_teachers_cost_and_parameters_are_those_of_its_tuning(outcomes):
     for (name, _), (_, weights, outcome) in outcomes.items():
         if weights:
             assert outcome.costs["teacher"] == weights.cost
-        if ICT_METHODS[name].tuned:
+        if IN_CONTEXT_METHODS[name].tuned:
             kind = "teacher" if name == "teacher_ict" else "student"
             assert outcome.trainable_parameters == sizes[f"random-opt-{kind}"]
 
@@ -339,8 +339,8 @@ def test_the_teachers_cost_and_parameters_are_those_of_its_tuning(outcomes):
 def test_the_objectives_have_courses_of_their_own():
     weights, losses = tune_teacher(request_of(benchmark="lama"), isolated=False), {}
     for name in ("ict", "icl_d", "icl_d_lm"):
-        cell = cell_of(name, benchmark="lama")
-        losses[name] = run_ict(cell, weights if cell.teacher else None, isolated=False).losses
+        run = run_of(name, benchmark="lama")
+        losses[name] = run_in_context(run, weights if run.teacher else None, isolated=False).losses
     assert losses["ict"][0] == losses["icl_d"][0]
     assert losses["ict"][-1] != losses["icl_d"][-1]
     assert all(one + 0.1 < other for one, other in zip(losses["icl_d"], losses["icl_d_lm"], strict=True))
@@ -348,9 +348,9 @@ def test_the_objectives_have_courses_of_their_own():
 
 @pytest.mark.parametrize("method", ["untuned", "teacher_ict", "ict", "icl_d", "icl_d_lm"])
 def test_a_cell_gives_the_same_numbers_twice(outcomes, method):
-    cell, weights, first = outcomes[method, "multitask"]
+    run, weights, first = outcomes[method, "multitask"]
     torch.rand(7)
-    again = asdict(run_ict(cell, weights, isolated=False))
+    again = asdict(run_in_context(run, weights, isolated=False))
     assert {**again, "costs": None} == {**asdict(first), "costs": None}
 
 
@@ -358,30 +358,30 @@ def test_a_cell_gives_the_same_numbers_twice(outcomes, method):
 def test_the_evaluated_model_is_the_methods_own_in_its_own_type(monkeypatch, method):
     examined = []
 
-    def spy(cell, model, *rest, original=lib.methods.in_context_distillation.Examiner):
+    def spy(run, model, *rest, original=lib.methods.in_context_distillation.Examiner):
         examined.append(model)
-        return original(cell, model, *rest)
+        return original(run, model, *rest)
 
     monkeypatch.setattr(lib.methods.in_context_distillation, "Examiner", spy)
-    cell = cell_of(method, student_dtype="bfloat16", teacher_dtype="float16")
-    run_ict(cell, loud_weights() if cell.teacher else None, isolated=False)
+    run = run_of(method, student_dtype="bfloat16", teacher_dtype="float16")
+    run_in_context(run, loud_weights() if run.teacher else None, isolated=False)
     expected = (64, torch.float16) if method == "teacher_untuned" else (32, torch.bfloat16)
     assert [(model.config.hidden_size, model.dtype) for model in examined] == [expected]
 
 
 def test_a_student_is_examined_as_it_was_trained(asked, loaded):
-    cell = cell_of("ict", **{"in_context.learning_rate": 0.3, "in_context.steps": 8})
-    outcome = run_ict(cell, None, isolated=False)
+    run = run_of("ict", **{"in_context.learning_rate": 0.3, "in_context.steps": 8})
+    outcome = run_in_context(run, None, isolated=False)
     assert asked[0][0].student.model is loaded[-1]
-    assert outcome.tasks == expected_scores(loaded[-1], cell)
-    assert outcome.tasks != run_ict(cell_of("untuned"), None, isolated=False).tasks
+    assert outcome.tasks == expected_scores(loaded[-1], run)
+    assert outcome.tasks != run_in_context(run_of("untuned"), None, isolated=False).tasks
 
 
 def test_a_student_with_an_adapter_trains_the_adapter_alone_and_is_examined_with_it():
     changes = {"in_context.tuning": "lora", "in_context.learning_rate": 0.5, "in_context.steps": 8}
-    outcome = run_ict(cell_of("ict", **changes), None, isolated=False)
+    outcome = run_in_context(run_of("ict", **changes), None, isolated=False)
     assert outcome.trainable_parameters == 2 * 2 * 8 * (32 + 32)  # layers × (query, value) × rank × (in + out)
-    assert outcome.tasks != run_ict(cell_of("untuned"), None, isolated=False).tasks
+    assert outcome.tasks != run_in_context(run_of("untuned"), None, isolated=False).tasks
 
 
 def test_tokens_of_the_evaluation_are_those_that_the_model_reads(monkeypatch):
@@ -395,25 +395,25 @@ def test_tokens_of_the_evaluation_are_those_that_the_model_reads(monkeypatch):
     monkeypatch.setattr(lib.methods.in_context_distillation, "load_model", watched)
     for benchmark in ("crossfit", "lama"):
         read.clear()
-        outcome = run_ict(replace(cell_of("untuned", benchmark=benchmark), votes=2), None, isolated=False)
+        outcome = run_in_context(replace(run_of("untuned", benchmark=benchmark), votes=2), None, isolated=False)
         assert outcome.costs["evaluation"].tokens == sum(read)
 
 
 def test_more_votes_read_more_tokens():
-    cell = replace(cell_of("untuned"), demonstrations=(2,))
-    one, three = (run_ict(replace(cell, votes=votes), None, isolated=False) for votes in (1, 3))
+    run = replace(run_of("untuned"), demonstrations=(2,))
+    one, three = (run_in_context(replace(run, votes=votes), None, isolated=False) for votes in (1, 3))
     assert three.costs["evaluation"].tokens == pytest.approx(3 * one.costs["evaluation"].tokens, rel=0.05)
 
 
 def test_tasks_that_cannot_be_had_are_in_the_outcome_with_reasons():
-    outcome = run_ict(cell_of("untuned", benchmark="lama"), None, isolated=False)
+    outcome = run_in_context(run_of("untuned", benchmark="lama"), None, isolated=False)
     assert outcome.left_out == {"maker": "'[Y] is made by the [X] .' does not end in the object"}
 
 
 @pytest.mark.parametrize("changes", [{"episodes": None}, {"mixture": None}])
 def test_a_student_needs_episodes_and_an_objective(changes):
     with pytest.raises(StudyError, match="crossfit meta ict seed=0: a student is tuned on episodes, by an objective"):
-        run_ict(replace(cell_of("ict"), **changes), None, isolated=False)
+        run_in_context(replace(run_of("ict"), **changes), None, isolated=False)
 
 
 def test_answers_that_are_not_finite_are_an_error_that_names_the_model(monkeypatch):
@@ -421,21 +421,21 @@ def test_answers_that_are_not_finite_are_an_error_that_names_the_model(monkeypat
         lib.methods.in_context_distillation, "load_model", lambda reference, *_: louder(reference, float("nan"))
     )
     with pytest.raises(StudyError, match=r"random-opt-student: .* not finite; try float32"):
-        run_ict(cell_of("untuned"), None, isolated=False)
+        run_in_context(run_of("untuned"), None, isolated=False)
 
 
 @pytest.mark.parametrize("method", ["untuned", "ict", "icl_d_lm"])
 def test_a_process_of_its_own_has_its_resident_memory_measured(method):
-    cell = cell_of(method)
-    costs = run_ict(cell, loud_weights() if cell.teacher else None).costs
+    run = run_of(method)
+    costs = run_in_context(run, loud_weights() if run.teacher else None).costs
     assert all(cost.rss is not None for name, cost in costs.items() if name != "teacher")
 
 
 def test_an_adapter_starts_alike_whatever_ran_before():
     profile = read_profile("smoke", {"in_context.tuning": "lora"})
-    cell = next(one for one in profile.ict_cells("lama") if one.method == "ict")
+    run = next(one for one in profile.in_context_runs("lama") if one.method == "ict")
     courses = []
     for noise in (1, 2):
         torch.manual_seed(noise)
-        courses.append(run_ict(cell, None, isolated=False).losses)
+        courses.append(run_in_context(run, None, isolated=False).losses)
     assert courses[0] == courses[1]

@@ -1,11 +1,11 @@
-"""Cells of in-context tuning: every setting has a part in their keys, and what has to be there first is named."""
+"""Runs of in-context tuning: every setting has a part in their keys, and what has to be there first is named."""
 
 import dataclasses
 import re
 
 import pytest
 
-from lib.methods.in_context_records import Episodes, IctCell, Mixture, TunedTeacher
+from lib.methods.in_context_records import Episodes, InContextRun, Mixture, TunedTeacher
 from lib.models.training import Training
 from lib.runs.keys import key
 from lib.tasks.few_shot import Benchmark
@@ -16,7 +16,7 @@ EPISODES = Episodes(BENCHMARK, "meta", 1, 2, 4, 3, False)
 TRAINING = Training("lora", 1e-3, 1, 4, "linear", 0.1, 0.0, "float32", 8, 16, 0.0)
 TEACHER = TunedTeacher("teacher", "float32", "cpu", EPISODES, TRAINING)
 MIXTURE = Mixture("linear", 0.2, 2.0, "texts.txt", 3, 50)
-CELL = IctCell(
+CELL = InContextRun(
     method="icl_d_lm",
     benchmark=BENCHMARK,
     paradigm="meta",

@@ -13,8 +13,8 @@ from lib.tasks.task import Example
 
 
 def request(profile="tiny", size=4, **changes):
-    (cell,) = read_profile(profile, {"support_sizes": [size], "seeds": [0], **changes}).cells(("cd",))
-    return cell.distillation.targets
+    (run,) = read_profile(profile, {"support_sizes": [size], "seeds": [0], **changes}).runs(("cd",))
+    return run.distillation.targets
 
 
 def texts(rows):

@@ -1,4 +1,4 @@
-"""Cells: a key that is the same everywhere, and that every setting has a part in."""
+"""Runs: a key that is the same everywhere, and that every setting has a part in."""
 
 import dataclasses
 import os
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from lib.methods.records import Cell, Distillation, Targets, Task
+from lib.methods.records import Distillation, Run, Targets, Task
 from lib.models.training import Training
 from lib.paths import ROOT
 from lib.runs.keys import key
@@ -17,9 +17,7 @@ from tests.support.settings_one_by_one import altered, leaf, leaves, with_leaf
 TASK = Task("embedded", "pairs", "swaps", "gpt-3", ("Yes", "No"), 4, 0)
 TRAINING = Training("lora", 1e-3, 2, 4, "linear", 0.1, 0.0, "float32", 8, 16, 0.0)
 TARGETS = Targets("teacher", "float32", TASK, 4, 0, "train", 2, "labels", 16, "cpu")
-CELL = Cell(
-    "cd_lora", 4, 0, "student", "float32", TASK, 16, "cpu", TRAINING, Distillation(TARGETS, 0.5, 1.0, "support")
-)
+CELL = Run("cd_lora", 4, 0, "student", "float32", TASK, 16, "cpu", TRAINING, Distillation(TARGETS, 0.5, 1.0, "support"))
 
 
 PATHS = list(leaves(CELL))
@@ -56,7 +54,7 @@ def test_the_key_is_a_file_name_of_sixteen_hex_digits():
 
 
 def test_the_key_is_the_same_in_another_process():
-    script = "import sys; sys.path.insert(0, 'tests'); import test_cells as t; print(t.key(t.CELL))"
+    script = "import sys; sys.path.insert(0, 'tests'); import test_runs as t; print(t.key(t.CELL))"
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}
     run = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=True

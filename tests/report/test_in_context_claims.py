@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lib.methods.in_context_distillation import ICT_METHODS
+from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
 from lib.report.claims import details, verdict_table
-from lib.report.in_context_claims import ICT_CLAIMS, judge
+from lib.report.in_context_claims import IN_CONTEXT_CLAIMS, judge
 
-ARMS = {claim.statement: claim for claim in ICT_CLAIMS}
+ARMS = {claim.statement: claim for claim in IN_CONTEXT_CLAIMS}
 BETTER = "ICL-D against ICT, Meta-ICT"
 COMPLEMENTARY = "LM terms, Multitask-ICT"
 NO_HELP = "LM terms, Meta-ICT"
@@ -36,16 +36,16 @@ NOISE = np.array([0.0, 1.0, -1.0, 0.5, -0.5])
 
 
 def test_every_claim_compares_two_arms_that_there_are():
-    for claim in ICT_CLAIMS:
+    for claim in IN_CONTEXT_CLAIMS:
         for method, paradigm in (claim.arm, claim.against):
-            assert ICT_METHODS[method].tuned
+            assert IN_CONTEXT_METHODS[method].tuned
             assert paradigm in ("meta", "multitask")
         assert claim.arm != claim.against
-    assert len(ARMS) == len(ICT_CLAIMS)
+    assert len(ARMS) == len(IN_CONTEXT_CLAIMS)
 
 
 def test_methods_are_compared_under_one_paradigm_and_paradigms_with_one_method():
-    for claim in ICT_CLAIMS:
+    for claim in IN_CONTEXT_CLAIMS:
         (method, paradigm), (other, another) = claim.arm, claim.against
         assert (method == other) != (paradigm == another)
 
@@ -114,7 +114,7 @@ def test_verdicts_need_an_interval_that_is_wider_by_the_number_of_claims():
     effects = np.array([0.1, 0.1, 0.1, 0.1, 0.1]) + 0.06 * NOISE
     low = {
         level: stats.t.interval(level, 4, effects.mean(), stats.sem(effects))[0]
-        for level in (0.95, 1 - 0.05 / len(ICT_CLAIMS))
+        for level in (0.95, 1 - 0.05 / len(IN_CONTEXT_CLAIMS))
     }
     assert low[0.95] > 0 > min(low.values())
     row = one(judged_of(rows("icl_d", "meta", 50 * (1 + effects)), rows("ict", "meta", [50] * 5)), BETTER)

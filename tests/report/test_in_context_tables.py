@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.methods.in_context_distillation import ICT_METHODS
+from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
 from lib.report.in_context_tables import NUMBERS, STYLES, by_task, curves_figure, left_out, paper_table, scale
 from lib.runs.execution import Sweep
 from lib.runs.in_context_frames import METRICS
@@ -119,8 +119,8 @@ def test_one_seed_is_drawn_without_an_interval(means):
 
 
 def test_every_method_has_a_style_of_its_own():
-    assert set(STYLES) == set(ICT_METHODS)
-    assert len(set(STYLES.values())) == len(ICT_METHODS)
+    assert set(STYLES) == set(IN_CONTEXT_METHODS)
+    assert len(set(STYLES.values())) == len(IN_CONTEXT_METHODS)
 
 
 def test_tasks_that_are_left_out_are_named_once_with_their_reasons(smoke_profile):
@@ -134,13 +134,13 @@ def test_the_scale_of_a_run_is_read_off_its_results(smoke_profile):
     benchmark = {"training_tasks": 12, "examples": 64}
     slow, fast = ({"batch_size": 2, "learning_rate": rate} for rate in (2e-5, 3e-4))
     tuned = {"episodes": {"steps": 200}, "training": slow, "benchmark": benchmark}
-    cells = [
+    runs = [
         {"model": "a/large.gguf", "seed": 0, "episodes": None, "training": None, "paradigm": None},
         {"model": "b/small", "seed": 0, "benchmark": benchmark, "paradigm": "meta", **tuned},
         {"model": "b/small", "seed": 1, "benchmark": benchmark, "paradigm": "meta", **tuned},
         {"model": "b/small", "seed": 0, "benchmark": benchmark, "paradigm": "multitask", **tuned, "training": fast},
     ]
-    records = [{"cell": cell, "outcome": {"tasks": tasks}} for cell in cells]
+    records = [{"cell": run, "outcome": {"tasks": tasks}} for run in runs]
     table = scale(Sweep(smoke_profile, pd.DataFrame(), records), "crossfit")
     assert table.here.to_dict() == {
         "models": "large.gguf, small",

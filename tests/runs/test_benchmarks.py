@@ -10,7 +10,7 @@ import pytest
 import lib.runs.execution
 import lib.runs.profile
 from lib.errors import StudyError
-from lib.methods.in_context_distillation import ICT_METHODS
+from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
 from lib.methods.in_context_records import TunedTeacher
 from lib.paths import NOTEBOOKS as FOLDER
 from lib.report.in_context_claims import judge
@@ -62,14 +62,14 @@ def executed(monkeypatch):
     return jobs
 
 
-def cell_of(profile, method, paradigm="meta", seed=0):
-    cells = profile.ict_cells("crossfit")
-    (found,) = [cell for cell in cells if (cell.method, cell.paradigm, cell.seed) == (method, paradigm, seed)]
+def run_of(profile, method, paradigm="meta", seed=0):
+    runs = profile.in_context_runs("crossfit")
+    (found,) = [run for run in runs if (run.method, run.paradigm, run.seed) == (method, paradigm, seed)]
     return found
 
 
-def result_of(profile, cell):
-    return profile.folder / "ict" / f"{key(cell)}.json"
+def result_of(profile, run):
+    return profile.folder / "ict" / f"{key(run)}.json"
 
 
 def weights_of(profile, teacher):
@@ -88,10 +88,10 @@ def test_nothing_of_the_smoke_profile_fails_and_all_of_it_has_results(filled):
     _, sweep = filled
     assert (sweep.failed, sweep.refused) == ({}, {})
     expected = [
-        (cell.method, cell.paradigm or "none", cell.seed, task, k)
-        for cell in sweep.profile.ict_cells("crossfit")
+        (run.method, run.paradigm or "none", run.seed, task, k)
+        for run in sweep.profile.in_context_runs("crossfit")
         for task in ("times", "sizes")
-        for k in cell.demonstrations
+        for k in run.demonstrations
     ]
     found = sweep.results.fillna({"paradigm": "none"})[["method", "paradigm", "seed", "task", "k"]]
     assert list(found.itertuples(index=False, name=None)) == expected
@@ -103,7 +103,7 @@ def test_a_second_fill_computes_nothing_and_returns_the_same(filled, study, exec
     assert again.results.equals(filled[1].results)
     assert executed == []
     assert written(study.folder) == before
-    assert len(before) == len(study.ict_cells("crossfit")) + 4
+    assert len(before) == len(study.in_context_runs("crossfit")) + 4
 
 
 def test_each_teacher_is_asked_for_once_and_before_what_needs_it(smoke_profile, asked_for):
@@ -112,7 +112,7 @@ def test_each_teacher_is_asked_for_once_and_before_what_needs_it(smoke_profile, 
     for job in asked_for:
         assert job.needs is None or job.needs in there
         there.add(job)
-    assert len(asked_for) == len(there) == len(smoke_profile.ict_cells("crossfit")) + 4
+    assert len(asked_for) == len(there) == len(smoke_profile.in_context_runs("crossfit")) + 4
 
 
 def test_without_methods_that_need_one_no_teacher_is_tuned(smoke_profile, asked_for):
@@ -146,40 +146,40 @@ def emptied(file):
 
 @pytest.mark.parametrize(("damage", "warned"), [(cut_short, True), (emptied, True), (Path.unlink, False)])
 def test_a_damaged_teacher_is_tuned_again_and_all_is_as_before(filled, study, executed, capsys, damage, warned):
-    cell = cell_of(study, "icl_d")
-    file, store = weights_of(study, cell.teacher), Store(study.folder)
-    weights = {name: values.clone() for name, values in store.load_weights(cell.teacher).parameters.items()}
+    run = run_of(study, "icl_d")
+    file, store = weights_of(study, run.teacher), Store(study.folder)
+    weights = {name: values.clone() for name, values in store.load_weights(run.teacher).parameters.items()}
     damage(file)
-    result_of(study, cell).unlink()
+    result_of(study, run).unlink()
     others = {other: time for other, time in written(study.folder).items() if other != file}
     again = fill_benchmark(study, "crossfit")
-    assert executed == [cell.teacher, cell]
+    assert executed == [run.teacher, run]
     assert scores(again.results).equals(scores(filled[1].results))
-    restored = store.load_weights(cell.teacher).parameters
+    restored = store.load_weights(run.teacher).parameters
     assert all(weights[name].equal(values) for name, values in restored.items())
     assert others.items() <= written(study.folder).items()
     assert ("is cut short or altered; it is computed again" in capsys.readouterr().err) == warned
 
 
 def test_a_stored_teacher_is_not_tuned_again_for_a_missing_result(filled, study, executed):
-    cell = cell_of(study, "icl_d_lm", "multitask", 1)
-    result_of(study, cell).unlink()
+    run = run_of(study, "icl_d_lm", "multitask", 1)
+    result_of(study, run).unlink()
     again = fill_benchmark(study, "crossfit")
-    assert executed == [cell]
+    assert executed == [run]
     assert scores(again.results).equals(scores(filled[1].results))
 
 
 def test_a_teacher_that_nothing_missing_needs_is_not_tuned(study, executed):
-    weights_of(study, cell_of(study, "icl_d").teacher).unlink()
+    weights_of(study, run_of(study, "icl_d").teacher).unlink()
     fill_benchmark(study, "crossfit")
     assert executed == []
 
 
 def test_a_result_that_is_cut_short_is_computed_again(filled, study, executed, capsys):
-    cell = cell_of(study, "ict")
-    cut_short(result_of(study, cell))
+    run = run_of(study, "ict")
+    cut_short(result_of(study, run))
     again = fill_benchmark(study, "crossfit")
-    assert executed == [cell]
+    assert executed == [run]
     assert scores(again.results).equals(scores(filled[1].results))
     assert "is cut short or altered" in capsys.readouterr().err
 
@@ -231,20 +231,20 @@ def test_a_loss_that_is_not_finite_fails_its_cell_and_no_other(smoke_profile):
 
 
 def test_a_process_of_its_own_reads_the_stored_teacher_and_gives_the_same_scores(filled, study):
-    cell = cell_of(study, "icl_d_lm", "multitask")
-    result_of(study, cell).unlink()
+    run = run_of(study, "icl_d_lm", "multitask")
+    result_of(study, run).unlink()
     again = fill_benchmark(study.changed({"isolate": True}), "crossfit")
     assert scores(again.results).equals(scores(filled[1].results))
-    costs = Store(study.folder).load(cell)["outcome"]["costs"]
+    costs = Store(study.folder).load(run)["outcome"]["costs"]
     assert all(costs[phase]["rss"] is not None for phase in ("training", "evaluation"))
 
 
-def test_workers_tune_all_teachers_before_any_cell(smoke_profile, asked_for, monkeypatch):
+def test_workers_tune_all_teachers_before_any_run(smoke_profile, asked_for, monkeypatch):
     monkeypatch.setattr(lib.runs.execution, "ProcessPoolExecutor", lambda count, **_: ThreadPoolExecutor(count))
     fill_benchmark(smoke_profile.changed({"workers": 2}), "crossfit")
-    cells = smoke_profile.ict_cells("crossfit")
-    assert set(asked_for[:4]) == {cell.teacher for cell in cells if cell.teacher}
-    assert set(asked_for[4:]) == set(cells)
+    runs = smoke_profile.in_context_runs("crossfit")
+    assert set(asked_for[:4]) == {run.teacher for run in runs if run.teacher}
+    assert set(asked_for[4:]) == set(runs)
 
 
 def test_methods_that_there_are_not_are_refused_with_the_nearest(smoke_profile):
@@ -261,7 +261,7 @@ def test_a_profile_without_the_benchmark_is_refused(smoke_profile, changes):
 
 
 def test_a_stored_result_says_what_it_was_computed_on(filled, study):
-    record = Store(study.folder).load(cell_of(study, "icl_d"))
+    record = Store(study.folder).load(run_of(study, "icl_d"))
     assert {"device", "torch", "threads"} <= set(record["environment"])
     assert (record["cell"]["model"], record["cell"]["teacher"]["model"]) == ("random-opt-student", "random-opt-teacher")
 
@@ -282,7 +282,7 @@ def test_students_of_a_paradigm_and_seed_share_their_teachers_cost(filled):
 def test_two_seeds_make_a_table_and_no_verdict(filled):
     means = seed_means(filled[1].results)
     table = paper_layout(means, "crossfit", 2).drop(columns="without skill")
-    assert table.shape == (2, len(ICT_METHODS))
+    assert table.shape == (2, len(IN_CONTEXT_METHODS))
     assert table.map(lambda shown: "[" in shown).to_numpy().all()
     judged = judge(means, "crossfit")
     assert set(judged.verdict) == {"cannot be told"}

@@ -1,4 +1,4 @@
-"""Sweeps: only what is missing is computed, one cell's failure costs no other, and everything is accounted for."""
+"""Sweeps: only what is missing is computed, one run's failure costs no other, and everything is accounted for."""
 
 import multiprocessing
 import os
@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import lib.runs.execution
 import lib.runs.profile
 from lib.errors import StudyError
-from lib.methods.records import Cell, Targets
+from lib.methods.records import Run, Targets
 from lib.models import random_models
 from lib.runs.execution import execute, fill
 from lib.runs.keys import key
@@ -69,7 +69,7 @@ def execute_but_die_at_icl(job, folder, isolated):
     """Note the process, and leave it at icl without a word, as the kernel ends one that takes too much memory."""
     (folder / "processes").mkdir(parents=True, exist_ok=True)
     (folder / "processes" / str(os.getpid())).touch()
-    if isinstance(job, Cell) and job.method == "icl" and multiprocessing.parent_process():
+    if isinstance(job, Run) and job.method == "icl" and multiprocessing.parent_process():
         os._exit(9)
     execute(job, folder, isolated)
 
@@ -106,7 +106,7 @@ def test_a_wider_sweep_computes_only_what_is_new(profile, executed):
 
 def test_a_teacher_is_asked_once_for_all_methods_of_a_support_set_and_before_them(profile, executed):
     fill(profile, ["cd", "cd_lora", "cd_bitfit"])
-    assert [type(job) for job in executed] == [Targets, Cell, Cell, Cell]
+    assert [type(job) for job in executed] == [Targets, Run, Run, Run]
 
 
 def test_what_is_stored_can_be_read_alone(smoke_profile, executed):
@@ -119,8 +119,8 @@ def test_what_is_stored_can_be_read_alone(smoke_profile, executed):
     assert executed == []
     assert set(sweep.results.method) == {"icl"}
     assert sweep.results.seed.tolist() == [0, 0]
-    left = [cell for cell in stored.cells(("icl", "pbft")) if (cell.method, cell.seed) != ("icl", 0)]
-    assert sweep.missing == [cell.name for cell in left]
+    left = [run for run in stored.runs(("icl", "pbft")) if (run.method, run.seed) != ("icl", 0)]
+    assert sweep.missing == [run.name for run in left]
     assert "2 of 8 results: the others are not computed yet" in sweep._repr_markdown_()
     assert (len(nothing.results), len(nothing.missing)) == (0, 4)
 
@@ -128,7 +128,7 @@ def test_what_is_stored_can_be_read_alone(smoke_profile, executed):
 def test_results_are_one_row_a_cell_in_the_profiles_order(smoke_profile):
     sweep = fill(smoke_profile, ["baseline", "icl", "teacher_icl"])
     expected = [
-        (cell.method, cell.support_size, cell.seed) for cell in smoke_profile.cells(("baseline", "icl", "teacher_icl"))
+        (run.method, run.support_size, run.seed) for run in smoke_profile.runs(("baseline", "icl", "teacher_icl"))
     ]
     assert list(sweep.results[["method", "support_size", "seed"]].itertuples(index=False, name=None)) == expected
 
@@ -183,7 +183,7 @@ def test_in_shared_processes_tensors_are_counted_and_resident_memory_is_not(shar
 
 @pytest.fixture
 def diverged(smoke_profile):
-    """A sweep one of whose cells has a learning rate that no model survives."""
+    """A sweep one of whose runs has a learning rate that no model survives."""
     profile = read_profile("smoke", DIVERGING)
     return profile, fill(profile)
 
@@ -197,7 +197,7 @@ def test_a_loss_that_is_not_finite_fails_its_cell_and_no_other(diverged):
 
 def test_a_failed_cell_has_no_result_file(diverged):
     profile, _ = diverged
-    (failed,) = profile.cells(("pbft",))
+    (failed,) = profile.runs(("pbft",))
     assert not (profile.folder / "cells" / f"{key(failed)}.json").exists()
     assert len(list((profile.folder / "cells").iterdir())) == 2
 
@@ -262,12 +262,12 @@ def test_in_batch_mode_progress_is_plain_lines_and_not_too_many(profile, monkeyp
 
 
 def test_the_time_left_counts_on_as_many_cells_at_a_time_as_before(monkeypatch, capsys, profile):
-    """Two workers finish a cell each every 600 s: of ten cells, eight are left after the first two, in 2,400 s."""
+    """Two workers finish a run each every 600 s: of ten runs, eight are left after the first two, in 2,400 s."""
     clock = iter([0.0, 599.0, 600.0])
     monkeypatch.setenv("FEW_SHOT_BATCH", "1")
     monkeypatch.setattr(lib.runs.execution, "SECONDS_BETWEEN_LINES", 0)
     monkeypatch.setattr(lib.runs.execution.time, "perf_counter", lambda: next(clock))
-    lib.runs.execution._show_progress(iter(profile.cells()[:2]), 10)
+    lib.runs.execution._show_progress(iter(profile.runs()[:2]), 10)
     assert "600 s so far, about 40 min left" in capsys.readouterr().out
 
 
@@ -285,7 +285,7 @@ def test_with_no_support_examples_the_teacher_answers_and_teaches_without_demons
 
 def test_a_stored_result_says_what_it_was_computed_on(profile):
     fill(profile, ["baseline"])
-    (cell,) = profile.cells(("baseline",))
-    record = Store(profile.folder).load(cell)
+    (run,) = profile.runs(("baseline",))
+    record = Store(profile.folder).load(run)
     assert {"device", "torch", "threads"} <= set(record["environment"])
     assert record["cell"]["model"] == "random-opt-student"

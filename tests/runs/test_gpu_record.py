@@ -27,18 +27,18 @@ def kept(monkeypatch, tmp_path):
 
 def test_every_method_size_and_variant_is_measured():
     found = list(configurations())
-    plain = [one.cell for name, one in found if name == PAPER]
-    assert {cell.method for cell in plain} == set(METHODS)
-    assert {cell.support_size for cell in plain} == {0, 1, 4, 8, 12}
+    plain = [one.run for name, one in found if name == PAPER]
+    assert {run.method for run in plain} == set(METHODS)
+    assert {run.support_size for run in plain} == {0, 1, 4, 8, 12}
     assert {name for name, _ in found} == {PAPER, *VARIANTS}
-    assert all(one.cell.device == "cuda" for _, one in found)
+    assert all(one.run.device == "cuda" for _, one in found)
 
 
 # Not `all logits`: where tensors are counted one by one, autograd fills the logits' gradient out of place, which is a
 # tensor more. The allocator's own record of that variant is compared in test_memory.
 @pytest.mark.parametrize("variant", [PAPER, "checkpointing", "batch of 1"])
 def test_a_measurement_with_random_weights_costs_what_was_predicted(kept, variant):
-    chosen = [one for name, one in configurations("cpu", **SMALL) if name == variant and one.cell.method == "cd"][-1]
+    chosen = [one for name, one in configurations("cpu", **SMALL) if name == variant and one.run.method == "cd"][-1]
     measured = rows(variant, chosen)
     assert [row["phase"] for row in measured] == ["teacher", "training", "evaluation"]
     for row in measured:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.methods.in_context_distillation import ICT_METHODS
+from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
 from lib.report.in_context_tables import cost_table, paper_layout
 from lib.runs.in_context_frames import seed_means, task_frame
 
@@ -154,7 +154,7 @@ def test_methods_paradigms_seeds_and_k_are_averaged_apart():
 def means():
     """Every method at two k and three seeds; no two methods, paradigms, metrics or k have a score in common."""
     rows = []
-    for i, (name, method) in enumerate(ICT_METHODS.items()):
+    for i, (name, method) in enumerate(IN_CONTEXT_METHODS.items()):
         for j, paradigm in enumerate(("meta", "multitask") if method.tuned else (None,)):
             for k in (2, 5):
                 for seed in range(3):
@@ -187,7 +187,9 @@ def test_the_papers_layout_has_each_paradigm_and_metric_at_one_k(means, benchmar
     for j, title in enumerate(("Meta-ICT", "Multitask-ICT")):
         for name, offset in metrics.items():
             for label, method in zip(COLUMNS, METHODS_OF_COLUMNS, strict=True):
-                place = 10.0 * list(ICT_METHODS).index(method) + (3 * j if ICT_METHODS[method].tuned else 0)
+                place = 10.0 * list(IN_CONTEXT_METHODS).index(method) + (
+                    3 * j if IN_CONTEXT_METHODS[method].tuned else 0
+                )
                 assert table.loc[(title, name), label].split()[0] == f"{place + k / 10 + offset:.1f}"
 
 

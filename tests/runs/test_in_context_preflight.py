@@ -10,7 +10,7 @@ from transformers import LlamaConfig, PreTrainedTokenizerFast
 import lib.methods.in_context_distillation
 import lib.models.loading
 from lib.errors import StudyError
-from lib.methods.in_context_distillation import ICT_METHODS
+from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
 from lib.models import random_models
 from lib.runs import in_context_preflight
 from lib.runs.benchmarks import fill_benchmark
@@ -40,9 +40,9 @@ def refusal(figures_folder):
     return ask
 
 
-def check(changes, methods=tuple(ICT_METHODS), benchmark="crossfit"):
-    cells = read_profile("smoke", changes).ict_cells(benchmark)
-    return in_context_preflight.check([cell for cell in cells if cell.method in methods])
+def check(changes, methods=tuple(IN_CONTEXT_METHODS), benchmark="crossfit"):
+    runs = read_profile("smoke", changes).in_context_runs(benchmark)
+    return in_context_preflight.check([run for run in runs if run.method in methods])
 
 
 def save_reader(folder, positions, tokenizer=None):

@@ -1,10 +1,10 @@
-"""Settings of in-context learning distillation: what is refused, what becomes a cell, what renames which cells."""
+"""Settings of in-context learning distillation: what is refused, what becomes a run, what renames which runs."""
 
 import pytest
 import yaml
 
 from lib.errors import StudyError
-from lib.methods.in_context_distillation import ICT_METHODS
+from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
 from lib.methods.in_context_records import Mixture
 from lib.paths import PROFILES
 from lib.runs.keys import key
@@ -15,28 +15,28 @@ BENCHMARKS = ("crossfit", "lama")
 STUDENTS = {"ict", "icl_d", "icl_d_lm"}
 DISTILLED = {"icl_d", "icl_d_lm"}
 TUNED = {"teacher_ict", *STUDENTS}
-ALL = set(ICT_METHODS)
+ALL = set(IN_CONTEXT_METHODS)
 TEACHERS = {"teacher_ict", *DISTILLED}  # what a tuned teacher has a part in
 
 
-def cells_of(changes=None, benchmark="crossfit", profile="smoke"):
-    return read_profile(profile, changes).ict_cells(benchmark)
+def runs_of(changes=None, benchmark="crossfit", profile="smoke"):
+    return read_profile(profile, changes).in_context_runs(benchmark)
 
 
-def only(cells, method, paradigm=None, seed=0):
-    (found,) = [cell for cell in cells if (cell.method, cell.paradigm, cell.seed) == (method, paradigm, seed)]
+def only(runs, method, paradigm=None, seed=0):
+    (found,) = [run for run in runs if (run.method, run.paradigm, run.seed) == (method, paradigm, seed)]
     return found
 
 
 def renamed(changes, benchmark="crossfit"):
-    """The methods whose cells all have other keys after a change; those of the others have to be as they were."""
+    """The methods whose runs all have other keys after a change; those of the others have to be as they were."""
     keys = [
-        {name: {key(cell) for cell in cells if cell.method == name} for name in ICT_METHODS}
-        for cells in (cells_of(None, benchmark), cells_of(changes, benchmark))
+        {name: {key(run) for run in runs if run.method == name} for name in IN_CONTEXT_METHODS}
+        for runs in (runs_of(None, benchmark), runs_of(changes, benchmark))
     ]
     before, after = keys
-    assert all(before[name].isdisjoint(after[name]) or before[name] == after[name] for name in ICT_METHODS)
-    return {name for name in ICT_METHODS if before[name] != after[name]}
+    assert all(before[name].isdisjoint(after[name]) or before[name] == after[name] for name in IN_CONTEXT_METHODS)
+    return {name for name in IN_CONTEXT_METHODS if before[name] != after[name]}
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_a_part_that_the_profile_lacks_can_be_set_piece_by_piece():
     changes |= {"in_context.lama.demonstrations": 1}
     content = {name: value for name, value in CONTENT.items() if name != "in_context"}
     profile = read_profile(content, changes)
-    assert {cell.seed for cell in profile.ict_cells("lama")} == {3}
-    assert profile.ict_cells("crossfit") == []
+    assert {run.seed for run in profile.in_context_runs("lama")} == {3}
+    assert profile.in_context_runs("crossfit") == []
 
 
 def test_a_changed_profile_keeps_its_settings_in_context():
@@ -107,81 +107,79 @@ def test_a_changed_profile_keeps_its_settings_in_context():
 
 @pytest.mark.parametrize("changes", [{"in_context": None}, {"in_context.lama": None}])
 def test_a_profile_without_a_benchmark_has_no_cells_of_it(changes):
-    assert cells_of(changes, "lama") == []
-    assert bool(cells_of(changes)) == ("in_context.lama" in changes)
+    assert runs_of(changes, "lama") == []
+    assert bool(runs_of(changes)) == ("in_context.lama" in changes)
 
 
 @pytest.mark.parametrize("name", profile_names())
 def test_cells_of_every_shipped_profile_are_of_all_methods(name):
     for benchmark in BENCHMARKS:
-        cells = cells_of(None, benchmark, name)
-        assert not cells or {cell.method for cell in cells} == ALL
+        runs = runs_of(None, benchmark, name)
+        assert not runs or {run.method for run in runs} == ALL
 
 
 def test_settings_in_context_rename_no_cell_of_context_distillation():
     without, changed = read_profile("smoke", {"in_context": None}), read_profile("smoke", {"in_context.steps": 9})
     assert (
-        list(map(key, without.cells()))
-        == list(map(key, changed.cells()))
-        == list(map(key, read_profile("smoke").cells()))
+        list(map(key, without.runs())) == list(map(key, changed.runs())) == list(map(key, read_profile("smoke").runs()))
     )
 
 
 def test_each_tuned_method_has_a_cell_a_paradigm_and_seed_and_each_untuned_one_a_seed():
-    cells = cells_of()
-    found = [(cell.method, cell.paradigm, cell.seed) for cell in cells]
+    runs = runs_of()
+    found = [(run.method, run.paradigm, run.seed) for run in runs]
     expected = {(name, paradigm, seed) for name in TUNED for paradigm in ("meta", "multitask") for seed in (0, 1)}
     assert set(found) == expected | {(name, None, seed) for name in ALL - TUNED for seed in (0, 1)}
     assert len(found) == len(set(found))
-    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
+    assert [run.seed for run in runs] == sorted(run.seed for run in runs)
 
 
 def test_one_paradigm_alone_can_be_asked_for():
-    found = {(cell.method, cell.paradigm) for cell in cells_of({"in_context.paradigms": ["multitask"]})}
+    found = {(run.method, run.paradigm) for run in runs_of({"in_context.paradigms": ["multitask"]})}
     assert found == {(name, "multitask") for name in TUNED} | {(name, None) for name in ALL - TUNED}
 
 
 def test_one_tuned_teacher_a_paradigm_and_seed_is_shared_by_its_own_evaluation_and_its_students():
     by_run = {}
-    for cell in cells_of():
-        if cell.teacher:
-            by_run.setdefault((cell.paradigm, cell.seed), []).append((cell.method, cell.teacher))
+    for run in runs_of():
+        if run.teacher:
+            by_run.setdefault((run.paradigm, run.seed), []).append((run.method, run.teacher))
     assert {run: {name for name, _ in users} for run, users in by_run.items()} == {
         (paradigm, seed): TEACHERS for paradigm in ("meta", "multitask") for seed in (0, 1)
     }
     assert all(len({key(teacher) for _, teacher in users}) == 1 for users in by_run.values())
     assert len({users[0][1] for users in by_run.values()}) == 4
-    assert {cell.method for cell in cells_of() if cell.teacher is None} == ALL - TEACHERS
+    assert {run.method for run in runs_of() if run.teacher is None} == ALL - TEACHERS
 
 
 def test_students_and_their_teacher_are_tuned_on_the_same_episodes():
-    for cell in cells_of():
-        episodes = [one.episodes for one in (cell, cell.teacher) if one and one.episodes]
+    for run in runs_of():
+        episodes = [one.episodes for one in (run, run.teacher) if one and one.episodes]
         assert all(
-            (one.paradigm, one.seed, one.benchmark) == (cell.paradigm, cell.seed, cell.benchmark) for one in episodes
+            (one.paradigm, one.seed, one.benchmark) == (run.paradigm, run.seed, run.benchmark) for one in episodes
         )
         assert len(set(episodes)) <= 1
-        assert bool(episodes) == (cell.method in TUNED)
-        assert (cell.episodes is not None) == (cell.training is not None) == (cell.mixture is not None)
-        assert (cell.episodes is not None) == (cell.method in STUDENTS)
+        assert bool(episodes) == (run.method in TUNED)
+        assert (run.episodes is not None) == (run.training is not None) == (run.mixture is not None)
+        assert (run.episodes is not None) == (run.method in STUDENTS)
 
 
 def test_the_methods_are_instances_of_one_objective():
     changes = {"in_context.lm_weight": 0.3, "in_context.temperature": 2.0, "in_context.lm_characters": 50}
-    mixtures = {cell.method: cell.mixture for cell in cells_of(changes) if cell.mixture}
+    mixtures = {run.method: run.mixture for run in runs_of(changes) if run.mixture}
     assert mixtures == {
         "ict": Mixture("constant", 0.0),
         "icl_d": Mixture("linear", 0.0, 2.0),
         "icl_d_lm": Mixture("linear", 0.3, 2.0, "inputs", 2, 50),
     }
     fixed = {"in_context.hard_weight": "constant", "in_context.hard_start": 0.5}
-    mixtures = {cell.method: cell.mixture for cell in cells_of(fixed) if cell.mixture}
+    mixtures = {run.method: run.mixture for run in runs_of(fixed) if run.mixture}
     assert mixtures["ict"] == Mixture("constant", 0.0)
     assert (mixtures["icl_d"].hard, mixtures["icl_d"].hard_start) == ("constant", 0.5)
 
 
 def test_only_answers_of_models_tuned_on_several_tasks_are_put_to_the_vote():
-    votes = {(cell.method, cell.paradigm): cell.votes for cell in cells_of({"in_context.votes": 3})}
+    votes = {(run.method, run.paradigm): run.votes for run in runs_of({"in_context.votes": 3})}
     assert votes == {(name, "multitask"): 3 for name in TUNED} | {(name, "meta"): 1 for name in TUNED} | {
         (name, None): 1 for name in ALL - TUNED
     }
@@ -189,30 +187,30 @@ def test_only_answers_of_models_tuned_on_several_tasks_are_put_to_the_vote():
 
 def test_models_are_evaluated_at_the_k_of_tuning_and_along_the_curve():
     changes = {"in_context.crossfit.demonstrations": 2, "in_context.crossfit.curve": [3, 0, 2]}
-    cells = cells_of(changes)
-    assert {cell.demonstrations for cell in cells} == {(0, 2, 3)}
-    assert {cell.episodes.demonstrations for cell in cells if cell.episodes} == {2}
-    assert {cell.teacher.episodes.demonstrations for cell in cells if cell.teacher} == {2}
+    runs = runs_of(changes)
+    assert {run.demonstrations for run in runs} == {(0, 2, 3)}
+    assert {run.episodes.demonstrations for run in runs if run.episodes} == {2}
+    assert {run.teacher.episodes.demonstrations for run in runs if run.teacher} == {2}
 
 
 def test_models_are_the_profiles_unless_they_are_named_and_have_its_types():
     types = {"student_dtype": "bfloat16", "teacher_dtype": "float16"}
     named = {"in_context.student": "small", "in_context.teacher": "large"}
     for changes, student, teacher in ((types, "random-opt-student", "random-opt-teacher"), (named, "small", "large")):
-        cells = cells_of({**types, **changes})
-        evaluated = {cell.method: (cell.model, cell.dtype) for cell in cells}
+        runs = runs_of({**types, **changes})
+        evaluated = {run.method: (run.model, run.dtype) for run in runs}
         assert evaluated == {
             name: (teacher, "float16") if method.teacher_answers else (student, "bfloat16")
-            for name, method in ICT_METHODS.items()
+            for name, method in IN_CONTEXT_METHODS.items()
         }
-        assert {(cell.teacher.model, cell.teacher.dtype) for cell in cells if cell.teacher} == {(teacher, "float16")}
+        assert {(run.teacher.model, run.teacher.dtype) for run in runs if run.teacher} == {(teacher, "float16")}
 
 
 def test_a_teacher_is_tuned_as_its_students_are_unless_it_has_settings_of_its_own():
-    alike = only(cells_of({"in_context.tuning": "lora"}), "icl_d", "meta")
+    alike = only(runs_of({"in_context.tuning": "lora"}), "icl_d", "meta")
     assert alike.training == alike.teacher.training
     own = {"in_context.teacher_tuning": "lora", "in_context.teacher_learning_rate": 0.5}
-    apart = only(cells_of(own), "icl_d", "meta")
+    apart = only(runs_of(own), "icl_d", "meta")
     assert (apart.training.tuning, apart.training.learning_rate, apart.training.lora_rank) == ("full", 1e-3, None)
     taught = apart.teacher.training
     assert (taught.tuning, taught.learning_rate, taught.lora_rank) == ("lora", 0.5, 8)
@@ -224,9 +222,9 @@ def test_a_benchmarks_own_rate_under_a_paradigm_comes_before_that_of_all():
     taught = {"in_context.crossfit.teacher_learning_rate.meta": 0.4}
 
     def rates(changes, benchmark="crossfit"):
-        cells = cells_of(changes, benchmark)
-        found = [only(cells, "icl_d", paradigm) for paradigm in ("meta", "multitask")]
-        return [(cell.training.learning_rate, cell.teacher.training.learning_rate) for cell in found]
+        runs = runs_of(changes, benchmark)
+        found = [only(runs, "icl_d", paradigm) for paradigm in ("meta", "multitask")]
+        return [(run.training.learning_rate, run.teacher.training.learning_rate) for run in found]
 
     assert rates(common | own) == [(0.1, 0.2), (0.3, 0.2)]
     assert rates(common | own | taught) == [(0.1, 0.4), (0.3, 0.2)]
@@ -236,10 +234,10 @@ def test_a_benchmarks_own_rate_under_a_paradigm_comes_before_that_of_all():
 
 def test_what_the_settings_do_not_say_of_training_is_the_profiles():
     changes = {"lora_rank": 4, "lora_dropout": 0.1, "weight_decay": 0.2, "training_dtype": "bfloat16"}
-    cell = only(cells_of(changes | {"in_context.teacher_tuning": "lora"}), "icl_d", "meta")
-    taught = cell.teacher.training
+    run = only(runs_of(changes | {"in_context.teacher_tuning": "lora"}), "icl_d", "meta")
+    taught = run.teacher.training
     assert (taught.lora_rank, taught.lora_dropout, taught.weight_decay, taught.dtype) == (4, 0.1, 0.2, "bfloat16")
-    assert (cell.training.lora_rank, cell.training.weight_decay, cell.training.dtype) == (None, 0.2, "bfloat16")
+    assert (run.training.lora_rank, run.training.weight_decay, run.training.dtype) == (None, 0.2, "bfloat16")
 
 
 @pytest.mark.parametrize(
@@ -277,12 +275,12 @@ def test_a_setting_renames_the_cells_that_it_bears_on_and_no_others(changes, exp
 
 def test_further_k_at_which_models_are_evaluated_tune_no_other_teacher():
     teachers = [
-        {cell.teacher for cell in cells_of(changes) if cell.teacher}
+        {run.teacher for run in runs_of(changes) if run.teacher}
         for changes in ({"in_context.crossfit.curve": [0]}, {"in_context.crossfit.curve": [0, 1, 3]})
     ]
     assert teachers[0] == teachers[1]
 
 
-def test_the_two_benchmarks_share_no_cell():
-    keys = [{key(cell) for cell in cells_of(None, benchmark)} for benchmark in BENCHMARKS]
+def test_the_two_benchmarks_share_no_run():
+    keys = [{key(run) for run in runs_of(None, benchmark)} for benchmark in BENCHMARKS]
     assert keys[0].isdisjoint(keys[1])

@@ -16,9 +16,9 @@ def counted(monkeypatch, tmp_path):
     """Counts the predictions that are made; they are kept in a folder of the test's own."""
     made = []
 
-    def spy(cell, lengths, *rest, original=predictions.predict):
-        made.append(cell.method)
-        return original(cell, lengths, *rest)
+    def spy(run, lengths, *rest, original=predictions.predict):
+        made.append(run.method)
+        return original(run, lengths, *rest)
 
     monkeypatch.setattr(predictions, "predict", spy)
     monkeypatch.setattr(predictions, "KEPT", tmp_path / "predictions")
@@ -88,7 +88,7 @@ def test_further_methods_are_added(counted, smoke_profile):
 
 
 def test_where_the_data_are_not_there_there_are_no_rows(counted, smoke_profile, monkeypatch):
-    def absent(cell):
+    def absent(run):
         raise StudyError("data: not there")
 
     monkeypatch.setattr(predictions, "real_lengths", absent)

@@ -157,11 +157,11 @@ def test_a_vocabulary_comparison_across_tokenizers_is_refused(refusal, tmp_path)
 
 def test_a_label_comparison_across_tokenizers_passes(tmp_path):
     teacher = save_reader(tmp_path / "teacher", other_tokenizer())
-    assert preflight.check(read_profile("smoke", {"teacher": teacher}).cells(("cd",))) == {}
+    assert preflight.check(read_profile("smoke", {"teacher": teacher}).runs(("cd",))) == {}
 
 
 def test_a_vocabulary_comparison_with_one_tokenizer_passes():
-    assert preflight.check(read_profile("smoke", {"kl_over": "vocabulary"}).cells(("cd",))) == {}
+    assert preflight.check(read_profile("smoke", {"kl_over": "vocabulary"}).runs(("cd",))) == {}
 
 
 def test_an_absent_cuda_device_is_refused(refusal, monkeypatch):
@@ -207,11 +207,11 @@ def test_a_missing_model_is_refused(refusal, role, reference):
 def test_a_method_that_does_not_apply_is_returned_with_its_reason_and_the_others_pass(tmp_path):
     LlamaConfig(vocab_size=200, hidden_size=8, num_attention_heads=2, num_hidden_layers=1).save_pretrained(tmp_path)
     random_models.tokenizer().save_pretrained(tmp_path)
-    cells = read_profile("smoke", {"student": str(tmp_path)}).cells(("pbft", "pbft_bitfit", "cd_bitfit"))
-    refused = preflight.check(cells)
-    assert set(refused) == {cell for cell in cells if cell.method != "pbft"}
+    runs = read_profile("smoke", {"student": str(tmp_path)}).runs(("pbft", "pbft_bitfit", "cd_bitfit"))
+    refused = preflight.check(runs)
+    assert set(refused) == {run for run in runs if run.method != "pbft"}
     assert all("has no bias terms to train. Set bitfit: add" in reason for reason in refused.values())
 
 
 def test_the_smoke_profile_passes():
-    assert preflight.check(read_profile("smoke").cells()) == {}
+    assert preflight.check(read_profile("smoke").runs()) == {}

@@ -1,4 +1,4 @@
-"""Profiles: what is refused and with which words, what becomes a cell, and which settings rename which cells."""
+"""Profiles: what is refused and with which words, what becomes a run, and which settings rename which runs."""
 
 import pytest
 import yaml
@@ -16,9 +16,9 @@ RATES = dict.fromkeys(TRAINED, 1e-3)
 
 
 def keys(changes=None, profile=CONTENT):
-    """The keys of each method's cells."""
-    cells = read_profile(profile, changes).cells()
-    return {name: [key(cell) for cell in cells if cell.method == name] for name in METHODS}
+    """The keys of each method's runs."""
+    runs = read_profile(profile, changes).runs()
+    return {name: [key(run) for run in runs if run.method == name] for name in METHODS}
 
 
 def renamed(changes, profile=CONTENT):
@@ -99,7 +99,7 @@ def test_a_profile_reads_the_same_by_name_by_path_and_as_content():
 def test_every_shipped_profile_is_valid_and_named_as_its_file(name):
     profile = read_profile(name)
     assert profile.name == name
-    assert {cell.method for cell in profile.cells()} == set(profile.methods)
+    assert {run.method for run in profile.runs()} == set(profile.methods)
 
 
 def test_the_smoke_and_the_laptop_profile_are_shipped():
@@ -113,11 +113,11 @@ def test_changes_replace_settings_and_leave_the_content_as_it_was():
     assert content["learning_rate"] == RATES
 
 
-def test_a_value_by_method_reaches_its_own_cells():
+def test_a_value_by_method_reaches_its_own_runs():
     rates = {name: 10.0**-i for i, name in enumerate(TRAINED)}
-    cells = read_profile("smoke", {"learning_rate": rates, "epochs": {**dict.fromkeys(TRAINED, 1), "cd": 7}}).cells()
-    assert {cell.method: cell.training.learning_rate for cell in cells if cell.training} == rates
-    assert {cell.method: cell.training.epochs for cell in cells if cell.training}["cd"] == 7
+    runs = read_profile("smoke", {"learning_rate": rates, "epochs": {**dict.fromkeys(TRAINED, 1), "cd": 7}}).runs()
+    assert {run.method: run.training.learning_rate for run in runs if run.training} == rates
+    assert {run.method: run.training.epochs for run in runs if run.training}["cd"] == 7
 
 
 def test_each_method_has_a_cell_for_every_size_and_seed_but_the_baseline_has_one():
@@ -126,17 +126,17 @@ def test_each_method_has_a_cell_for_every_size_and_seed_but_the_baseline_has_one
 
 
 def test_cells_come_seed_by_seed():
-    seeds = [cell.seed for cell in read_profile("smoke").cells() if cell.method == "icl"]
+    seeds = [run.seed for run in read_profile("smoke").runs() if run.method == "icl"]
     assert seeds == sorted(seeds)
 
 
 def test_cells_can_be_asked_for_by_method():
-    asked = read_profile("smoke").cells(("cd", "icl"))
-    assert asked == [cell for cell in read_profile("smoke").cells() if cell.method in ("cd", "icl")]
+    asked = read_profile("smoke").runs(("cd", "icl"))
+    assert asked == [run for run in read_profile("smoke").runs() if run.method in ("cd", "icl")]
 
 
 def test_only_the_teacher_is_evaluated_as_itself():
-    models = {cell.method: cell.model for cell in read_profile("smoke").cells()}
+    models = {run.method: run.model for run in read_profile("smoke").runs()}
     assert {name for name, model in models.items() if model == "random-opt-teacher"} == {"teacher_icl"}
 
 
@@ -167,7 +167,7 @@ def test_a_setting_renames_the_cells_that_it_bears_on_and_no_others(changes, exp
 
 def test_a_change_for_one_method_leaves_the_one_value_of_the_others():
     profile = read_profile("smoke", {"learning_rate.cd": 0.5})
-    rates = {cell.method: cell.training.learning_rate for cell in profile.cells() if cell.training}
+    rates = {run.method: run.training.learning_rate for run in profile.runs() if run.training}
     assert rates == {**dict.fromkeys(TRAINED, read_profile("smoke").learning_rate), "cd": 0.5}
 
 
@@ -183,19 +183,19 @@ def test_the_pool_size_does_not_count_where_the_support_set_is_the_pool():
 
 
 def test_support_size_0_is_for_the_methods_to_which_it_is_something_new():
-    cells = read_profile("smoke", {"support_sizes": [0]}).cells()
-    assert {cell.method for cell in cells} == {"baseline", "teacher_icl", "cd", "cd_lora", "cd_bitfit"}
-    cells = read_profile("smoke", {"support_sizes": [0], "pool": "support"}).cells()
-    assert {cell.method for cell in cells} == {"baseline", "teacher_icl"}
+    runs = read_profile("smoke", {"support_sizes": [0]}).runs()
+    assert {run.method for run in runs} == {"baseline", "teacher_icl", "cd", "cd_lora", "cd_bitfit"}
+    runs = read_profile("smoke", {"support_sizes": [0], "pool": "support"}).runs()
+    assert {run.method for run in runs} == {"baseline", "teacher_icl"}
 
 
 def test_drawn_label_words_are_a_seeds_own_for_every_method_and_its_teacher():
-    cells = read_profile("smoke", {"label_words": "drawn", "seeds": [0, 1]}).cells()
+    runs = read_profile("smoke", {"label_words": "drawn", "seeds": [0, 1]}).runs()
     for seed in (0, 1):
-        of_seed = [cell for cell in cells if cell.seed == seed]
-        assert {cell.method for cell in of_seed} == set(METHODS)
-        words = {cell.task.label_words for cell in of_seed}
-        words |= {cell.distillation.targets.task.label_words for cell in of_seed if cell.distillation}
+        of_seed = [run for run in runs if run.seed == seed]
+        assert {run.method for run in of_seed} == set(METHODS)
+        words = {run.task.label_words for run in of_seed}
+        words |= {run.distillation.targets.task.label_words for run in of_seed if run.distillation}
         assert words == {draw_label_words(seed)}
 
 
@@ -204,6 +204,6 @@ def test_how_cells_are_computed_renames_none(changes):
     assert renamed(changes) == set()
 
 
-def test_how_a_step_is_computed_reaches_every_trained_cell():
-    trained = read_profile("smoke", {"padding_free": True, "fused": True}).cells(TRAINED)
-    assert {(cell.training.padding_free, cell.training.fused) for cell in trained} == {(True, True)}
+def test_how_a_step_is_computed_reaches_every_trained_run():
+    trained = read_profile("smoke", {"padding_free": True, "fused": True}).runs(TRAINED)
+    assert {(run.training.padding_free, run.training.fused) for run in trained} == {(True, True)}

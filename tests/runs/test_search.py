@@ -1,4 +1,4 @@
-"""Search: each candidate is the study's own cell under changed settings, and keeps its name beside its results."""
+"""Search: each candidate is the study's own run under changed settings, and keeps its name beside its results."""
 
 import json
 
@@ -64,9 +64,9 @@ def test_candidates_compete_only_within_the_columns_that_are_named():
 
 
 def test_a_candidate_rate_changes_its_own_method_alone():
-    usual = read_profile("smoke").cells(("pbft", "cd", "cd_lora"))
+    usual = read_profile("smoke").runs(("pbft", "cd", "cd_lora"))
     (candidate,) = learning_rates({"cd": (0.3,)})["cd"]
-    for before, after in zip(usual, read_profile("smoke", candidate).cells(("pbft", "cd", "cd_lora")), strict=True):
+    for before, after in zip(usual, read_profile("smoke", candidate).runs(("pbft", "cd", "cd_lora")), strict=True):
         assert after.training.learning_rate == (0.3 if before.method == "cd" else before.training.learning_rate)
 
 
@@ -85,7 +85,7 @@ def test_candidates_of_in_context_tuning_are_cells_of_the_changed_profile(figure
 def test_crossfits_settings_are_searched_on_tasks_that_are_not_reported():
     split = json.loads((PROFILES / "crossfit_search_split.json").read_text())
     profile = read_profile("smollm2")
-    records = [Store(FIGURES / "smollm2").load(cell) for cell in profile.ict_cells("crossfit")]
+    records = [Store(FIGURES / "smollm2").load(run) for run in profile.in_context_runs("crossfit")]
     reported = {task["task"] for record in records if record for task in record["outcome"]["tasks"]}
     assert len(reported) == profile.in_context.crossfit.target_tasks
     assert reported.isdisjoint(split["test"])

@@ -15,7 +15,7 @@ import torch
 
 import lib.runs.profile
 import lib.runs.store
-from lib.methods.context_distillation import TeacherTargets, run
+from lib.methods.context_distillation import TeacherTargets
 from lib.methods.in_context_distillation import TunedWeights
 from lib.models.cost import Cost
 from lib.paths import ROOT
@@ -38,9 +38,9 @@ fill(lib.runs.profile.read_profile("smoke", {SWEEP}), {METHODS})
 
 @pytest.fixture(scope="module")
 def baseline():
-    """The baseline cell of the smoke profile and its outcome."""
-    (cell,) = read_profile("smoke").cells(("baseline",))
-    return cell, run(cell, None)
+    """The baseline run of the smoke profile and its outcome."""
+    (run,) = read_profile("smoke").runs(("baseline",))
+    return run, run(run, None)
 
 
 @pytest.fixture
@@ -50,15 +50,15 @@ def store(tmp_path):
 
 @pytest.fixture
 def filled(smoke_profile):
-    """A profile at one size and seed with cd computed, its store, its cell and its teacher's request."""
+    """A profile at one size and seed with cd computed, its store, its run and its teacher's request."""
     profile = read_profile("smoke", {**SWEEP, "seeds": [0]})
     fill(profile, ["icl", "cd"])
-    (cell,) = profile.cells(("cd",))
-    return profile, Store(profile.folder), cell, cell.distillation.targets
+    (run,) = profile.runs(("cd",))
+    return profile, Store(profile.folder), run, run.distillation.targets
 
 
 def request_of(profile):
-    return profile.cells(("cd",))[0].distillation.targets
+    return profile.runs(("cd",))[0].distillation.targets
 
 
 def numbers(record):
@@ -79,7 +79,7 @@ def some_targets():
 
 
 def teacher_of(profile):
-    return next(cell.teacher for cell in profile.ict_cells("crossfit") if cell.teacher)
+    return next(run.teacher for run in profile.in_context_runs("crossfit") if run.teacher)
 
 
 def some_weights(dtype=torch.float32):
@@ -128,7 +128,7 @@ def resumed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("killed")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     child = subprocess.Popen([sys.executable, "-c", RUN, str(folder)], env=environment, stderr=subprocess.DEVNULL)
-    while child.poll() is None and len(list(folder.glob("smoke/cells/*.json"))) < 3:
+    while child.poll() is None and len(list(folder.glob("smoke/runs/*.json"))) < 3:
         time.sleep(0.002)
     child.kill()
     assert child.wait() == -signal.SIGKILL
@@ -142,7 +142,7 @@ def resumed(tmp_path_factory):
 
 def test_a_killed_sweep_is_finished_without_recomputing_what_was_there(resumed):
     profile, _, kept = resumed
-    assert 3 <= len([file for file in kept if file.parent.name == "cells"]) < len(profile.cells(tuple(METHODS)))
+    assert 3 <= len([file for file in kept if file.parent.name == "cells"]) < len(profile.runs(tuple(METHODS)))
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
 
 
@@ -150,50 +150,50 @@ def test_a_killed_sweep_ends_with_the_numbers_of_an_uninterrupted_one(resumed, t
     profile, folder, _ = resumed
     monkeypatch.setattr(lib.runs.profile, "FIGURES", tmp_path)
     fill(profile, METHODS)
-    for cell in profile.cells(tuple(METHODS)):
-        assert numbers(Store(folder).load(cell)) == numbers(Store(profile.folder).load(cell))
+    for run in profile.runs(tuple(METHODS)):
+        assert numbers(Store(folder).load(run)) == numbers(Store(profile.folder).load(run))
 
 
 @pytest.mark.parametrize("kept", [0, 0.5, 0.999])
 def test_a_result_that_is_cut_short_is_computed_again_with_a_warning(filled, capsys, kept):
-    profile, store, cell, _ = filled
-    before, others = store.load(cell), {file: file.stat().st_mtime_ns for file in files(store.folder)}
-    file = store.folder / "cells" / f"{key(cell)}.json"
+    profile, store, run, _ = filled
+    before, others = store.load(run), {file: file.stat().st_mtime_ns for file in files(store.folder)}
+    file = store.folder / "cells" / f"{key(run)}.json"
     others.pop(file)
     cut(file, kept)
     fill(profile, ["icl", "cd"])
     assert f"warning: {file} is cut short" in capsys.readouterr().err
-    assert numbers(store.load(cell)) == numbers(before)
+    assert numbers(store.load(run)) == numbers(before)
     assert {other: other.stat().st_mtime_ns for other in others} == others
 
 
 @pytest.mark.parametrize("kept", [0, 0.5, 0.999])
 def test_targets_that_are_cut_short_are_computed_again_with_a_warning(filled, capsys, kept):
-    profile, store, cell, request = filled
-    before, result = store.load_targets(request).log_probs.clone(), store.load(cell)
+    profile, store, run, request = filled
+    before, result = store.load_targets(request).log_probs.clone(), store.load(run)
     file = store.folder / "targets" / f"{key(request)}.safetensors"
     cut(file, kept)
-    (store.folder / "cells" / f"{key(cell)}.json").unlink()
+    (store.folder / "cells" / f"{key(run)}.json").unlink()
     fill(profile, ["cd"])
     assert f"warning: {file} is cut short" in capsys.readouterr().err
     assert torch.equal(store.load_targets(request).log_probs, before)
-    assert numbers(store.load(cell)) == numbers(result)
+    assert numbers(store.load(run)) == numbers(result)
 
 
 def test_a_result_under_another_cells_name_counts_as_absent_with_a_warning(store, baseline, capsys):
-    cell, outcome = baseline
-    other = replace(cell, seed=1)
-    store.save(cell, outcome, {})
-    os.replace(store.folder / "cells" / f"{key(cell)}.json", store.folder / "cells" / f"{key(other)}.json")
+    run, outcome = baseline
+    other = replace(run, seed=1)
+    store.save(run, outcome, {})
+    os.replace(store.folder / "cells" / f"{key(run)}.json", store.folder / "cells" / f"{key(other)}.json")
     assert store.load(other) is None
     assert "altered; it is computed again" in capsys.readouterr().err
-    assert store.load(cell) is None
+    assert store.load(run) is None
 
 
 def test_a_result_comes_back_as_it_was_saved(store, baseline):
-    cell, outcome = baseline
-    store.save(cell, outcome, {"device": "a processor"})
-    record = store.load(cell)
+    run, outcome = baseline
+    store.save(run, outcome, {"device": "a processor"})
+    record = store.load(run)
     assert record["outcome"] == asdict(outcome)
     assert record["environment"] == {"device": "a processor"}
     assert record["refused"] is None
@@ -251,26 +251,26 @@ def test_a_tuned_teacher_that_is_cut_short_is_not_ready_and_counts_as_absent_wit
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_number_that_is_not_finite_is_never_written(store, baseline, value):
-    cell, outcome = baseline
+    run, outcome = baseline
     with pytest.raises(ValueError, match="JSON compliant"):
-        store.save(cell, replace(outcome, losses=[0.5, value]), {})
+        store.save(run, replace(outcome, losses=[0.5, value]), {})
     assert files(store.folder) == []
 
 
 def test_a_failure_is_kept_and_is_no_result(store, baseline):
-    cell, _ = baseline
-    store.fail(cell, "out of memory")
-    assert store.failure(cell) == "out of memory"
-    assert store.load(cell) is None
+    run, _ = baseline
+    store.fail(run, "out of memory")
+    assert store.failure(run) == "out of memory"
+    assert store.load(run) is None
 
 
 def test_a_result_forgets_its_cells_failure(store, baseline):
-    cell, outcome = baseline
-    other = replace(cell, seed=1)
-    for failed in (cell, other):
+    run, outcome = baseline
+    other = replace(run, seed=1)
+    for failed in (run, other):
         store.fail(failed, "out of memory")
-    store.save(cell, outcome, {})
-    assert (store.failure(cell), store.failure(other)) == (None, "out of memory")
+    store.save(run, outcome, {})
+    assert (store.failure(run), store.failure(other)) == (None, "out of memory")
 
 
 def test_targets_forget_their_own_failure(store, smoke_profile):
@@ -289,7 +289,7 @@ def test_a_tuned_teacher_forgets_its_own_failure(store, smoke_profile):
 
 
 def test_all_failures_can_be_forgotten(store, baseline, smoke_profile):
-    jobs = [baseline[0], request_of(smoke_profile), teacher_of(smoke_profile), smoke_profile.ict_cells("lama")[0]]
+    jobs = [baseline[0], request_of(smoke_profile), teacher_of(smoke_profile), smoke_profile.in_context_runs("lama")[0]]
     for job in jobs:
         store.fail(job, "out of memory")
     store.forget_failures()
@@ -310,7 +310,7 @@ def test_an_empty_store_has_nothing_and_writes_nothing(store, baseline, smoke_pr
 
 
 def test_results_can_be_read_by_others(store, baseline):
-    cell, outcome = baseline
-    store.save(cell, outcome, {})
+    run, outcome = baseline
+    store.save(run, outcome, {})
     (file,) = files(store.folder)
     assert file.stat().st_mode & 0o777 == 0o644

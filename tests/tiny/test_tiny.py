@@ -73,9 +73,9 @@ def test_both_tokenizers_are_the_worlds():
 
 
 def one_result():
-    (cell,) = read_profile("tiny", SETTING | {"seeds": [0]}).cells(("cd",))
-    targets = lib.methods.context_distillation.teacher_targets(cell.distillation.targets, isolated=False)
-    return lib.methods.context_distillation.run(cell, targets, isolated=False)
+    (run,) = read_profile("tiny", SETTING | {"seeds": [0]}).runs(("cd",))
+    targets = lib.methods.context_distillation.teacher_targets(run.distillation.targets, isolated=False)
+    return lib.methods.context_distillation.run_method(run, targets, isolated=False)
 
 
 def test_the_same_cell_gives_the_same_numbers_again_and_nearly_the_same_with_other_arithmetic():
@@ -91,11 +91,11 @@ def gains():
     """What distillation adds to the untuned student out of domain, seed by seed."""
     profile = read_profile("tiny", SETTING)
     accuracy = {"baseline": [], "cd": []}
-    for cell in profile.cells(("baseline", "cd")):
-        request = cell.distillation.targets if cell.distillation else None
+    for run in profile.runs(("baseline", "cd")):
+        request = run.distillation.targets if run.distillation else None
         targets = lib.methods.context_distillation.teacher_targets(request, isolated=False) if request else None
-        accuracy[cell.method].append(
-            lib.methods.context_distillation.run(cell, targets, isolated=False).out_of_domain.plain.accuracy
+        accuracy[run.method].append(
+            lib.methods.context_distillation.run_method(run, targets, isolated=False).out_of_domain.plain.accuracy
         )
     return np.subtract(accuracy["cd"], accuracy["baseline"])
 

@@ -8,7 +8,7 @@ import torch
 
 import lib.methods.context_distillation
 from lib.errors import StudyError
-from lib.methods.context_distillation import METHODS, TeacherTargets, _pool_rows, teacher_targets
+from lib.methods.context_distillation import METHODS, TeacherTargets, _pool_rows, run_method, teacher_targets
 from lib.methods.reading import Reader, evaluation_items, support_of
 from lib.models import random_models
 from lib.models.cost import Cost

@@ -77,8 +77,8 @@ def test_every_notebook_is_executed_and_rendered(smoke):
 
 def test_no_page_shows_an_error_or_an_empty_widget(smoke):
     for page in (smoke / "report").glob("[0-9]*.ipynb"):
-        for run in nbformat.read(page, as_version=4).runs:
-            for output in run.get("outputs", []):
+        for cell in nbformat.read(page, as_version=4).cells:
+            for output in cell.get("outputs", []):
                 assert output.output_type != "error"
                 assert output.get("name") != "stderr", (page.name, output.text)
                 assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
@@ -216,5 +216,5 @@ chmod +x .conda/bin/python
 
 def test_committed_notebooks_carry_no_outputs():
     for path in (ROOT / "notebooks").glob("*.ipynb"):
-        for run in nbformat.read(path, as_version=4).runs:
-            assert not run.get("outputs") and not run.get("execution_count"), path.name
+        for cell in nbformat.read(path, as_version=4).cells:
+            assert not cell.get("outputs") and not cell.get("execution_count"), path.name

@@ -296,12 +296,12 @@ def fits(options: argparse.Namespace) -> int:
 def export(options: argparse.Namespace) -> int:
     """Save a trained student, and print where."""
     from lib.models.loading import quiet
-    from lib.runs.export import keep
+    from lib.runs import export as exporting
     from lib.runs.profile import read_profile
 
     quiet()
     profile = read_profile(options.profile, dict(options.changes))
-    print(keep(profile, options.method, options.support, options.seed, options.to))
+    print(exporting.export(profile, options.method, options.support, options.seed, options.to))
     return 0
 
 

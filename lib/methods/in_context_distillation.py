@@ -8,9 +8,10 @@ from transformers import PreTrainedModel
 
 from lib.errors import StudyError
 from lib.methods.context_distillation import adapted
-from lib.methods.episodes import Episode, EpisodeReader, demonstrations_of
+from lib.methods.encoder import PromptEncoder
+from lib.methods.episodes import Episode, demonstrations_of
 from lib.methods.in_context_records import InContextRun, Mixture, TunedTeacher
-from lib.methods.in_context_tuning import InContextTuning, Side
+from lib.methods.in_context_tuning import InContextTuning, TokenizedModel
 from lib.models.cost import Cost, PhaseMeter, warm_up
 from lib.models.loading import DTYPES, load_model
 from lib.models.options import score_options
@@ -92,7 +93,7 @@ def tune_teacher(request: TunedTeacher, isolated: bool = True) -> TunedWeights:
     model = load_model(request.model, "float32", request.device)
     with meter.phase() as cost:
         teacher = adapted(model, request.training, request.episodes.seed)
-        side = Side(teacher, EpisodeReader(request.model))
+        side = TokenizedModel(teacher, PromptEncoder(request.model))
         log = InContextTuning(side, None, request.episodes, Mixture()).train(request.training)
         cost.tokens = log.tokens
     trained = {name: one.detach().cpu() for name, one in teacher.named_parameters() if one.requires_grad}
@@ -135,8 +136,8 @@ def run_in_context(run: InContextRun, weights: TunedWeights | None, isolated: bo
     found = task_set(run.benchmark, run.seed)
     asked = [(task, k) for task in found.targets for k in run.demonstrations]
     with meter.phase() as costs["evaluation"]:
-        examiner = Examiner(run, model, EpisodeReader(run.model), costs["evaluation"])
-        scored = [examiner.scores(task, k) for task, k in asked]
+        evaluator = TaskEvaluator(run, model, PromptEncoder(run.model), costs["evaluation"])
+        scored = [evaluator.scores(task, k) for task, k in asked]
     return InContextOutcome(scored, dict(found.left_out), costs, trained, losses)
 
 
@@ -151,10 +152,10 @@ def _tuned_student(
         raise StudyError(f"{run.name}: a student is tuned on episodes, by an objective.")
     model = load_model(run.model, "float32", run.device)
     teacher = tuned_teacher(run.teacher, weights) if run.teacher and weights else None
-    taught_by = Side(teacher, EpisodeReader(run.teacher.model)) if run.teacher and teacher else None
+    taught_by = TokenizedModel(teacher, PromptEncoder(run.teacher.model)) if run.teacher and teacher else None
     with meter.phase() as costs["training"]:
         student = adapted(model, training, run.episodes.seed)
-        side = Side(student, EpisodeReader(run.model))
+        side = TokenizedModel(student, PromptEncoder(run.model))
         log = InContextTuning(side, taught_by, run.episodes, run.mixture).train(training)
         costs["training"].tokens = log.tokens
     trained = trainable_parameters(student)
@@ -162,12 +163,12 @@ def _tuned_student(
 
 
 @dataclass(frozen=True)
-class Examiner:
+class TaskEvaluator:
     """Puts a model to tasks and counts the tokens that it reads into `cost`."""
 
     run: InContextRun
     model: PreTrainedModel
-    reader: EpisodeReader
+    encoder: PromptEncoder
     cost: Cost
 
     def scores(self, task: FewShotTask, k: int) -> TaskScores:
@@ -188,8 +189,8 @@ class Examiner:
     def _answers(self, task: FewShotTask, k: int, vote: int) -> list[Tensor]:
         """For each item the log-probabilities of its options after one draw of demonstrations."""
         before = demonstrations_of(task, k, vote, self.run.seed)
-        prompts = self.reader.prompts([Episode(before, item) for item in task.items])
-        options = [self.reader.options(item) for item in task.items]
+        prompts = self.encoder.prompts([Episode(before, item) for item in task.items])
+        options = [self.encoder.answers(item) for item in task.items]
         self.cost.tokens += prompts.tokens + sum(len(option) - 1 for row in options for option in row)
         scores = score_options(self.model, prompts, options, self.run.eval_batch_size, self.run.normalised)
         if not all(torch.isfinite(row).all() for row in scores):

@@ -89,7 +89,7 @@ class InContextRun:
         teacher: the tuned teacher that the student learns from, or that is itself evaluated.
     """
 
-    kept_in: ClassVar[str] = "ict"
+    kept_in: ClassVar[str] = "in_context_runs"
 
     method: str
     benchmark: Benchmark

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lib.methods.episodes import Episode, EpisodeReader, batches, plain_texts
+from lib.methods.encoder import PromptEncoder
+from lib.methods.episodes import Episode, batches, plain_texts
 from lib.methods.in_context_records import Episodes, Mixture
 from lib.models.losses import hard_weight, in_context_distillation_loss, soft_cross_entropy
 from lib.models.options import by_length, option_log_probs
@@ -20,19 +21,19 @@ from lib.models.training import Training, TrainingLog, optimise
 
 
 @dataclass(frozen=True)
-class Side:
+class TokenizedModel:
     """A model and how it reads: the student, or the teacher."""
 
     model: PreTrainedModel | torch.nn.Module
-    reader: EpisodeReader
+    encoder: PromptEncoder
 
 
 @dataclass
 class InContextTuning:
     """A student's in-context tuning, with a teacher or without; the tokens that both read are counted."""
 
-    student: Side
-    teacher: Side | None
+    student: TokenizedModel
+    teacher: TokenizedModel | None
     episodes: Episodes
     mixture: Mixture
     tokens: int = 0
@@ -41,7 +42,7 @@ class InContextTuning:
     def __post_init__(self) -> None:
         """Find the tokens that teacher and student have in common, where plain text is distilled."""
         if self.teacher and self.mixture.lm_weight:
-            self._shared = shared_tokens(self.student.reader.tokenizer, self.teacher.reader.tokenizer)
+            self._shared = shared_tokens(self.student.encoder.tokenizer, self.teacher.encoder.tokenizer)
 
     def train(self, settings: Training) -> TrainingLog:
         """Train the student in place.
@@ -78,7 +79,7 @@ class InContextTuning:
             hard, soft = hard + self.mixture.lm_weight * hard_lm, soft + self.mixture.lm_weight * soft_lm
         return in_context_distillation_loss(hard, soft, weight)
 
-    def _icl_terms(self, asked: Sequence[Episode], teacher: Side | None) -> tuple[Tensor, Tensor]:
+    def _icl_terms(self, asked: Sequence[Episode], teacher: TokenizedModel | None) -> tuple[Tensor, Tensor]:
         """L_hard^ICL and L_soft^ICL, means over episodes; probabilities are over each query's options."""
         own = self._scores(self.student, asked)
         gold = [torch.tensor([episode.query.gold], device=row.device) for episode, row in zip(asked, own, strict=True)]
@@ -91,29 +92,30 @@ class InContextTuning:
         pairs = zip(told, own, strict=True)
         return hard, torch.stack([soft_cross_entropy(one[None], row[None], temperature) for one, row in pairs]).mean()
 
-    def _scores(self, side: Side, asked: Sequence[Episode]) -> list[Tensor]:
-        prompts = side.reader.whole_prompts(asked)
-        options = [side.reader.options(episode.query) for episode in asked]
+    def _scores(self, side: TokenizedModel, asked: Sequence[Episode]) -> list[Tensor]:
+        encoded = side.encoder.prompts(asked)
+        prompts = [encoded.prefix + suffix for suffix in encoded.suffixes]
+        options = [side.encoder.answers(episode.query) for episode in asked]
         self.tokens += sum(map(len, prompts)) + sum(len(option) - 1 for row in options for option in row)
         scores = option_log_probs(side.model, prompts, options)
         if not self.episodes.normalised:
             return scores
         return [by_length(row, of_row) for row, of_row in zip(scores, options, strict=True)]
 
-    def _lm_terms(self, texts: Sequence[str], teacher: Side | None) -> tuple[Tensor, Tensor]:
+    def _lm_terms(self, texts: Sequence[str], teacher: TokenizedModel | None) -> tuple[Tensor, Tensor]:
         """L_hard^LM, next-token cross-entropy, and L_soft^LM over the tokens that both have, at shared positions."""
         if teacher is None or self._shared is None:
-            read = [self.student.reader.tokenizer(text)["input_ids"] for text in texts]
+            read = [self.student.encoder.tokenizer(text)["input_ids"] for text in texts]
             hard = next_token_loss(self._logits(self.student, read), read)
             return hard, torch.zeros_like(hard)
-        aligned = [align(text, self.student.reader.tokenizer, teacher.reader.tokenizer) for text in texts]
+        aligned = [align(text, self.student.encoder.tokenizer, teacher.encoder.tokenizer) for text in texts]
         own = self._logits(self.student, [one.student_ids for one in aligned])
         with torch.no_grad():
             told = self._logits(teacher, [one.teacher_ids for one in aligned])
         hard = next_token_loss(own, [one.student_ids for one in aligned])
         return hard, soft_lm_loss(own, told, aligned, self._shared, self.mixture.temperature)
 
-    def _logits(self, side: Side, read: Sequence[Sequence[int]]) -> Tensor:
+    def _logits(self, side: TokenizedModel, read: Sequence[Sequence[int]]) -> Tensor:
         ids, mask = pad_right(read, side.model.device)
         self.tokens += sum(map(len, read))
         return side.model(input_ids=ids, attention_mask=mask, use_cache=False).logits

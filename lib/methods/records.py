@@ -5,34 +5,22 @@ from typing import ClassVar
 
 from lib.models.loading import Device
 from lib.models.training import EXECUTION, Training
+from lib.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Task:
-    """The data, how it is put to a model, and what is evaluated."""
-
-    source: str
-    in_domain: str
-    out_of_domain: str
-    pattern: str
-    label_words: tuple[str, ...] | None
-    eval_limit: int | None
-    eval_seed: int
-
-
-@dataclass(frozen=True)
-class Targets:
-    """What a teacher is asked: its soft labels on a pool, given the demonstrations. Shared by all students.
+class PoolLabelling:
+    """What a teacher is asked: soft labels for a pool of queries, given demonstrations. Shared by all students.
 
     `pool` is where the queries come from: `train`, the in-domain training rows; `target`, rows like those that are
     evaluated out of domain; `both`, half of each; `support`, the support set itself. `held_out` are the halves of the
     target's `subcases` or `templates` that the pool does without. `pool_shares` are the shares of the classes in the
-    pool; None draws it without looking at labels. The teacher is averaged over `orders` orders of its demonstrations,
+    pool; None draws it without looking at labels. The teacher is averaged over `permutations` of its demonstrations,
     and over so many `demonstration_sets`: the support set, and further ones as large, which need labels of their own.
     `demonstration_labels` are `true` or `shuffled`, as `lib.tasks.samples.with_shuffled_labels` has it.
     """
 
-    kept_in: ClassVar[str] = "targets"
+    kept_in: ClassVar[str] = "soft_labels"
 
     teacher: str
     dtype: str
@@ -45,7 +33,7 @@ class Targets:
     batch_size: int
     device: Device
     held_out: str = "nothing"
-    orders: int = 1
+    permutations: int = 1
     demonstration_sets: int = 1
     pool_shares: tuple[float, ...] | None = None
     demonstration_labels: str = "true"
@@ -58,7 +46,7 @@ class Targets:
     @property
     def name(self) -> str:
         """For progress lines and lists of failures."""
-        return f"teacher targets n={self.support_size} seed={self.seed}"
+        return f"teacher's soft labels n={self.support_size} seed={self.seed}"
 
 
 @dataclass(frozen=True)
@@ -68,7 +56,7 @@ class Distillation:
     Cross-entropy is on gold labels of the `support` set or of the `pool`, or on the `teacher`'s likeliest labels there.
     """
 
-    targets: Targets
+    labelling: PoolLabelling
     kl_weight: float
     temperature: float
     ce_on: str
@@ -85,7 +73,7 @@ class Run:
     no other number of the result. `demonstration_labels` are those that the evaluated model reads.
     """
 
-    kept_in: ClassVar[str] = "cells"
+    kept_in: ClassVar[str] = "runs"
 
     method: str
     support_size: int
@@ -101,9 +89,9 @@ class Run:
     calibration_pool: int = field(default=0, metadata=EXECUTION)
 
     @property
-    def needs(self) -> Targets | None:
+    def needs(self) -> PoolLabelling | None:
         """The job that has to be done first."""
-        return self.distillation.targets if self.distillation else None
+        return self.distillation.labelling if self.distillation else None
 
     @property
     def name(self) -> str:

@@ -15,10 +15,9 @@ from lib.errors import StudyError
 from lib.methods.context_distillation import METHODS
 from lib.report.correct_items import Correct, correct_items, seeds_in_common
 from lib.report.estimates import Array, Estimate
-from lib.report.figures import COLOURS, REFERENCE_LINE, house_style
+from lib.report.figures import REFERENCE_LINE, house_style
 from lib.report.intervals import interval
 from lib.runs.execution import Sweep
-from lib.runs.frames import DOMAINS
 
 SIGNIFICANT = 0.05
 
@@ -171,8 +170,8 @@ def judge(sweep: Sweep, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
 
 def _judged(sweep: Sweep, claim: Claim, level: float) -> list[dict[str, object]]:
     accuracy = claim.quantity.removesuffix("_accuracy")
-    if accuracy in DOMAINS:
-        effects = _accuracy_effects(correct_items(sweep.records, accuracy, (claim.method, claim.against)), claim)
+    if accuracy in sweep.profile.domains:
+        effects = _accuracy_effects(correct_items(sweep.stored, accuracy, (claim.method, claim.against)), claim)
         found = {size: (len(one.by_seed), one.value, one.bounds(), one.bounds(level)) for size, one in effects.items()}
     else:
         found = {
@@ -316,8 +315,8 @@ def recovered(sweep: Sweep, method: str = "cd") -> pd.DataFrame:
     less than .1 above the baseline there is no distance to speak of, and no share.
     """
     rows = {}
-    for domain, name in DOMAINS.items():
-        for size, correct in correct_items(sweep.records, domain, ("baseline", "teacher_icl", method)).items():
+    for domain, name in sweep.profile.domains.items():
+        for size, correct in correct_items(sweep.stored, domain, ("baseline", "teacher_icl", method)).items():
             of = {one: correct.accuracy(items) for one, items in correct.by_method.items()}
             share = share_recovered(of["baseline"], of["teacher_icl"], of[method])
             rows |= {
@@ -351,7 +350,7 @@ def effects_figure(judged: pd.DataFrame, size: object) -> Figure:
     figure, axis = plt.subplots(figsize=(9, 0.45 * len(shown) + 1))
     places = range(len(shown))
     errors = [(shown.effect - shown.low).clip(lower=0), (shown.high - shown.effect).clip(lower=0)]
-    axis.errorbar(shown.effect, places, xerr=errors, fmt="o", color=COLOURS["cd"], capsize=3, label="here")
+    axis.errorbar(shown.effect, places, xerr=errors, fmt="o", color=METHODS["cd"].colour, capsize=3, label="here")
     numbers = [(claimed.get(row.claim, 0), i) for i, row in enumerate(shown.itertuples())]
     told = [(value, i) for value, i in numbers if abs(value) > abs(MORE)]
     axis.plot(*zip(*told, strict=True), "k|", markersize=14, markeredgewidth=2, label="the paper")
@@ -361,7 +360,7 @@ def effects_figure(judged: pd.DataFrame, size: object) -> Figure:
     axis.set_xlim(-1.05, right)
     for place, effect in zip(places, shown.effect, strict=True):
         if effect > right:
-            axis.text(right, place, f"{_as_times(effect)} →", ha="right", va="bottom", color=COLOURS["cd"])
+            axis.text(right, place, f"{_as_times(effect)} →", ha="right", va="bottom", color=METHODS["cd"].colour)
     axis.legend(loc="upper right", fontsize=9)
     figure.tight_layout()
     return figure

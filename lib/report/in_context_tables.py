@@ -1,8 +1,7 @@
 """Figures and tables of in-context learning distillation: scores against k, and the paper's numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
+from lib.methods.in_context_records import InContextRun
 from lib.report.figures import REFERENCE_LINE, from_to, house_style
 from lib.report.intervals import interval, with_interval
 from lib.runs.execution import Sweep
@@ -147,37 +147,37 @@ def _lines(axis: Axes, means: pd.DataFrame, metric: str) -> None:
 
 def scale(sweep: Sweep, benchmark: str) -> pd.DataFrame:
     """How large this run is, beside what is known of the paper's: a row a quantity."""
-    runs = [record["cell"] for record in sweep.records]
-    tasks = {task["task"]: len(task["gold"]) for record in sweep.records for task in record["outcome"]["tasks"]}
-    tuned = next((run for run in runs if run["episodes"]), None)
-    models = {run["model"]: None for run in runs}
+    runs = [result.run for result in sweep.stored]
+    tasks = {task.task: len(task.gold) for result in sweep.stored for task in result.outcome.tasks}
+    tuned = next((run for run in runs if run.episodes), None)
+    models = {run.model: None for run in runs}
     here = {
         "models": ", ".join(Path(model).name for model in models),
         "targets": f"{len(tasks)} {UNITS[benchmark]}, {from_to(tasks.values())} items of each",
         "seeds": _seeds(runs),
     }
     if tuned:
-        steps, batch = tuned["episodes"]["steps"], tuned["training"]["batch_size"]
-        limit = tuned["benchmark"]["training_tasks"]
+        steps, batch = tuned.episodes.steps, tuned.training.batch_size
+        limit = tuned.benchmark.training_tasks
         here |= {
             "tuned on, Meta-ICT": f"{'all other' if limit is None else f'at most {limit}'} {UNITS[benchmark]}",
-            "tuned on, Multitask-ICT": f"at most {tuned['benchmark']['examples']} examples of each target",
+            "tuned on, Multitask-ICT": f"at most {tuned.benchmark.examples} examples of each target",
             "steps": f"{steps} of {batch} episodes",
             "the student's learning rate": _rates(runs),
         }
     return pd.DataFrame({"here": here, "the paper": PAPER_SCALE[benchmark]}, index=list(here)).fillna("not known")
 
 
-def _seeds(runs: Sequence[Mapping[str, Any]]) -> str:
+def _seeds(runs: Sequence[InContextRun]) -> str:
     """How many there are, or how many under each paradigm of what is tuned."""
-    of = {title: {run["seed"] for run in runs if run["paradigm"] == name} for name, title in PARADIGMS.items()}
+    of = {title: {run.seed for run in runs if run.paradigm == name} for name, title in PARADIGMS.items()}
     told = ", ".join(f"{len(seeds)} under {title}" for title, seeds in of.items() if seeds)
-    return told or str(len({run["seed"] for run in runs}))
+    return told or str(len({run.seed for run in runs}))
 
 
-def _rates(runs: Sequence[Mapping[str, Any]]) -> str:
+def _rates(runs: Sequence[InContextRun]) -> str:
     """The learning rate of tuned students, or that under each paradigm where they differ."""
-    of = {run["paradigm"]: f"{run['training']['learning_rate']:g}" for run in runs if run["training"]}
+    of = {run.paradigm: f"{run.training.learning_rate:g}" for run in runs if run.training}
     if len({*of.values()}) == 1:
         return next(iter(of.values()))
     return ", ".join(f"{of[name]} under {title}" for name, title in PARADIGMS.items() if name in of)
@@ -186,8 +186,8 @@ def _rates(runs: Sequence[Mapping[str, Any]]) -> str:
 def left_out(sweep: Sweep) -> pd.Series:
     """Tasks that the benchmark names and the results do not have, with reasons."""
     reasons: dict[str, str] = {}
-    for record in sweep.records:
-        reasons |= record["outcome"]["left_out"]
+    for result in sweep.stored:
+        reasons |= result.outcome.left_out
     return pd.Series(reasons, name="left out because", dtype=object)
 
 

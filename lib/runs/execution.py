@@ -20,13 +20,13 @@ from lib.errors import StudyError, require_one_of
 from lib.methods import context_distillation, in_context_distillation
 from lib.methods.context_distillation import METHODS
 from lib.methods.in_context_records import InContextRun, TunedTeacher
-from lib.methods.records import Run, Targets
+from lib.methods.records import PoolLabelling, Run
 from lib.models.environment import describe
 from lib.models.loading import quiet
 from lib.runs import preflight
 from lib.runs.frames import results_frame
 from lib.runs.profile import Profile
-from lib.runs.store import Job, Preparation, Record, Result, Store
+from lib.runs.store import AnyRun, Job, Preparation, Refusal, Result, Store
 
 # Set by run_all.sh: progress as plain lines, since a bar that redraws itself makes no sense in a log or a page.
 BATCH = "FEW_SHOT_BATCH"
@@ -38,7 +38,7 @@ SECONDS_BETWEEN_LINES = 5
 class Sweep:
     """The results of a profile's runs, one row each, and what did not come to a result, with reasons.
 
-    `records` are the stored results in full, with every item's label log-probabilities. `missing` are the runs that a
+    `stored` are the stored results in full, with every item's label log-probabilities. `missing` are the runs that a
     profile with `stored_only` leaves out. In a notebook a sweep shows itself as a short paragraph (`about` takes the
     place of what the profile says of itself), and as plain text without its results, which would be megabytes of a
     saved notebook.
@@ -46,14 +46,14 @@ class Sweep:
 
     profile: Profile
     results: pd.DataFrame = field(repr=False)
-    records: list[Record] = field(default_factory=list, repr=False)
+    stored: list[Result] = field(default_factory=list, repr=False)
     refused: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list, repr=False)
     about: str | None = None
 
     def _repr_markdown_(self) -> str:
-        count = len(self.records or self.results)
+        count = len(self.stored or self.results)
         told = f"{count} results."
         if self.missing:
             told = f"{count} of {count + len(self.missing)} results: the others are not computed yet and left out."
@@ -96,7 +96,7 @@ def fill_together(
     return [collect(profile, runs, results_frame) for profile, runs in zip(profiles, wanted, strict=True)]
 
 
-def compute(profile: Profile, runs: Sequence[Result], check: Callable[[list[Any]], dict[Any, str]]) -> None:
+def compute(profile: Profile, runs: Sequence[AnyRun], check: Callable[[list[Any]], dict[Any, str]]) -> None:
     """Run the runs that have neither a result nor a failure; none where the profile has `stored_only`.
 
     Args:
@@ -116,7 +116,7 @@ def compute(profile: Profile, runs: Sequence[Result], check: Callable[[list[Any]
     _show_progress(_finished(jobs, profile), len(jobs))
 
 
-def _jobs(missing: Sequence[Result], store: Store) -> Iterator[Job]:
+def _jobs(missing: Sequence[AnyRun], store: Store) -> Iterator[Job]:
     """Missing runs in order, each one's preparation before the first run that needs it."""
     asked: set[Job] = set()
     for run in missing:
@@ -141,8 +141,8 @@ def execute(job: Job, folder: Path, isolated: bool) -> None:
         store.fail(job, f"{type(error).__name__}: {error}")
 
 
-def _ask_teacher(request: Targets, store: Store, isolated: bool) -> None:
-    store.save_targets(request, context_distillation.teacher_targets(request, isolated))
+def _ask_teacher(labelling: PoolLabelling, store: Store, isolated: bool) -> None:
+    store.save_soft_labels(labelling, context_distillation.ask_teacher(labelling, isolated))
 
 
 def _tune_teacher(request: TunedTeacher, store: Store, isolated: bool) -> None:
@@ -150,8 +150,8 @@ def _tune_teacher(request: TunedTeacher, store: Store, isolated: bool) -> None:
 
 
 def _run_method(run: Run, store: Store, isolated: bool) -> None:
-    targets = _prepared(run, store, store.load_targets)
-    store.save(run, context_distillation.run_method(run, targets, isolated), describe(run.device))
+    soft_labels = _prepared(run, store, store.load_soft_labels)
+    store.save(run, context_distillation.run_method(run, soft_labels, isolated), describe(run.device))
 
 
 def _run_in_context(run: InContextRun, store: Store, isolated: bool) -> None:
@@ -159,7 +159,7 @@ def _run_in_context(run: InContextRun, store: Store, isolated: bool) -> None:
     store.save(run, in_context_distillation.run_in_context(run, weights, isolated), describe(run.device))
 
 
-def _prepared(run: Result, store: Store, load: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - what `load` loads
+def _prepared(run: AnyRun, store: Store, load: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - what `load` loads
     """What the run needs, loaded; None where it needs nothing."""
     if run.needs is None:
         return None
@@ -170,7 +170,7 @@ def _prepared(run: Result, store: Store, load: Callable[[Any], Any]) -> Any:  # 
 
 
 _RUN: dict[type, Callable[[Any, Store, bool], None]] = {
-    Targets: _ask_teacher,
+    PoolLabelling: _ask_teacher,
     TunedTeacher: _tune_teacher,
     Run: _run_method,
     InContextRun: _run_in_context,
@@ -207,7 +207,7 @@ def _shared_out(jobs: Sequence[Job], profile: Profile) -> Iterator[Job]:
     left = dict.fromkeys(jobs)
     try:
         with _processes(profile.workers, _one_thread) as pool:
-            for kinds in (Preparation, Result):
+            for kinds in (Preparation, AnyRun):
                 of_kind = [job for job in jobs if isinstance(job, kinds)]
                 running = {pool.submit(execute, job, profile.folder, False): job for job in of_kind}
                 for future in as_completed(running):
@@ -267,18 +267,18 @@ def _rough(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds > 100 else f"{seconds:.0f} s"
 
 
-def collect(profile: Profile, runs: Sequence[Result], frame: Callable[[list[Record]], pd.DataFrame]) -> Sweep:
+def collect(profile: Profile, runs: Sequence[AnyRun], frame: Callable[[list[Result]], pd.DataFrame]) -> Sweep:
     """What there is of these runs, their results as the rows of `frame`.
 
     Raises:
         StudyError: every method is refused.
     """
     store = Store(profile.folder)
-    records = {run: store.load(run) for run in runs}
-    done = [record for record in records.values() if record and not record["refused"]]
-    refused = {run.method: record["refused"] for run, record in records.items() if record and record["refused"]}
+    stored = {run: store.load(run) for run in runs}
+    done = [one for one in stored.values() if isinstance(one, Result)]
+    refused = {run.method: one.reason for run, one in stored.items() if isinstance(one, Refusal)}
     failed = {run.name: reason for run in runs if (reason := store.failure(run))}
-    missing = [run.name for run, record in records.items() if record is None and run.name not in failed]
+    missing = [run.name for run, one in stored.items() if one is None and run.name not in failed]
     if refused and not done and not failed:
         raise StudyError("\n".join(dict.fromkeys(refused.values())))
     return Sweep(profile, frame(done), done, refused, failed, missing)

@@ -5,15 +5,18 @@ from functools import cache
 from typing import TypeVar
 
 from lib.errors import RefusedMethod, StudyError
-from lib.methods.context_distillation import METHODS
-from lib.methods.reading import Reader, calibration_queries, evaluation_items, pool_of, support_of, teacher_contexts
-from lib.methods.records import Run, Targets
+from lib.methods.context_distillation import METHODS, answers_of
+from lib.methods.encoder import PromptEncoder
+from lib.methods.examples import RunExamples, examples_of, teacher_contexts
+from lib.methods.records import PoolLabelling, Run
 from lib.models.loading import check_device, same_vocabulary
 from lib.models.tuning import Tuning, check_tuning
-from lib.tasks.task import Example
+from lib.tasks.patterns import content_free
+from lib.tasks.prompts import first_tokens
+from lib.tasks.samples import without
+from lib.tasks.task import Query
 
-Row = TypeVar("Row")
-
+Item = TypeVar("Item")
 # Tokens grow with characters, nearly: the longest few texts hold the longest prompt.
 LONGEST = 8
 
@@ -28,17 +31,19 @@ def check(runs: Iterable[Run]) -> dict[Run, str]:
         StudyError: the first setting that cannot work, with key, value and what is allowed.
     """
     refused: dict[Run, str] = {}
-    reader_of, refusal_of = cache(Reader), cache(_refusal)  # many runs, few models
+    encoder_of, refusal_of = cache(PromptEncoder), cache(_refusal)  # many runs, few models
     for run in runs:
         check_device(run.device)
         if run.training and (reason := refusal_of(run.model, run.training.tuning, run.training.biases)):
             refused[run] = reason
             continue
-        student = reader_of(run.model, run.task)
-        _check_prompts(run, student)
+        student, examples = encoder_of(run.model), examples_of(run)
+        _check_examples(run, examples)
+        _check_answers(run, student)
+        _check_prompts(run, student, examples)
         if run.distillation:
-            request = run.distillation.targets
-            _check_targets(run, request, student, reader_of(request.teacher, request.task))
+            labelling = run.distillation.labelling
+            _check_labelling(run, labelling, student, encoder_of(labelling.teacher), examples)
     return refused
 
 
@@ -51,32 +56,53 @@ def _refusal(model: str, tuning: Tuning, biases: str) -> str | None:
     return None
 
 
-def _check_prompts(run: Run, reader: Reader) -> None:
-    support = support_of(run)
-    if run.training and support:
-        reader.encode([], _longest(support))
-    demonstrations = support if METHODS[run.method].demonstrations else []
-    for dataset in (run.task.in_domain, run.task.out_of_domain):
-        reader.encode(demonstrations, _longest(evaluation_items(run.task, dataset)))
-        if run.calibration_pool:
-            reader.encode(demonstrations, _longest(calibration_queries(run, dataset)))
+def _check_examples(run: Run, examples: RunExamples) -> None:
+    """Nothing that is learnt from is evaluated, compared as the model sees it."""
+    learnt = [*examples.support, *(query for part in examples.pool for query in part)]
+    for domain, items in examples.evaluation.items():
+        if shared := len(learnt) - len(without(learnt, items)):
+            raise StudyError(
+                f"data: {shared} examples to learn from are also evaluated in {run.task.domains[domain].name}. "
+                "Give the files a split column, or take the rows out of one of them."
+            )
 
 
-def _check_targets(run: Run, request: Targets, student: Reader, teacher: Reader) -> None:
-    for demonstrations, queries in teacher_contexts(request):
+def _check_answers(run: Run, encoder: PromptEncoder) -> None:
+    """Label words are told apart; those of several tokens are not compared with every setting."""
+    if first_tokens(answers_of(encoder, run.task)) is not None:
+        return
+    if run.training and run.training.checkpointing:
+        raise StudyError("checkpointing: true needs label words that differ in their first token. Allowed: false.")
+    if run.distillation and run.distillation.labelling.kl_over == "vocabulary":
+        raise StudyError("kl_over: 'vocabulary' needs label words that differ in their first token. Allowed: labels.")
+
+
+def _check_prompts(run: Run, encoder: PromptEncoder, examples: RunExamples) -> None:
+    if run.training and examples.support:
+        encoder.encode([], _longest(examples.support))
+    demonstrations = examples.demonstrations if METHODS[run.method].demonstrations else []
+    for domain, items in examples.evaluation.items():
+        asked = [*items, *examples.unlabelled.get(domain, []), *content_free(run.task)]
+        encoder.encode(demonstrations, _longest(asked))
+
+
+def _check_labelling(
+    run: Run, labelling: PoolLabelling, student: PromptEncoder, teacher: PromptEncoder, examples: RunExamples
+) -> None:
+    for demonstrations, queries in teacher_contexts(labelling):
         teacher.encode(demonstrations, _longest(queries))
-    student.encode([], _longest(pool_of(request)))
-    if request.kl_over == "vocabulary" and not same_vocabulary(student.tokenizer, teacher.tokenizer):
+    student.encode([], _longest([query for part in examples.pool for query in part]))
+    if labelling.kl_over == "vocabulary" and not same_vocabulary(student.tokenizer, teacher.tokenizer):
         raise StudyError(
-            f"kl_over: 'vocabulary' compares token by token, but {request.teacher} and {run.model} have different "
+            f"kl_over: 'vocabulary' compares token by token, but {labelling.teacher} and {run.model} have different "
             "vocabularies. Allowed for this pair: labels."
         )
 
 
-def longest(rows: Iterable[Row], length: Callable[[Row], int]) -> list[Row]:
-    """The few rows that are longest by a measure."""
-    return sorted(rows, key=length, reverse=True)[:LONGEST]
+def longest(items: Iterable[Item], length: Callable[[Item], int]) -> list[Item]:
+    """The few items that are longest by a measure."""
+    return sorted(items, key=length, reverse=True)[:LONGEST]
 
 
-def _longest(rows: Iterable[Example]) -> list[Example]:
-    return longest(rows, lambda row: len(row.premise) + len(row.hypothesis))
+def _longest(queries: Iterable[Query]) -> list[Query]:
+    return longest(queries, lambda query: len(query.text))

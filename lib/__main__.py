@@ -23,7 +23,8 @@ NO_RESULT = "none of its methods has a result"
 
 NOT_DRAWN = "not drawn yet"
 
-ASK_MODELS = ("00_tour", "08_memory")  # whatever is stored
+ASK_MODELS = ("00_tour", "08_memory", "13_method")  # whatever is stored
+SMALL_MODELS = ("13_method",)  # a step without batches is slow on larger ones
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
@@ -52,6 +53,13 @@ def _add_figures(parser: argparse.ArgumentParser) -> None:
         const=("stored_only", True),
         dest="changes",
         help="compute nothing: draw the results that are there; short for --set stored_only=true",
+    )
+    parser.add_argument(
+        "--anew",
+        action="append_const",
+        const=("anew", True),
+        dest="changes",
+        help="compute results again whose data or models are others now; short for --set anew=true",
     )
     parser.set_defaults(run=figures)
 
@@ -170,8 +178,11 @@ def _wanted(notebooks: list[Path], profile: "Profile") -> dict[Path, list[str]]:
 def _drawable(notebooks: list[Path], profile: "Profile") -> list[Path]:
     """Those of the notebooks that the profile has settings for and that do not ask models where it may not."""
     from lib.runs.benchmarks import NOTEBOOKS
+    from lib.tasks.catalogue import EMBEDDED
 
     asked = [path for path in notebooks if not (profile.stored_only and path.stem in ASK_MODELS)]
+    if profile.data not in EMBEDDED:
+        asked = [path for path in asked if path.stem not in SMALL_MODELS]
     return [path for path in asked if path.stem not in NOTEBOOKS or profile.in_context_runs(NOTEBOOKS[path.stem])]
 
 

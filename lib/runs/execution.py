@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from lib.methods.records import PoolLabelling, Run
 from lib.models.environment import describe
 from lib.models.loading import quiet
 from lib.runs import preflight
+from lib.runs.fingerprints import changed, fingerprint
 from lib.runs.frames import results_frame
 from lib.runs.profile import Profile
 from lib.runs.store import AnyRun, Job, Preparation, Refusal, Result, Store
@@ -105,15 +106,40 @@ def compute(profile: Profile, runs: Sequence[AnyRun], check: Callable[[list[Any]
         check: looks at the runs that would run and returns those that are refused, with reasons; raises where
             a setting cannot work.
     """
+    store = Store(profile.folder)
+    stored = {run: store.load(run) for run in runs}
+    stale = _stale(stored, profile.anew)
     if profile.stored_only:
         return
-    store = Store(profile.folder)
-    missing = [run for run in runs if store.load(run) is None and store.failure(run) is None]
+    for run in stale:
+        store.discard(run)
+    missing = [run for run in runs if run in stale or (stored[run] is None and store.failure(run) is None)]
     refused = check(missing) if missing else {}
     for run, reason in refused.items():
         store.refuse(run, reason)
     jobs = list(_jobs([run for run in missing if run not in refused], store))
     _show_progress(_finished(jobs, profile), len(jobs))
+
+
+def _stale(stored: Mapping[AnyRun, Result | Refusal | None], anew: bool) -> list[AnyRun]:
+    """Runs whose data or models are others now than those that their results came from.
+
+    Raises:
+        StudyError: there are some, and they are not to be computed anew.
+    """
+    found = {
+        run: what
+        for run, one in stored.items()
+        if isinstance(one, Result) and (what := changed(one.sources, fingerprint(run)))
+    }
+    if found and not anew:
+        names = ", ".join(run.name for run in list(found)[:3]) + (", …" if len(found) > 3 else "")
+        sources = ", ".join(dict.fromkeys(source for what in found.values() for source in what))
+        raise StudyError(
+            f"{sources}: not what {len(found)} stored results came from ({names}). Put back what was there, or compute "
+            "them anew with --anew (anew: true)."
+        )
+    return list(found)
 
 
 def _jobs(missing: Sequence[AnyRun], store: Store) -> Iterator[Job]:

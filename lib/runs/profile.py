@@ -75,10 +75,10 @@ class Profile(BaseModel):
     a text with a column's name in each pair of braces. `label_words` maps classes to words; a list is in the order of
     entailment and its opposite, `drawn` is for the controlled world.
 
-    With `isolate` each run has a process of its own and its resident memory is measured; without, runs share
-    processes (`workers` of them, of one thread each, or this one) and tensors are counted. `choices` and `ideas` are
-    those that notebooks 09 and 10 try, None for all. `stored_only` draws what is stored and computes nothing.
-    `padding_free` and `fused`, for context distillation and PBFT, are those of `lib.models.training.Training`.
+    With `isolate` each run has a process of its own and its resident memory is measured; without, runs share processes
+    (`workers` of them, of one thread each, or this one). `choices` and `ideas` are those that notebooks 09 and 10 try,
+    None for all. `stored_only` draws what is stored and computes nothing; `anew` computes results again whose data or
+    models are others now. `padding_free` and `fused` are those of `lib.models.training.Training`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -141,6 +141,7 @@ class Profile(BaseModel):
     bitfit: Literal["existing", "add"] = "existing"
 
     stored_only: bool = False
+    anew: bool = False
     choices: tuple[str, ...] | None = None
     ideas: tuple[str, ...] | None = None
     in_context: InContext | None = None

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from lib.methods.in_context_distillation import InContextOutcome, TunedWeights
 from lib.methods.in_context_records import InContextRun, TunedTeacher
 from lib.methods.records import PoolLabelling, Run
 from lib.models.cost import Cost
+from lib.runs.fingerprints import Sources, changed, fingerprint
 from lib.runs.keys import key
 
 Record = dict[str, Any]
@@ -31,11 +32,12 @@ Job = AnyRun | Preparation
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to, as it was stored; `environment` says what it was computed on and with."""
+    """What a run came to, as it was stored: computed on and with `environment`, from the files that `sources` names."""
 
     run: AnyRun
     outcome: Any  # Outcome of a `Run`, InContextOutcome of an `InContextRun`
     environment: dict[str, str | int]
+    sources: Sources = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ class Store:
 
     def save(self, run: AnyRun, outcome: Outcome | InContextOutcome, environment: Record) -> None:
         """Keep a run's result, and forget that it ever failed."""
-        record = {"run": asdict(run), "outcome": asdict(outcome), "environment": environment}
-        self._write(run, record)
+        content = {"run": asdict(run), "outcome": asdict(outcome), "environment": environment}
+        self._write(run, {**content, "sources": fingerprint(run)})
         self._failure(run).unlink(missing_ok=True)
 
     def refuse(self, run: AnyRun, reason: str) -> None:
@@ -107,7 +109,7 @@ class Store:
         try:  # the stored run also says how its result was computed
             stored = runs.validate_python(record["run"], extra="forbid")
             outcome = outcomes.validate_python(record["outcome"], extra="forbid")
-            return Result(stored, outcome, record["environment"])
+            return Result(stored, outcome, record["environment"], record["sources"])
         except (ValidationError, KeyError):
             _warn_altered(file)
             return None
@@ -139,7 +141,7 @@ class Store:
 
     def _save_tensors(self, job: Preparation, tensors: dict[str, Tensor], notes: Record) -> None:
         whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        notes = {**notes, "request": asdict(job)}
+        notes = {**notes, "request": asdict(job), "sources": fingerprint(job)}
         texts = {name: json.dumps(note) for name, note in {**notes, "checksum": _of_tensors(whole, notes)}.items()}
         replace_file(self._file(job, "safetensors"), lambda scratch: save_file(whole, scratch, texts))
         self._failure(job).unlink(missing_ok=True)
@@ -160,8 +162,13 @@ class Store:
         return None
 
     def ready(self, job: Preparation) -> bool:
-        """Whether a preparation is there and whole."""
-        return self._load_tensors(job) is not None
+        """Whether a preparation is there, whole, and from the data and weights that are there now."""
+        found = self._load_tensors(job)
+        return found is not None and not changed(found[1]["sources"], fingerprint(job))
+
+    def discard(self, run: AnyRun) -> None:
+        """Forget a run's result."""
+        self._file(run).unlink(missing_ok=True)
 
     def fail(self, job: Job, reason: str) -> None:
         """Keep why a job failed; it is no result, and goes away when the job succeeds."""

@@ -1,7 +1,7 @@
 """Labelled rows from where they lie: the study's own, a file (csv, tsv, json lines, parquet), a folder, or the hub."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import pandas as pd
 from datasets import DatasetDict, load_dataset
 
 from lib.errors import StudyError, first_line, require_one_of
-from lib.paths import locate
+from lib.paths import digest, locate
 from lib.tasks import smoke, world
 from lib.tasks.catalogue import CLASSES
 from lib.tasks.json_lines import json_lines
@@ -102,8 +102,8 @@ def _of_split(dataset: Dataset, split: Split) -> Iterable[tuple[str, Record]]:
     """(where, record) pairs of one split; a file without a split column serves both."""
     if dataset.source.startswith(HUB):
         return _on_the_hub(dataset, split)
-    file = _file(dataset)
-    records = _records(file)
+    file = file_of(dataset)
+    records = _records(file, digest(file))
     there = {str(record[dataset.split]) for _, record in records if record.get(dataset.split) is not None}
     if not there:
         return records
@@ -120,7 +120,7 @@ def _first(names: tuple[str, ...], there: Iterable[str], problem: str) -> str:
     raise StudyError(f"{problem}. Present: {sorted(there)}; read: {list(names)}.")
 
 
-def _file(dataset: Dataset) -> Path:
+def file_of(dataset: Dataset) -> Path:
     """The file that a dataset's source means; in a folder, the one that bears its name."""
     path = locate(dataset.source)
     if path.is_file():
@@ -138,9 +138,9 @@ def _file(dataset: Dataset) -> Path:
     raise StudyError(f"dataset: {dataset.name!r} is not in {path}. Present: {', '.join(present) or 'no data file'}.")
 
 
-@cache
-def _records(file: Path) -> list[tuple[str, Record]]:
-    """(file and line, record) of every row of a file."""
+@lru_cache(maxsize=16)
+def _records(file: Path, content: str) -> list[tuple[str, Record]]:
+    """(file and line, record) of every row of a file; `content` is its digest, so that another one is read anew."""
     if file.suffix == ".jsonl":
         return [(f"{file}, line {number}", row) for number, row in json_lines(file)]
     try:

@@ -8,7 +8,6 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
 FIGURES = ROOT / "figures"
-
 WHOLE = 2**26  # bytes of a file that are all read for its digest; of a larger one, blocks from all over it
 BLOCKS, BLOCK = 64, 2**16
 

@@ -65,7 +65,6 @@ class Peak:
 
 # The peak of each phase that a run has: teacher, training, evaluation.
 Prediction = dict[str, Peak]
-
 Answers = tuple[tuple[int, ...], ...]
 
 # Those walked before there is an optimizer state, and those after.

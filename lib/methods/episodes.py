@@ -7,7 +7,7 @@ from typing import NamedTuple
 from datasets import load_dataset
 
 from lib.errors import StudyError, first_line
-from lib.methods.in_context_records import Episodes
+from lib.methods.records import Episodes
 from lib.paths import locate
 from lib.tasks.benchmarks import task_set
 from lib.tasks.few_shot import ANSWER, FewShotTask

@@ -9,9 +9,9 @@ from transformers import PreTrainedModel
 from lib.errors import StudyError
 from lib.methods.context_distillation import adapted
 from lib.methods.encoder import PromptEncoder
+from lib.methods.episode_training import InContextTuning, TokenizedModel
 from lib.methods.episodes import Episode, demonstrations_of
-from lib.methods.in_context_records import InContextRun, Mixture, TunedTeacher
-from lib.methods.in_context_tuning import InContextTuning, TokenizedModel
+from lib.methods.records import EpisodeObjective, InContextRun, TunedTeacher
 from lib.models.cost import Cost, PhaseMeter, warm_up
 from lib.models.loading import DTYPES, load_model
 from lib.models.options import score_options
@@ -23,26 +23,30 @@ from lib.tasks.few_shot import FewShotTask
 
 @dataclass(frozen=True)
 class InContextMethod:
-    """What sets a method apart: its `label` in tables, whether the teacher answers, and what the student learns from.
+    """What sets a method apart, and how figures show it: its `label`, `colour` and `marker`.
 
-    `tuned` students and teachers are in-context tuned; `distils` says that a tuned teacher teaches; `plain_text` that
-    the language-modelling terms are in the loss.
+    Says also whether the teacher answers, and what the student learns from: `tuned` students and teachers are
+    in-context tuned; `distils` says that a tuned teacher teaches; `plain_text` that the language-modelling terms are in
+    the loss.
     """
 
     label: str
+    colour: str
+    marker: str
     teacher_answers: bool = False
     tuned: bool = False
     distils: bool = False
     plain_text: bool = False
 
 
+# In the order in which they are run; colours are those of seaborn's colour-blind palette, and two greys.
 IN_CONTEXT_METHODS = {
-    "untuned": InContextMethod("untuned"),
-    "teacher_untuned": InContextMethod("teacher, untuned", teacher_answers=True),
-    "teacher_ict": InContextMethod("teacher (ICT)", teacher_answers=True, tuned=True),
-    "ict": InContextMethod("ICT", tuned=True),
-    "icl_d": InContextMethod("ICL-D", tuned=True, distils=True),
-    "icl_d_lm": InContextMethod("ICL-D (LM)", tuned=True, distils=True, plain_text=True),
+    "untuned": InContextMethod("untuned", "#DE8F05", "o"),
+    "teacher_untuned": InContextMethod("teacher, untuned", "#999999", "*", teacher_answers=True),
+    "teacher_ict": InContextMethod("teacher (ICT)", "#262626", "*", teacher_answers=True, tuned=True),
+    "ict": InContextMethod("ICT", "#0173B2", "s", tuned=True),
+    "icl_d": InContextMethod("ICL-D", "#029E73", "D", tuned=True, distils=True),
+    "icl_d_lm": InContextMethod("ICL-D (LM)", "#D55E00", "P", tuned=True, distils=True, plain_text=True),
 }
 
 
@@ -94,7 +98,7 @@ def tune_teacher(request: TunedTeacher, isolated: bool = True) -> TunedWeights:
     with meter.phase() as cost:
         teacher = adapted(model, request.training, request.episodes.seed)
         side = TokenizedModel(teacher, PromptEncoder(request.model))
-        log = InContextTuning(side, None, request.episodes, Mixture()).train(request.training)
+        log = InContextTuning(side, None, request.episodes, EpisodeObjective()).train(request.training)
         cost.tokens = log.tokens
     trained = {name: one.detach().cpu() for name, one in teacher.named_parameters() if one.requires_grad}
     return TunedWeights(trained, log.losses, cost)

@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 from lib.methods.context_distillation import METHODS
 from lib.report.claims import FEWEST_SEEDS, SIGNIFICANT, share_recovered, shown_share
 from lib.report.correct_items import Correct, correct_items, seeds_in_common
-from lib.report.estimates import Array
+from lib.report.estimates import Array, with_interval
 from lib.report.figures import REFERENCE_LINE, house_style
-from lib.report.intervals import with_interval
 from lib.runs.ablations import PLAIN, REFERENCES
 from lib.runs.execution import Sweep
 from lib.runs.profile import Profile

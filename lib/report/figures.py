@@ -12,24 +12,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.methods.context_distillation import METHODS
-from lib.report.intervals import interval, summarise
+from lib.report.estimates import interval, summarise
 from lib.report.paper import PAPER_DATASETS, SOURCE, paper_points
 from lib.runs.execution import Sweep
 from lib.runs.frames import PHASES
 from lib.runs.profile import Profile
 
 REFERENCE_LINE = {"color": "black", "linewidth": 1, "linestyle": (0, (1, 2))}
-
 PAPER_ALPHA = 0.35
-
 _DODGE = 0.32
-
 MOST_ROWS = 3  # classes whose recall has a row of its own below the accuracy
-
 COST = ["memory_gb", "method_seconds"]
-
 MEASURED, PREDICTED = "measured on the GPU", "predicted"
-
 SMALL_GB = 0.5  # peaks below are shown in MB, and beside no points of the paper, whose models are far larger
 
 

@@ -18,7 +18,6 @@ from lib.report.paper import SOURCE, paper_points
 from lib.runs.frames import PHASES
 
 _PALETTE = sns.color_palette("colorblind")
-
 PART_COLOURS = dict(zip(PARTS, [_PALETTE[i] for i in (7, 5, 1, 8, 0, 3, 9)], strict=True))
 
 # The paper's figures of memory and the methods in each.

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 
 from lib.errors import StudyError
 from lib.report.ablation_figures import CLASS_MARKERS
+from lib.report.estimates import interval
 from lib.report.figures import REFERENCE_LINE, house_style, of_seeds
-from lib.report.intervals import interval
 from lib.runs.choices import candidates, centre, name_of, shown
 from lib.runs.profile import Profile
 from lib.runs.variants import Variants

@@ -17,7 +17,6 @@ KNOBS: dict[str, tuple[Any, ...]] = {
 }
 
 RATES = (1 / 3, 1.0, 3.0)
-
 SIZES, SEEDS = (8,), 5
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,21 @@ import tqdm.auto
 from lib.errors import StudyError, require_one_of
 from lib.methods import context_distillation, in_context_distillation
 from lib.methods.context_distillation import METHODS
-from lib.methods.in_context_records import InContextRun, TunedTeacher
-from lib.methods.records import PoolLabelling, Run
+from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
+from lib.methods.records import InContextRun, PoolLabelling, Run, TunedTeacher
 from lib.models.environment import describe
 from lib.models.loading import quiet
 from lib.runs import preflight
 from lib.runs.fingerprints import changed, fingerprint
-from lib.runs.frames import results_frame
+from lib.runs.frames import METRICS, results_frame, task_frame
 from lib.runs.profile import Profile
 from lib.runs.store import AnyRun, Job, Preparation, Refusal, Result, Store
 
 # Set by run_all.sh: progress as plain lines, since a bar that redraws itself makes no sense in a log or a page.
 BATCH = "FEW_SHOT_BATCH"
-
 SECONDS_BETWEEN_LINES = 5
+# The notebooks of in-context learning distillation, and the benchmark that each is about.
+BENCHMARK_NOTEBOOKS = {"11_crossfit": "crossfit", "12_lama": "lama"}
 
 
 @dataclass(frozen=True)
@@ -93,18 +94,49 @@ def fill_together(
             raise StudyError(f"methods: none of {', '.join(methods or ())} is in profile {profile.name}.")
     if retry:
         store.forget_failures()
-    compute(profiles[0], list(dict.fromkeys(run for runs in wanted for run in runs)), preflight.check)
+    compute(profiles[0], list(dict.fromkeys(run for runs in wanted for run in runs)))
     return [collect(profile, runs, results_frame) for profile, runs in zip(profiles, wanted, strict=True)]
 
 
-def compute(profile: Profile, runs: Sequence[AnyRun], check: Callable[[list[Any]], dict[Any, str]]) -> None:
+def fill_benchmark(profile: Profile, benchmark: str, methods: Sequence[str] | None = None) -> Sweep:
+    """Compute the runs of a benchmark that are missing, keep those that are there, and return them all.
+
+    Args:
+        profile: the study's settings.
+        benchmark: `crossfit` or `lama`.
+        methods: the methods wanted, keys of `IN_CONTEXT_METHODS`; None for all.
+
+    Raises:
+        StudyError: the profile does not have the benchmark, or a setting cannot work and nothing was computed.
+    """
+    quiet()
+    require_one_of("benchmark", benchmark, METRICS)
+    for name in methods or ():
+        require_one_of("methods", name, IN_CONTEXT_METHODS)
+    planned = profile.in_context_runs(benchmark)
+    if not planned:
+        raise StudyError(f"in_context.{benchmark}: profile {profile.name} does not have it.")
+    runs = [run for run in planned if methods is None or run.method in methods]
+    if not runs:
+        raise StudyError("methods: none is asked for.")
+    compute(profile, runs)
+    return replace(collect(profile, runs, task_frame), about=_about(planned, benchmark))
+
+
+def _about(planned: Sequence[InContextRun], benchmark: str) -> str:
+    models = {IN_CONTEXT_METHODS[run.method].teacher_answers: Path(run.model).name for run in planned}
+    return f"{models[True]} teaches {models[False]} to learn in context, on {benchmark}."
+
+
+def compute(profile: Profile, runs: Sequence[AnyRun]) -> None:
     """Run the runs that have neither a result nor a failure; none where the profile has `stored_only`.
 
     Args:
         profile: where results go and how processes are used.
         runs: those wanted.
-        check: looks at the runs that would run and returns those that are refused, with reasons; raises where
-            a setting cannot work.
+
+    Raises:
+        StudyError: a setting cannot work, or results are there whose data or models are others now.
     """
     store = Store(profile.folder)
     stored = {run: store.load(run) for run in runs}
@@ -114,7 +146,7 @@ def compute(profile: Profile, runs: Sequence[AnyRun], check: Callable[[list[Any]
     for run in stale:
         store.discard(run)
     missing = [run for run in runs if run in stale or (stored[run] is None and store.failure(run) is None)]
-    refused = check(missing) if missing else {}
+    refused = preflight.check(missing) if missing else {}
     for run, reason in refused.items():
         store.refuse(run, reason)
     jobs = list(_jobs([run for run in missing if run not in refused], store))

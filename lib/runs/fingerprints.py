@@ -4,8 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from lib.methods.in_context_records import InContextRun, TunedTeacher
-from lib.methods.records import PoolLabelling, Run
+from lib.methods.records import InContextRun, PoolLabelling, Run, TunedTeacher
 from lib.models.loading import files_of
 from lib.paths import digest, locate
 from lib.tasks.catalogue import EMBEDDED

@@ -27,7 +27,6 @@ from lib.runs.predictions import Setting, predictions, setting
 from lib.runs.profile import TRAINED, read_profile
 
 RECORD = FIGURES / "memory" / "gpu.csv"
-
 PAPER = "paper"
 
 # The choices whose savings are predicted, each measured with the largest support set.

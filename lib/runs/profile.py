@@ -11,25 +11,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from lib.errors import StudyError, require_one_of
 from lib.methods.context_distillation import METHODS, TRAINED, Method
-from lib.methods.in_context_records import InContextRun
-from lib.methods.records import Distillation, PoolLabelling, Run
+from lib.methods.records import Distillation, InContextRun, PoolLabelling, Run
 from lib.models.loading import DTYPES, Device
 from lib.models.training import OPTIMIZERS, Training
 from lib.models.tuning import Tuning
 from lib.paths import FIGURES, PROFILES
-from lib.runs.in_context_profile import InContext, InContextPlan, Pair
+from lib.runs.benchmark_settings import InContext, InContextPlan, Pair
 from lib.tasks import catalogue, world
 from lib.tasks.patterns import LABEL_WORDS, PATTERNS, placeholders
 from lib.tasks.task import DROPPED, Dataset, Task, domain_keys
 
 Positive = Annotated[int, Field(gt=0)]
-
 Dtype = Literal[tuple(DTYPES)]
-
 MethodName = Literal[tuple(METHODS)]
-
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine"]
-
 LearningRate = Annotated[float, Field(gt=0)]
 
 

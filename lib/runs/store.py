@@ -18,8 +18,7 @@ from torch import Tensor
 
 from lib.methods.context_distillation import Outcome, SoftLabels
 from lib.methods.in_context_distillation import InContextOutcome, TunedWeights
-from lib.methods.in_context_records import InContextRun, TunedTeacher
-from lib.methods.records import PoolLabelling, Run
+from lib.methods.records import InContextRun, PoolLabelling, Run, TunedTeacher
 from lib.models.cost import Cost
 from lib.runs.fingerprints import Sources, changed, fingerprint
 from lib.runs.keys import key

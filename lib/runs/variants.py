@@ -11,7 +11,6 @@ from lib.runs.keys import key
 from lib.runs.profile import Profile
 
 METHOD = "cd"  # what notebooks try variants of
-
 NOT_STORED = "No result is stored."
 
 

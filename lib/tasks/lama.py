@@ -26,7 +26,6 @@ from lib.tasks.few_shot import (
 from lib.tasks.task import Query
 
 SUBJECT, OBJECT = "[X]", "[Y]"
-
 Fact = tuple[str, str]  # subject and object
 
 

@@ -19,7 +19,6 @@ from lib.tasks.world import SentencePair
 
 HUB = "hub:"
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
-
 Record = Mapping[str, Any]  # column to value, as a source has them
 
 

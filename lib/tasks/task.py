@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 Split = Literal["train", "evaluation"]
-
 DROPPED = ""  # in place of a class: rows with such a label are left out
 IN_DOMAIN = "in_domain"
 OUT_OF_DOMAIN = "out_of_domain"

@@ -32,7 +32,6 @@ class SentencePair(NamedTuple):
 
 
 BUCKETS: dict[Split, range] = {"pretraining": range(0, 8), "train": range(8, 9), "evaluation": range(9, 10)}
-
 SIZES: dict[Split, int] = {"train": 2000, "evaluation": 1000}
 
 PEOPLE = (
@@ -100,7 +99,6 @@ def _verbs() -> list[Verb]:
 
 
 VERBS = _verbs()
-
 SYNONYM = {a: b for a in VERBS for b in VERBS if a != b and a.meaning == b.meaning}
 
 
@@ -136,9 +134,7 @@ class Scope:
 
 
 ADJECTIVE_SHARE, PLACE_SHARE = 0.35, 0.5
-
 MODIFIERS = ("place", "agent_adjective", "patient_adjective")
-
 Pair = tuple[str, str]
 
 
@@ -321,7 +317,6 @@ OVERLAP = (
 )
 
 DATASETS = ("annotated", "overlap")
-
 WHOLE = Scope(people=len(PEOPLE), decoration=1.0, contrasts=len(OVERLAP))
 
 

@@ -24,11 +24,8 @@ from lib.tasks.prompts import SEPARATOR
 from lib.tiny.models import VERDICTS, tokenizer
 
 PATTERN = PATTERNS["minimal"]
-
 CONTENT_FREE_SHARE = 0.02
-
 PAIR_TOKENS = 20  # of a usual pair with its answer
-
 VERDICT_TOKENS = 4  # of one that is told
 
 

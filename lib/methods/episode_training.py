@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from lib.methods.encoder import PromptEncoder
 from lib.methods.episodes import Episode, batches, plain_texts
-from lib.methods.in_context_records import Episodes, Mixture
+from lib.methods.records import EpisodeObjective, Episodes
 from lib.models.losses import hard_weight, in_context_distillation_loss, soft_cross_entropy
 from lib.models.options import by_length, option_log_probs
 from lib.models.scoring import pad_right
@@ -35,7 +35,7 @@ class InContextTuning:
     student: TokenizedModel
     teacher: TokenizedModel | None
     episodes: Episodes
-    mixture: Mixture
+    mixture: EpisodeObjective
     tokens: int = 0
     _shared: SharedTokens | None = field(default=None, init=False)
 

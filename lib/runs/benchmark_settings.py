@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lib.methods.in_context_distillation import IN_CONTEXT_METHODS, InContextMethod
-from lib.methods.in_context_records import Episodes, InContextRun, Mixture, Paradigm, TunedTeacher
+from lib.methods.records import EpisodeObjective, Episodes, InContextRun, Paradigm, TunedTeacher
 from lib.models.loading import DTYPES, Device
 from lib.models.losses import HARD_WEIGHTS
 from lib.models.training import Training
@@ -14,9 +14,7 @@ from lib.models.tuning import Tuning
 from lib.tasks.few_shot import Benchmark
 
 Positive = Annotated[int, Field(gt=0)]
-
 LearningRate = Annotated[float, Field(gt=0)]
-
 Dtype = Literal[tuple(DTYPES)]
 
 
@@ -192,16 +190,18 @@ class InContextPlan:
         training = self._training(rate, settings.teacher_tuning or settings.tuning)
         return TunedTeacher(pair.teacher, pair.teacher_dtype, pair.device, self._episodes(paradigm, seed), training)
 
-    def _mixture(self, method: InContextMethod) -> Mixture:
+    def _mixture(self, method: InContextMethod) -> EpisodeObjective:
         settings = self.settings
         if not method.distils:
-            return Mixture()
+            return EpisodeObjective()
         start = settings.hard_start
-        distilled = Mixture(settings.hard_weight, temperature=settings.temperature, hard_start=start)
+        distilled = EpisodeObjective(settings.hard_weight, temperature=settings.temperature, hard_start=start)
         if not method.plain_text:
             return distilled
         texts = (settings.lm_text, settings.lm_batch, settings.lm_characters)
-        return Mixture(settings.hard_weight, settings.lm_weight, settings.temperature, *texts, hard_start=start)
+        return EpisodeObjective(
+            settings.hard_weight, settings.lm_weight, settings.temperature, *texts, hard_start=start
+        )
 
     def _training(self, learning_rate: float, tuning: Tuning) -> Training:
         settings = self.settings

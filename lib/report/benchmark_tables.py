@@ -6,25 +6,17 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
-from lib.methods.in_context_records import InContextRun
+from lib.methods.records import InContextRun
+from lib.report.estimates import interval, with_interval
 from lib.report.figures import REFERENCE_LINE, from_to, house_style
-from lib.report.intervals import interval, with_interval
 from lib.runs.execution import Sweep
-from lib.runs.frames import PHASES
-from lib.runs.in_context_frames import (
-    METRICS,
-    NO_SKILL,
-    PARADIGMS,
-    STUDENTS,
-)
+from lib.runs.frames import METRICS, NO_SKILL, PARADIGMS, PHASES, STUDENTS
 
 COLUMNS = ("teacher_untuned", "untuned", "teacher_ict", *STUDENTS)
-
 PERCENT = (0, 100)  # what scores lie between
 
 
@@ -75,19 +67,6 @@ PAPER_SCALE = {
 }
 
 NUMBERS = Path(__file__).with_name("in_context_paper_numbers.csv")
-
-_PALETTE = sns.color_palette("colorblind")
-
-# Colour and marker; the same method is alike in both benchmarks.
-STYLES = {
-    "teacher_untuned": ("0.6", "*"),
-    "untuned": (_PALETTE[1], "o"),
-    "teacher_ict": ("0.15", "*"),
-    "ict": (_PALETTE[0], "s"),
-    "icl_d": (_PALETTE[2], "D"),
-    "icl_d_lm": (_PALETTE[3], "P"),
-}
-
 DODGE = 0.05
 
 
@@ -133,16 +112,16 @@ def curves_figure(means: pd.DataFrame, benchmark: str) -> Figure:
 
 
 def _lines(axis: Axes, means: pd.DataFrame, metric: str) -> None:
-    present = [method for method in STYLES if (means.method == method).any()]
+    present = [method for method in COLUMNS if (means.method == method).any()]
     for place, method in enumerate(present):
         groups = means[means.method == method].groupby("k")[metric]
         heights = groups.mean()
         low, high = np.array([interval(values, within=PERCENT) for _, values in groups]).T
         errors = np.nan_to_num([heights - low, high - heights])
-        colour, marker = STYLES[method]
+        shown = IN_CONTEXT_METHODS[method]
         places = heights.index + DODGE * (place - len(present) / 2)
-        label = IN_CONTEXT_METHODS[method].label
-        axis.errorbar(places, heights, errors, color=colour, marker=marker, capsize=2, label=label)
+        looks = {"color": shown.colour, "marker": shown.marker, "label": shown.label}
+        axis.errorbar(places, heights, errors, capsize=2, **looks)
 
 
 def scale(sweep: Sweep, benchmark: str) -> pd.DataFrame:

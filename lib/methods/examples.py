@@ -72,6 +72,8 @@ def demonstrations_of(record: Run | PoolLabelling) -> list[Query]:
 def evaluation_items(task: Task, domain: str) -> list[Query]:
     """The items that every method and seed is scored on in a domain."""
     found = queries(task, task.domains[domain], "evaluation")
+    if task.reserved:
+        found = without(found, evaluation_sample(found, task.classes, *task.reserved))
     return evaluation_sample(found, task.classes, task.eval_limit, task.eval_seed)
 
 

@@ -263,7 +263,7 @@ def phase_table(sweep: Sweep) -> pd.DataFrame:
     On CUDA the peak is shown twice: allocated to tensors, and reserved by the caching allocator.
     """
     results = sweep.results.assign(method=[METHODS[name].label for name in sweep.results.method])
-    peaks = {"cuda_allocated": "GB", "cuda_reserved": "GB reserved", "rss": "GB"}
+    peaks = {"cuda_allocated": "GB", "cuda_reserved": "GB reserved", "rss": "GB", "tensors": "GB"}
     columns = {"trainable_parameters": "trained parameters"}
     for phase in (phase for phase in PHASES if f"{phase}_seconds" in results):
         columns |= {f"{phase}_{name}": f"{phase} {name}" for name in ("seconds", "tokens")}

@@ -16,7 +16,7 @@ from lib.models.training import EXECUTION_FIELDS
 from lib.runs.store import Result
 
 # How a peak may have been measured: on a GPU, on a CPU in a process of the run's own, or not at all.
-MEASURES = ("cuda_allocated", "rss")
+MEASURES = ("cuda_allocated", "rss", "tensors")
 PHASES = ("teacher", "training", "evaluation")
 PLAIN = "plain"
 

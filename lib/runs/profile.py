@@ -97,6 +97,7 @@ class Profile(BaseModel):
     label_words: dict[str, str] | tuple[str, ...] | Literal["drawn"] | None = None
     eval_limit: Annotated[int, Field(gt=1)] | None = None
     eval_seed: Annotated[int, Field(ge=0)] = 0
+    reserved: tuple[Positive, Annotated[int, Field(ge=0)]] | None = None
     eval_batch_size: Positive = 16
 
     methods: tuple[MethodName, ...] = tuple(METHODS)
@@ -269,6 +270,7 @@ class Profile(BaseModel):
             out_of_domain=tuple(self.dataset(name) for name in self.evaluated_elsewhere),
             eval_limit=self.eval_limit,
             eval_seed=self.eval_seed,
+            reserved=self.reserved,
         )
 
     def _label_words(self, seed: int) -> tuple[str, ...]:

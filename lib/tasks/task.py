@@ -85,6 +85,8 @@ class Task:
         out_of_domain: further sets that are evaluated.
         eval_limit: items of each set, as many of each class; None for all.
         eval_seed: of their draw.
+        reserved: (limit, seed) of a sample that none of the evaluated items may be from: what a study reports, where
+            settings are searched.
     """
 
     pattern: str
@@ -94,6 +96,7 @@ class Task:
     out_of_domain: tuple[Dataset, ...] = ()
     eval_limit: int | None = None
     eval_seed: int = 0
+    reserved: tuple[int, int] | None = None
 
     @property
     def domains(self) -> dict[str, Dataset]:

@@ -80,5 +80,5 @@ def test_an_unknown_dataset_is_refused_naming_the_known_ones(source, present):
 
 
 def test_a_name_that_is_nearly_known_is_told_which():
-    with pytest.raises(StudyError, match="dataset: 'overlapp' .*'overlap'"):
+    with pytest.raises(StudyError, match=r"dataset: 'overlapp' .*'overlap'"):
         known("world", "overlapp")

@@ -89,14 +89,14 @@ def test_a_pattern_needs_a_column_and_no_more_in_each_pair_of_braces(pattern, na
 
 @pytest.mark.parametrize("pattern", ["{text", "text} {text}", "{text} }", "{te{xt}"])
 def test_braces_that_do_not_match_are_refused(pattern):
-    with pytest.raises(StudyError, match="pattern: .*brace") as caught:
+    with pytest.raises(StudyError, match=r"pattern: .*brace") as caught:
         placeholders(pattern)
     assert repr(pattern) in str(caught.value)
 
 
 @pytest.mark.parametrize("end", [" ", "\n", "\t", ": \n"])
 def test_a_pattern_that_ends_in_a_space_is_refused(end):
-    with pytest.raises(StudyError, match="pattern: .*ends in a space"):
+    with pytest.raises(StudyError, match=r"pattern: .*ends in a space"):
         placeholders("{text}" + end)
 
 

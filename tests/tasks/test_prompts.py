@@ -127,7 +127,7 @@ def test_a_prompt_that_begins_another_keeps_a_suffix(tokenizer):
 
 
 def test_a_text_without_a_token_is_refused():
-    with pytest.raises(StudyError, match="prompt: .*empty"):
+    with pytest.raises(StudyError, match=r"prompt: .*empty"):
         encode(TOKENIZERS["gpt2"], ["Two boys play", ""], 10_000)
     assert encode(TOKENIZERS["front"], ["Two boys play", ""], 10_000).suffixes[1]
 

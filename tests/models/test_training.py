@@ -328,6 +328,12 @@ def test_recomputed_activations_change_no_weight(model):
     assert not checkpointed.is_activation_checkpointing
 
 
+def test_recomputed_activations_are_refused_for_whole_words(model):
+    aim, settings = replace(LABELS_ONLY, answers=WHOLE_WORDS), replace(SETTINGS, checkpointing=True)
+    with pytest.raises(StudyError, match=r"checkpointing: true .*Allowed: false"):
+        train(model, [], rows_of("labels", 3, classes=3), aim, settings, 0)
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("execution", ["padding_free", "fused"])
 def test_how_a_step_is_computed_changes_neither_losses_nor_tokens(model, optimizer, execution):

@@ -27,12 +27,15 @@ def placeholders(pattern: str) -> list[str]:
         StudyError: it has none, an unnamed one, braces that do not match, or a space at its end.
     """
     try:
-        names = [name for _, name, _, _ in Formatter().parse(pattern) if name is not None]
+        parts = [part for part in Formatter().parse(pattern) if part[1] is not None]
     except ValueError as error:
         raise StudyError(f"pattern: {pattern!r}: {error}. A brace that is text is written twice.") from None
-    if not names or not all(name.isidentifier() for name in names):
+    names = [name for _, name, _, _ in parts]
+    formatted = any(spec or conversion for _, _, spec, conversion in parts)
+    if not names or formatted or not all(name.isidentifier() for name in names):
         raise StudyError(
-            f"pattern: {pattern!r} needs the name of a column in each pair of braces, and one at least; it has {names}."
+            f"pattern: {pattern!r} needs the name of a column and no more in each pair of braces, and one pair at "
+            f"least; the names in it: {names}."
         )
     if pattern != pattern.rstrip():
         raise StudyError(

@@ -39,9 +39,11 @@ def encode(
     from the whole; so prefix + suffix is the whole prompt by construction. Special tokens are added once.
 
     Raises:
-        StudyError: a prompt has more tokens than `max_positions`, less the `room` that is kept for an answer.
+        StudyError: a prompt has no token, or more than `max_positions`, less the `room` that is kept for an answer.
     """
     whole: list[list[int]] = tokenizer(list(texts))["input_ids"]
+    if not all(whole):
+        raise StudyError("prompt: an empty text has no token; give the pattern text of its own beside its columns.")
     longest = max(range(len(whole)), key=lambda i: len(whole[i]))
     if len(whole[longest]) + room > max_positions:
         answer = f" and {room} of an answer" if room else ""

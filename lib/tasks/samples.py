@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
 
 from lib.errors import StudyError
 from lib.tasks.task import Query
@@ -79,7 +80,8 @@ def query_pool(
     """
     if shares is not None:
         of_class = [[query for query in train if query.gold == place] for place in range(len(shares))]
-        counts = [round(size * share) for share in shares]
+        ends = [round(size * share) for share in accumulate(shares)]
+        counts = [end - begin for begin, end in pairwise([0, *ends])]  # rounded apart they might not sum to the size
         pairs = zip(of_class, counts, strict=True)
         return [query for own, count in pairs for query in query_pool(own, support, count, seed)]
     left = without(reversed(_shuffled(train, seed)), support)

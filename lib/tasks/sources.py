@@ -1,21 +1,21 @@
 """Labelled rows from where they lie: the study's own, a file (csv, tsv, json lines, parquet), a folder, or the hub."""
 
+import csv
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from datasets import DatasetDict, load_dataset
+from pyarrow.parquet import ParquetFile
 
 from lib.errors import StudyError, first_line, require_one_of
 from lib.paths import digest, locate
 from lib.tasks import smoke, world
-from lib.tasks.catalogue import CLASSES
+from lib.tasks.catalogue import CLASSES, EMBEDDED
 from lib.tasks.json_lines import json_lines
 from lib.tasks.patterns import fill, placeholders
 from lib.tasks.task import DROPPED, Dataset, Query, Row, Split, Task
-from lib.tasks.world import SentencePair
 
 HUB = "hub:"
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
@@ -45,13 +45,10 @@ def rows(dataset: Dataset, split: Split, classes: tuple[str, ...], fields: list[
         classes: those that a label may stand for.
         fields: the text fields that each row must have.
     """
-    if dataset.source in ("world", "embedded"):
-        pairs = (world.examples if dataset.source == "world" else _embedded)(dataset.name, split)
-        return [_pair(pair) for pair in pairs]
     kept = [
         row
         for where, record in _of_split(dataset, split)
-        if all(str(record.get(column)) == value for column, value in dataset.where)
+        if all(_text(record, column, where) == value for column, value in dataset.where)
         and (row := _row(dataset, record, where, classes, fields)).label != DROPPED
     ]
     if not kept:
@@ -59,12 +56,12 @@ def rows(dataset: Dataset, split: Split, classes: tuple[str, ...], fields: list[
     return kept
 
 
-def _embedded(name: str, split: Split) -> list[SentencePair]:
-    return smoke.PAIRS[name][split]
-
-
-def _pair(pair: SentencePair) -> Row:
-    return Row({"premise": pair.premise, "hypothesis": pair.hypothesis}, CLASSES[pair.label])
+def _own(dataset: Dataset, split: Split) -> Iterator[tuple[str, Record]]:
+    """The study's own pairs in the form of any other rows."""
+    require_one_of("dataset", dataset.name, EMBEDDED[dataset.source])
+    pairs = world.examples(dataset.name, split) if dataset.source == "world" else smoke.PAIRS[dataset.name][split]
+    for number, pair in enumerate(pairs, start=1):
+        yield f"{dataset.name}, {split}, row {number}", {**pair._asdict(), "label": CLASSES[pair.label]}
 
 
 def _row(dataset: Dataset, record: Record, where: str, classes: tuple[str, ...], fields: list[str]) -> Row:
@@ -99,17 +96,21 @@ def _label(dataset: Dataset, record: Record, where: str, classes: tuple[str, ...
 
 def _of_split(dataset: Dataset, split: Split) -> Iterable[tuple[str, Record]]:
     """(where, record) pairs of one split; a file without a split column serves both."""
+    if dataset.source in EMBEDDED:
+        return _own(dataset, split)
     if dataset.source.startswith(HUB):
         return _on_the_hub(dataset, split)
     file = file_of(dataset)
     records = _records(file, digest(file))
-    there = {str(record[dataset.split]) for _, record in records if record.get(dataset.split) is not None}
-    if not there:
+    values = [record.get(dataset.split) for _, record in records]
+    names = ["" if value is None else str(value) for value in values]
+    if not any(names):
         return records
-    if without := [where for where, record in records if record.get(dataset.split) is None]:
-        raise StudyError(f"{without[0]}: no {dataset.split}, which other rows have ({len(without)} lack it).")
-    wanted = _first(getattr(dataset, split), there, f"{file}: no {split} split")
-    return [(where, record) for where, record in records if str(record[dataset.split]) == wanted]
+    if "" in names:
+        where, _ = records[names.index("")]
+        raise StudyError(f"{where}: no {dataset.split}, which other rows have ({names.count('')} lack it).")
+    wanted = _first(getattr(dataset, split), set(names), f"{file}: no {split} split")
+    return [one for one, name in zip(records, names, strict=True) if name == wanted]
 
 
 def _first(names: tuple[str, ...], there: Iterable[str], problem: str) -> str:
@@ -144,22 +145,37 @@ def _records(file: Path, content: str) -> list[tuple[str, Record]]:
         return [(f"{file}, line {number}", row) for number, row in json_lines(file)]
     try:
         if file.suffix == ".parquet":
-            table = pd.read_parquet(file)
-            return [(f"{file}, row {number}", row) for number, row in enumerate(table.to_dict("records"), start=1)]
-        separator = "\t" if file.suffix == ".tsv" else ","
-        text = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig", "on_bad_lines": "error"}
-        table = pd.read_csv(file, sep=separator, **text)
-    except (ValueError, OSError) as error:  # pandas and pyarrow derive theirs from these
+            table = ParquetFile(file).read().to_pylist()
+            return [(f"{file}, row {number}", row) for number, row in enumerate(table, start=1)]
+        return list(_separated(file, "\t" if file.suffix == ".tsv" else ","))
+    except (ValueError, OSError) as error:  # pyarrow derives its own from these
         raise StudyError(f"{file}: could not be read as {file.suffix[1:]} ({first_line(error)}).") from error
-    return list(_numbered(file, table))
 
 
-def _numbered(file: Path, table: pd.DataFrame) -> Iterator[tuple[str, Record]]:
+def _separated(file: Path, separator: str) -> Iterator[tuple[str, Record]]:
     """Rows with the line on which each begins: a quoted field may hold line breaks."""
-    line = 2  # after the header
-    for record in table.to_dict("records"):
-        yield f"{file}, line {line}", record
-        line += 1 + sum(str(value).count("\n") for value in record.values())
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        reader = csv.reader(lines, delimiter=separator, strict=True)
+        begins = 1
+        try:
+            header = next(reader, [])
+            begins = reader.line_num + 1
+            for fields in reader:
+                if fields:
+                    where = f"{file}, line {begins}"
+                    yield where, _by_column(header, fields, where)
+                begins = reader.line_num + 1
+        except csv.Error as error:
+            raise StudyError(f"{file}, line {begins}: {error}; a quote within quotes is written twice.") from error
+
+
+def _by_column(header: list[str], fields: list[str], where: str) -> Record:
+    if len(fields) != len(header):
+        raise StudyError(
+            f"{where}: {len(fields)} fields, but the header has {len(header)}; a field that holds the separator or a "
+            "line break stands in quotes."
+        )
+    return dict(zip(header, fields, strict=True))
 
 
 def _on_the_hub(dataset: Dataset, split: Split) -> Iterator[tuple[str, Record]]:

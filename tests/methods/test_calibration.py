@@ -134,7 +134,9 @@ def test_no_items_own_answer_moves_its_own_prior(classes, items):
 
 def test_split_calibration_takes_out_a_constant_for_each_class():
     log_probs = np.repeat(drawn(1, 3), 10, axis=0)
-    np.testing.assert_allclose(np.exp(split_calibrated(log_probs + [5.0, 0.0, -1.0])), np.full((10, 3), 1 / 3))
+    np.testing.assert_allclose(
+        np.exp(split_calibrated(log_probs + np.array([5.0, 0.0, -1.0]))), np.full((10, 3), 1 / 3)
+    )
 
 
 def test_split_calibrated_answers_are_renormalised_and_the_same_for_a_seed():

@@ -172,7 +172,7 @@ def test_with_three_classes_the_area_is_the_mean_over_pairs_of_classes():
 
 def test_with_two_classes_a_label_prior_does_not_change_the_area():
     log_probs, gold = drawn(2)
-    assert evaluated(log_probs + [3.0, -1.0], gold).area_under_curve() == pytest.approx(
+    assert evaluated(log_probs + np.array([3.0, -1.0]), gold).area_under_curve() == pytest.approx(
         evaluated(log_probs, gold).area_under_curve(), abs=1e-3
     )
 

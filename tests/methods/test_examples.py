@@ -57,7 +57,7 @@ def test_a_pool_of_both_is_half_of_each_domains(size):
 
 @pytest.mark.parametrize("pool", ["target", "both"])
 def test_without_a_set_out_of_domain_no_pool_is_drawn_from_it(pool):
-    with pytest.raises(StudyError, match="pool: .*target"):
+    with pytest.raises(StudyError, match=r"pool: .*target"):
         pool_by_domain(labelling_of("smoke", out_of_domain=[], pool=pool))
 
 
@@ -66,7 +66,11 @@ def one_file(tmp_path):
     """Settings under which in-domain and out-of-domain data are one file without splits."""
     rows = [(f"text {i}", "other", ("entailment", "non-entailment")[i % 2]) for i in range(60)]
     file = str(write_csv(tmp_path / "rows.csv", "premise,hypothesis,label", rows))
-    return {"datasets": {"one": {"source": file}, "same": {"source": file}}, "in_domain": "one", "out_of_domain": "same"}
+    return {
+        "datasets": {"one": {"source": file}, "same": {"source": file}},
+        "in_domain": "one",
+        "out_of_domain": "same",
+    }
 
 
 @pytest.mark.parametrize("pool", ["target", "train"])
@@ -86,7 +90,7 @@ def test_where_one_file_is_both_splits_no_demonstration_is_evaluated(one_file):
 
 def test_where_one_file_is_wholly_evaluated_nothing_is_left_to_learn_from(one_file):
     run = run_of("pbft", "smoke", **one_file)
-    with pytest.raises(StudyError, match="eval_limit: .*60 rows of one"):
+    with pytest.raises(StudyError, match=r"eval_limit: .*60 rows of one"):
         support_of(run)
 
 
@@ -235,7 +239,7 @@ HANS = [
 
 @pytest.fixture
 def made(tmp_path):
-    """Settings with a set out of domain whose rows say how they were made: 60 to draw from, 60 like them to evaluate."""
+    """Settings with a set out of domain whose rows say how they were made: 60 to draw from, 60 to evaluate."""
     file = write_csv(tmp_path / "made.csv", "premise,hypothesis,label,subcase,template,split", HANS)
     own = {"source": str(file), "kind": ["subcase", "template"]}
     return {"datasets": {"made": own}, "out_of_domain": "made", "pool": "target", "pool_size": 8}
@@ -262,14 +266,14 @@ def test_of_each_subcase_some_templates_are_held_out_and_some_stay(made):
 @pytest.mark.parametrize(("level", "left"), [("nothing", 60), ("subcases", 36), ("templates", 40)])
 def test_a_pool_is_as_large_as_what_is_not_held_out_and_no_larger(made, level, left):
     assert len(pool_of(labelling_of("smoke", **{**made, "held_out": level, "pool_size": left}))) == left
-    with pytest.raises(StudyError, match=f"pool_size: {left + 1} .*{left} are left"):
+    with pytest.raises(StudyError, match=rf"pool_size: {left + 1} .*{left} are left"):
         pool_of(labelling_of("smoke", **{**made, "held_out": level, "pool_size": left + 1}))
 
 
 @pytest.mark.parametrize("level", ["subcases", "templates"])
 def test_data_that_do_not_say_how_rows_were_made_are_refused(made, level):
     del made["datasets"]["made"]["kind"]
-    with pytest.raises(StudyError, match=f"held_out: {level} .*subcase and template"):
+    with pytest.raises(StudyError, match=rf"held_out: {level} .*subcase and template"):
         pool_of(labelling_of("smoke", **made, held_out=level))
 
 

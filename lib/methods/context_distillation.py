@@ -20,7 +20,7 @@ from lib.models.loading import DTYPES, load_model
 from lib.models.training import Objective, Training, TrainingRow, train
 from lib.models.tuning import Tuning, adapt, merged, trainable_parameters
 from lib.tasks.patterns import CONTENT_FREE_TEXTS, content_free
-from lib.tasks.prompts import EncodedPrompts
+from lib.tasks.prompts import EncodedPrompts, first_tokens
 from lib.tasks.task import Query, Task
 
 if TYPE_CHECKING:
@@ -284,10 +284,12 @@ def _pool_rows(
     how = distillation.calibration
     answers = torch.cat([calibrated_soft_labels(part, soft_labels.content_free, how) for part in by_domain])
     weights = confidence(answers) if distillation.confidence else torch.ones(len(answers))
+    whole = distillation.labelling.kl_over == "vocabulary"
+    columns = first_tokens(answers_of(encoder, distillation.labelling.task)) if whole else slice(None)
     labels = {
         "support": [None] * len(queries),
         "pool": [query.gold for query in queries],
-        "teacher": answers.argmax(-1).tolist(),
+        "teacher": answers[:, columns].argmax(-1).tolist(),
     }[distillation.ce_on]
     return [
         TrainingRow(encoder.ids(query), target, label, weight)

@@ -120,17 +120,17 @@ def test_a_value_by_method_reaches_its_own_runs():
     assert {run.method: run.training.epochs for run in runs if run.training}["cd"] == 7
 
 
-def test_each_method_has_a_cell_for_every_size_and_seed_but_the_baseline_has_one():
+def test_each_method_has_a_run_for_every_size_and_seed_but_the_baseline_has_one():
     counts = {name: len(names) for name, names in keys().items()}
     assert counts == {"baseline": 1} | dict.fromkeys([name for name in METHODS if name != "baseline"], 2 * 2)
 
 
-def test_cells_come_seed_by_seed():
+def test_runs_come_seed_by_seed():
     seeds = [run.seed for run in read_profile("smoke").runs() if run.method == "icl"]
     assert seeds == sorted(seeds)
 
 
-def test_cells_can_be_asked_for_by_method():
+def test_runs_can_be_asked_for_by_method():
     asked = read_profile("smoke").runs(("cd", "icl"))
     assert asked == [run for run in read_profile("smoke").runs() if run.method in ("cd", "icl")]
 
@@ -161,7 +161,7 @@ DISTILLED = {"cd", "cd_lora", "cd_bitfit"}
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_a_setting_renames_the_cells_that_it_bears_on_and_no_others(changes, expected):
+def test_a_setting_renames_the_runs_that_it_bears_on_and_no_others(changes, expected):
     assert renamed(changes) == expected
 
 
@@ -195,12 +195,12 @@ def test_drawn_label_words_are_a_seeds_own_for_every_method_and_its_teacher():
         of_seed = [run for run in runs if run.seed == seed]
         assert {run.method for run in of_seed} == set(METHODS)
         words = {run.task.label_words for run in of_seed}
-        words |= {run.distillation.targets.task.label_words for run in of_seed if run.distillation}
+        words |= {run.distillation.labelling.task.label_words for run in of_seed if run.distillation}
         assert words == {draw_label_words(seed)}
 
 
 @pytest.mark.parametrize("changes", [{"workers": 3}, {"isolate": True}, {"padding_free": True, "fused": True}])
-def test_how_cells_are_computed_renames_none(changes):
+def test_how_runs_are_computed_renames_none(changes):
     assert renamed(changes) == set()
 
 

@@ -15,7 +15,7 @@ import torch
 
 import lib.runs.profile
 import lib.runs.store
-from lib.methods.context_distillation import TeacherTargets
+from lib.methods.context_distillation import SoftLabels
 from lib.methods.in_context_distillation import TunedWeights
 from lib.models.cost import Cost
 from lib.paths import ROOT
@@ -54,11 +54,11 @@ def filled(smoke_profile):
     profile = read_profile("smoke", {**SWEEP, "seeds": [0]})
     fill(profile, ["icl", "cd"])
     (run,) = profile.runs(("cd",))
-    return profile, Store(profile.folder), run, run.distillation.targets
+    return profile, Store(profile.folder), run, run.distillation.labelling
 
 
 def request_of(profile):
-    return profile.runs(("cd",))[0].distillation.targets
+    return profile.runs(("cd",))[0].distillation.labelling
 
 
 def numbers(record):
@@ -74,8 +74,8 @@ def cut(file, kept):
     file.write_bytes(content[: int(kept * len(content))])
 
 
-def some_targets():
-    return TeacherTargets(torch.randn(2, 2), torch.randn(3, 2), Cost(1.5, 20, None, None, 300))
+def some_soft_labels():
+    return SoftLabels(torch.randn(2, 2), torch.randn(3, 2), Cost(1.5, 20, None, None, 300))
 
 
 def teacher_of(profile):
@@ -99,7 +99,7 @@ def write_half_and_die(scratch):
 
 @pytest.mark.parametrize("before", [None, "old"])
 def test_a_write_that_raises_leaves_the_old_file_or_none_and_nothing_else(tmp_path, before):
-    file = tmp_path / "cells" / "result.json"
+    file = tmp_path / "runs" / "result.json"
     if before:
         file.parent.mkdir()
         file.write_text(before)
@@ -142,7 +142,7 @@ def resumed(tmp_path_factory):
 
 def test_a_killed_sweep_is_finished_without_recomputing_what_was_there(resumed):
     profile, _, kept = resumed
-    assert 3 <= len([file for file in kept if file.parent.name == "cells"]) < len(profile.runs(tuple(METHODS)))
+    assert 3 <= len([file for file in kept if file.parent.name == "runs"]) < len(profile.runs(tuple(METHODS)))
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
 
 
@@ -158,7 +158,7 @@ def test_a_killed_sweep_ends_with_the_numbers_of_an_uninterrupted_one(resumed, t
 def test_a_result_that_is_cut_short_is_computed_again_with_a_warning(filled, capsys, kept):
     profile, store, run, _ = filled
     before, others = store.load(run), {file: file.stat().st_mtime_ns for file in files(store.folder)}
-    file = store.folder / "cells" / f"{key(run)}.json"
+    file = store.folder / "runs" / f"{key(run)}.json"
     others.pop(file)
     cut(file, kept)
     fill(profile, ["icl", "cd"])
@@ -170,21 +170,21 @@ def test_a_result_that_is_cut_short_is_computed_again_with_a_warning(filled, cap
 @pytest.mark.parametrize("kept", [0, 0.5, 0.999])
 def test_targets_that_are_cut_short_are_computed_again_with_a_warning(filled, capsys, kept):
     profile, store, run, request = filled
-    before, result = store.load_targets(request).log_probs.clone(), store.load(run)
-    file = store.folder / "targets" / f"{key(request)}.safetensors"
+    before, result = store.load_soft_labels(request).log_probs.clone(), store.load(run)
+    file = store.folder / "soft_labels" / f"{key(request)}.safetensors"
     cut(file, kept)
-    (store.folder / "cells" / f"{key(run)}.json").unlink()
+    (store.folder / "runs" / f"{key(run)}.json").unlink()
     fill(profile, ["cd"])
     assert f"warning: {file} is cut short" in capsys.readouterr().err
-    assert torch.equal(store.load_targets(request).log_probs, before)
+    assert torch.equal(store.load_soft_labels(request).log_probs, before)
     assert numbers(store.load(run)) == numbers(result)
 
 
-def test_a_result_under_another_cells_name_counts_as_absent_with_a_warning(store, baseline, capsys):
+def test_a_result_under_another_runs_name_counts_as_absent_with_a_warning(store, baseline, capsys):
     run, outcome = baseline
     other = replace(run, seed=1)
     store.save(run, outcome, {})
-    os.replace(store.folder / "cells" / f"{key(run)}.json", store.folder / "cells" / f"{key(other)}.json")
+    os.replace(store.folder / "runs" / f"{key(run)}.json", store.folder / "runs" / f"{key(other)}.json")
     assert store.load(other) is None
     assert "altered; it is computed again" in capsys.readouterr().err
     assert store.load(run) is None
@@ -201,10 +201,10 @@ def test_a_result_comes_back_as_it_was_saved(store, baseline):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_targets_come_back_as_they_were_saved(store, smoke_profile, dtype):
-    request, targets = request_of(smoke_profile), some_targets()
+    request, targets = request_of(smoke_profile), some_soft_labels()
     targets = replace(targets, log_probs=targets.log_probs.to(dtype).T)
-    store.save_targets(request, targets)
-    loaded = store.load_targets(request)
+    store.save_soft_labels(request, targets)
+    loaded = store.load_soft_labels(request)
     assert torch.equal(loaded.log_probs, targets.log_probs)
     assert torch.equal(loaded.content_free, targets.content_free)
     assert (loaded.log_probs.dtype, loaded.cost) == (dtype, targets.cost)
@@ -233,7 +233,7 @@ def test_a_preparation_is_ready_once_it_is_there(store, smoke_profile):
     assert (store.ready(teacher), store.ready(request)) == (False, False)
     store.save_weights(teacher, some_weights())
     assert (store.ready(teacher), store.ready(request)) == (True, False)
-    store.save_targets(request, some_targets())
+    store.save_soft_labels(request, some_soft_labels())
     assert (store.ready(teacher), store.ready(request)) == (True, True)
 
 
@@ -264,7 +264,7 @@ def test_a_failure_is_kept_and_is_no_result(store, baseline):
     assert store.load(run) is None
 
 
-def test_a_result_forgets_its_cells_failure(store, baseline):
+def test_a_result_forgets_its_runs_failure(store, baseline):
     run, outcome = baseline
     other = replace(run, seed=1)
     for failed in (run, other):
@@ -276,7 +276,7 @@ def test_a_result_forgets_its_cells_failure(store, baseline):
 def test_targets_forget_their_own_failure(store, smoke_profile):
     request = request_of(smoke_profile)
     store.fail(request, "out of memory")
-    store.save_targets(request, some_targets())
+    store.save_soft_labels(request, some_soft_labels())
     assert store.failure(request) is None
 
 
@@ -303,7 +303,7 @@ def test_a_refusal_is_kept_with_its_reason(store, baseline):
 
 def test_an_empty_store_has_nothing_and_writes_nothing(store, baseline, smoke_profile):
     request, teacher = request_of(smoke_profile), teacher_of(smoke_profile)
-    assert [store.load(baseline[0]), store.failure(baseline[0]), store.load_targets(request)] == [None, None, None]
+    assert [store.load(baseline[0]), store.failure(baseline[0]), store.load_soft_labels(request)] == [None, None, None]
     assert (store.load_weights(teacher), store.ready(teacher)) == (None, False)
     store.forget_failures()
     assert list(store.folder.iterdir()) == []

@@ -231,7 +231,9 @@ def test_a_teacher_that_fails_fails_the_runs_that_need_it_and_no_other(profile, 
     monkeypatch.setattr(lib.runs.execution.context_distillation, "ask_teacher", lambda *_, **__: 1 / 0)
     sweep = fill(profile, ["icl", "cd"])
     assert list(sweep.failed) == ["cd n=4 seed=0"]
-    assert "needs teacher's soft labels n=4 seed=0, which is missing: ZeroDivisionError" in sweep.failed["cd n=4 seed=0"]
+    assert (
+        "needs teacher's soft labels n=4 seed=0, which is missing: ZeroDivisionError" in sweep.failed["cd n=4 seed=0"]
+    )
     assert sweep.results.method.tolist() == ["icl"]
 
 

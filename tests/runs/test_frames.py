@@ -155,7 +155,9 @@ def test_what_is_not_trained_has_no_steps():
     assert only_row("icl", evaluation=cost(1)).steps == ""
 
 
-@pytest.mark.parametrize(("gold", "area"), [((0, 1, 0, 0), 1.0), ((0, 0, 1, 0), 1 / 3), ((1, 1, 0, 1), 2 / 3), ((1, 0, 1, 1), 0.0)])
+@pytest.mark.parametrize(
+    ("gold", "area"), [((0, 1, 0, 0), 1.0), ((0, 0, 1, 0), 1 / 3), ((1, 1, 0, 1), 2 / 3), ((1, 0, 1, 1), 0.0)]
+)
 def test_the_area_under_the_curve_is_the_share_of_pairs_in_order_whatever_the_threshold(gold, area):
     """All answers are entailment; the items of entailment should have the higher log-odds."""
     pairs = [(i, j) for i in range(4) for j in range(4) if gold[i] == 0 and gold[j] == 1]

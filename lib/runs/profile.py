@@ -42,9 +42,9 @@ class DatasetSettings(BaseModel):
 
     source: str | None = None
     label: str = "label"
-    labels: dict[str | int | bool, str | None] = {}
+    labels: dict[str, str | None] = {}
     columns: dict[str, str] = {}
-    where: dict[str, str | int] = {}
+    where: dict[str, str | int | bool] = {}
     kind: tuple[str, ...] = ()
     split: str = "split"
     train: tuple[str, ...] = ("train",)
@@ -52,11 +52,16 @@ class DatasetSettings(BaseModel):
     config: str | None = None
     revision: str | None = None
 
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_as_text(cls, value: object) -> object:
+        return {str(raw): one for raw, one in value.items()} if isinstance(value, dict) else value
+
     def dataset(self, name: str, data: str) -> Dataset:
         """The dataset that these settings mean."""
         mapped = {
             "source": self.source or data,
-            "labels": tuple((str(raw), DROPPED if one is None else one) for raw, one in self.labels.items()),
+            "labels": tuple((raw, DROPPED if one is None else one) for raw, one in self.labels.items()),
             "columns": tuple(self.columns.items()),
             "where": tuple((column, str(value)) for column, value in self.where.items()),
         }
@@ -145,8 +150,9 @@ class Profile(BaseModel):
     @field_validator("label_words", mode="before")
     @classmethod
     def _words_and_not_booleans(cls, value: object) -> object:
-        if isinstance(value, list) and any(isinstance(word, bool) for word in value):
-            raise ValueError(f"label_words: {value} are booleans: YAML reads Yes and No so; put the words in quotes.")
+        told = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+        if any(isinstance(word, bool) for word in told):
+            raise ValueError(f"label_words: {value} has booleans: YAML reads Yes and No so; put the words in quotes.")
         return value
 
     @model_validator(mode="after")

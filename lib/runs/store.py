@@ -51,6 +51,7 @@ _TYPES = {
     Run: (TypeAdapter(Run), TypeAdapter(Outcome)),
     InContextRun: (TypeAdapter(InContextRun), TypeAdapter(InContextOutcome)),
 }
+_REQUESTS = {kind: TypeAdapter(kind) for kind in (PoolLabelling, TunedTeacher)}
 
 
 def replace_file(file: Path, write: Callable[[str], None]) -> None:
@@ -153,9 +154,10 @@ class Store:
             with safe_open(file, framework="pt") as content:
                 notes = {name: json.loads(text) for name, text in content.metadata().items()}
                 tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - no mapping
-            if notes.pop("checksum", None) == _of_tensors(tensors, notes):
+            whole = notes.pop("checksum", None) == _of_tensors(tensors, notes)
+            if whole and key(_REQUESTS[type(job)].validate_python(notes["request"])) == key(job):
                 return tensors, notes
-        except (SafetensorError, AttributeError, ValueError):  # no metadata, or metadata that are not JSON
+        except (SafetensorError, AttributeError, ValueError, KeyError):  # no metadata, or not those of a preparation
             pass
         _warn_altered(file)
         return None

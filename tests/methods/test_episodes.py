@@ -17,7 +17,7 @@ from lib.methods.episodes import (
     require_examples,
     tuned_on,
 )
-from lib.methods.in_context_records import Episodes
+from lib.methods.records import Episodes
 from lib.paths import ROOT
 from lib.tasks.benchmarks import task_set
 from lib.tasks.few_shot import Benchmark, FewShotTask, TaskSet

@@ -9,6 +9,7 @@ import torch
 
 import lib.methods.in_context_distillation
 from lib.errors import StudyError
+from lib.methods.episode_training import InContextTuning
 from lib.methods.episodes import demonstrations_of, tuned_on
 from lib.methods.in_context_distillation import (
     IN_CONTEXT_METHODS,
@@ -19,7 +20,6 @@ from lib.methods.in_context_distillation import (
     tune_teacher,
     tuned_teacher,
 )
-from lib.methods.in_context_tuning import InContextTuning
 from lib.models import random_models
 from lib.models.cost import Cost
 from lib.runs.profile import read_profile

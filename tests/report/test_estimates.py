@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lib.report.estimates import Estimate, mean
-from lib.report.intervals import interval
+from lib.report.estimates import Estimate, interval, mean
 
 
 def coin(seeds, items, share=0.5, seed=0):

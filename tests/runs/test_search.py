@@ -6,9 +6,8 @@ import pandas as pd
 import pytest
 
 from lib.paths import FIGURES, PROFILES
-from lib.runs.benchmarks import fill_benchmark
-from lib.runs.execution import fill
-from lib.runs.in_context_frames import seed_means
+from lib.runs.execution import fill, fill_benchmark
+from lib.runs.frames import seed_means
 from lib.runs.profile import read_profile
 from lib.runs.search import best, learning_rates, search, search_in_context
 from lib.runs.store import Store

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from lib.methods.in_context_distillation import IN_CONTEXT_METHODS, InContextOutcome, TaskScores
-from lib.report.in_context_tables import NUMBERS, STYLES, by_task, curves_figure, left_out, paper_table, scale
+from lib.report.benchmark_tables import NUMBERS, STYLES, by_task, curves_figure, left_out, paper_table, scale
 from lib.runs.execution import Sweep
-from lib.runs.in_context_frames import METRICS
+from lib.runs.frames import METRICS
 from lib.runs.store import Result
 
 pytestmark = pytest.mark.usefixtures("close_figures")

@@ -12,8 +12,8 @@ import lib.models.loading
 from lib.errors import StudyError
 from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
 from lib.models import random_models
-from lib.runs import in_context_preflight
-from lib.runs.benchmarks import fill_benchmark
+from lib.runs import preflight
+from lib.runs.execution import fill_benchmark
 from lib.runs.profile import read_profile
 from lib.tasks import smoke
 
@@ -42,7 +42,7 @@ def refusal(figures_folder):
 
 def check(changes, methods=tuple(IN_CONTEXT_METHODS), benchmark="crossfit"):
     runs = read_profile("smoke", changes).in_context_runs(benchmark)
-    return in_context_preflight.check([run for run in runs if run.method in methods])
+    return preflight.check_benchmark([run for run in runs if run.method in methods])
 
 
 def save_reader(folder, positions, tokenizer=None):
@@ -195,7 +195,7 @@ def test_vocabularies_with_next_to_nothing_in_common_are_refused_only_for_plain_
 
 def test_a_small_vocabulary_that_is_wholly_shared_passes(tmp_path, monkeypatch):
     both = [save_reader(tmp_path / name, 512, strange_tokenizer()) for name in ("student", "teacher")]
-    monkeypatch.setattr(in_context_preflight, "FEWEST_SHARED", 1000)
+    monkeypatch.setattr(preflight, "FEWEST_SHARED", 1000)
     assert check({"student": both[0], "teacher": both[1]}) == {}
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from lib.methods.in_context_distillation import IN_CONTEXT_METHODS, InContextOutcome, TaskScores
 from lib.models.cost import Cost
-from lib.report.in_context_tables import cost_table, paper_layout
-from lib.runs.in_context_frames import seed_means, task_frame
+from lib.report.benchmark_tables import cost_table, paper_layout
+from lib.runs.frames import seed_means, task_frame
 from lib.runs.profile import read_profile
 from lib.runs.store import Result
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lib.report.intervals import interval, summarise, with_interval
+from lib.report.estimates import interval, summarise, with_interval
 
 
 def test_interval_is_scipys_t_interval():

@@ -11,12 +11,11 @@ import lib.runs.execution
 import lib.runs.profile
 from lib.errors import StudyError
 from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
-from lib.methods.in_context_records import TunedTeacher
-from lib.paths import NOTEBOOKS as FOLDER
-from lib.report.in_context_claims import judge
-from lib.report.in_context_tables import paper_layout
-from lib.runs.benchmarks import NOTEBOOKS, fill_benchmark
-from lib.runs.in_context_frames import seed_means
+from lib.methods.records import TunedTeacher
+from lib.paths import BENCHMARK_NOTEBOOKS as FOLDER
+from lib.report.benchmark_tables import paper_layout
+from lib.runs.execution import BENCHMARK_NOTEBOOKS, fill_benchmark
+from lib.runs.frames import seed_means
 from lib.runs.keys import key
 from lib.runs.profile import read_profile
 from lib.runs.store import Store
@@ -284,12 +283,12 @@ def test_two_seeds_make_a_table_and_no_verdict(filled):
     table = paper_layout(means, "crossfit", 2).drop(columns="without skill")
     assert table.shape == (2, len(IN_CONTEXT_METHODS))
     assert table.map(lambda shown: "[" in shown).to_numpy().all()
-    judged = judge(means, "crossfit")
+    judged = judge_benchmark(means, "crossfit")
     assert set(judged.verdict) == {"cannot be told"}
     assert set(judged.support_size) == {0, 1, 2}
     assert np.isfinite(judged.effect).all()
 
 
 def test_each_benchmark_has_a_notebook():
-    assert sorted(NOTEBOOKS.values()) == ["crossfit", "lama"]
-    assert all((FOLDER / f"{name}.ipynb").is_file() for name in NOTEBOOKS)
+    assert sorted(BENCHMARK_NOTEBOOKS.values()) == ["crossfit", "lama"]
+    assert all((FOLDER / f"{name}.ipynb").is_file() for name in BENCHMARK_NOTEBOOKS)

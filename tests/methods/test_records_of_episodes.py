@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from lib.methods.in_context_records import Episodes, InContextRun, Mixture, TunedTeacher
+from lib.methods.records import EpisodeObjective, Episodes, InContextRun, TunedTeacher
 from lib.models.training import Training
 from lib.runs.keys import key
 from lib.tasks.few_shot import Benchmark
@@ -15,7 +15,7 @@ BENCHMARK = Benchmark("crossfit", "embedded", "split.json", "more", 3, 2, 8, 4, 
 EPISODES = Episodes(BENCHMARK, "meta", 1, 2, 4, 3, False)
 TRAINING = Training("lora", 1e-3, 1, 4, "linear", 0.1, 0.0, "float32", 8, 16, 0.0)
 TEACHER = TunedTeacher("teacher", "float32", "cpu", EPISODES, TRAINING)
-MIXTURE = Mixture("linear", 0.2, 2.0, "texts.txt", 3, 50)
+MIXTURE = EpisodeObjective("linear", 0.2, 2.0, "texts.txt", 3, 50)
 RUN = InContextRun(
     method="icl_d_lm",
     benchmark=BENCHMARK,
@@ -49,8 +49,8 @@ def test_a_part_that_becomes_none_changes_the_key(name):
 
 
 def test_settings_as_by_default_do_not_count():
-    assert key(dataclasses.replace(RUN, mixture=Mixture("linear", 0.2))) == key(
-        dataclasses.replace(RUN, mixture=Mixture("linear", 0.2, 1.0, "inputs", 4, 200))
+    assert key(dataclasses.replace(RUN, mixture=EpisodeObjective("linear", 0.2))) == key(
+        dataclasses.replace(RUN, mixture=EpisodeObjective("linear", 0.2, 1.0, "inputs", 4, 200))
     )
 
 
@@ -87,4 +87,4 @@ def test_runs_and_teachers_are_kept_apart_and_can_be_members_of_a_set():
 
 
 def test_by_default_the_objective_is_gold_labels_alone():
-    assert (Mixture().hard, Mixture().lm_weight) == ("constant", 0.0)
+    assert (EpisodeObjective().hard, EpisodeObjective().lm_weight) == ("constant", 0.0)

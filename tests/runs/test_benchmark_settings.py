@@ -5,7 +5,7 @@ import yaml
 
 from lib.errors import StudyError
 from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
-from lib.methods.in_context_records import Mixture
+from lib.methods.records import EpisodeObjective
 from lib.paths import PROFILES
 from lib.runs.keys import key
 from lib.runs.profile import profile_names, read_profile
@@ -168,13 +168,13 @@ def test_the_methods_are_instances_of_one_objective():
     changes = {"in_context.lm_weight": 0.3, "in_context.temperature": 2.0, "in_context.lm_characters": 50}
     mixtures = {run.method: run.mixture for run in runs_of(changes) if run.mixture}
     assert mixtures == {
-        "ict": Mixture("constant", 0.0),
-        "icl_d": Mixture("linear", 0.0, 2.0),
-        "icl_d_lm": Mixture("linear", 0.3, 2.0, "inputs", 2, 50),
+        "ict": EpisodeObjective("constant", 0.0),
+        "icl_d": EpisodeObjective("linear", 0.0, 2.0),
+        "icl_d_lm": EpisodeObjective("linear", 0.3, 2.0, "inputs", 2, 50),
     }
     fixed = {"in_context.hard_weight": "constant", "in_context.hard_start": 0.5}
     mixtures = {run.method: run.mixture for run in runs_of(fixed) if run.mixture}
-    assert mixtures["ict"] == Mixture("constant", 0.0)
+    assert mixtures["ict"] == EpisodeObjective("constant", 0.0)
     assert (mixtures["icl_d"].hard, mixtures["icl_d"].hard_start) == ("constant", 0.5)
 
 

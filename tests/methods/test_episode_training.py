@@ -12,9 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 from lib.errors import NonFiniteLossError
 from lib.methods.encoder import PromptEncoder
+from lib.methods.episode_training import InContextTuning, TokenizedModel, next_token_loss, soft_lm_loss
 from lib.methods.episodes import Episode, batches
-from lib.methods.in_context_records import Episodes, Mixture
-from lib.methods.in_context_tuning import InContextTuning, TokenizedModel, next_token_loss, soft_lm_loss
+from lib.methods.records import EpisodeObjective, Episodes
 from lib.models import random_models
 from lib.models.shared_tokens import AlignedText, SharedTokens
 from lib.models.training import Training
@@ -73,7 +73,7 @@ def tuning(student, teacher=None, mixture=None, episodes=CROSSFIT):
         TokenizedModel(student, ENCODER),
         TokenizedModel(teacher, ENCODER) if teacher else None,
         episodes,
-        mixture or Mixture(),
+        mixture or EpisodeObjective(),
     )
 
 
@@ -127,7 +127,7 @@ def loss_by_hand(student, teacher, asked, texts, weight, mixture, normalised=Fal
 @pytest.mark.parametrize(("lm_weight", "temperature"), [(0.0, 1.0), (0.7, 1.0), (0.7, 2.5)])
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_step_loss_equals_separate_float64_passes(student, teacher, asked, weight, lm_weight, temperature, normalised):
-    mixture, texts = Mixture(lm_weight=lm_weight, temperature=temperature), TEXTS if lm_weight else []
+    mixture, texts = EpisodeObjective(lm_weight=lm_weight, temperature=temperature), TEXTS if lm_weight else []
     step = tuning(student, teacher, mixture, replace(CROSSFIT, normalised=normalised))
     loss = step.loss(asked, texts, weight).item()
     expected = loss_by_hand(student, teacher, asked, texts, weight, mixture, normalised)
@@ -156,7 +156,7 @@ def test_gold_answers_bear_on_the_gradient_as_much_as_they_weigh(student, teache
 
 
 def test_gold_labels_alone_never_ask_the_teacher_and_are_plain_cross_entropy(student, broken_teacher, asked):
-    mixture = Mixture("constant", lm_weight=0.5)
+    mixture = EpisodeObjective("constant", lm_weight=0.5)
     with_teacher = gradient(student, tuning(student, broken_teacher, mixture).loss(asked, TEXTS, 1.0))
     torch.testing.assert_close(gradient(student, tuning(student, None, mixture).loss(asked, TEXTS, 1.0)), with_teacher)
     plain = tuning(student, broken_teacher).loss(asked, [], 1.0).item()
@@ -168,7 +168,7 @@ def test_gold_labels_alone_never_ask_the_teacher_and_are_plain_cross_entropy(stu
 @pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])
 def test_the_loss_of_plain_text_is_in_proportion_to_its_weight(student, teacher, asked, weight):
     def loss(lm_weight):
-        return tuning(student, teacher, Mixture(lm_weight=lm_weight)).loss(asked, TEXTS, weight).item()
+        return tuning(student, teacher, EpisodeObjective(lm_weight=lm_weight)).loss(asked, TEXTS, weight).item()
 
     without = tuning(student, teacher).loss(asked, [], weight).item()
     once = loss(0.2) - without
@@ -179,7 +179,7 @@ def test_the_loss_of_plain_text_is_in_proportion_to_its_weight(student, teacher,
 def test_no_gradient_reaches_the_teacher_and_none_is_kept_for_it(student, teacher, asked):
     kept = set()
     teacher.requires_grad_(True).register_forward_pre_hook(lambda *_: kept.add(torch.is_grad_enabled()))
-    tuning(student, teacher, Mixture(lm_weight=0.5)).loss(asked, TEXTS, 0.5).backward()
+    tuning(student, teacher, EpisodeObjective(lm_weight=0.5)).loss(asked, TEXTS, 0.5).backward()
     assert kept == {False}
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert all(parameter.grad is not None for parameter in student.parameters())
@@ -198,7 +198,7 @@ def counted(*read_by):
 @pytest.mark.parametrize("texts", [[], TEXTS])
 @pytest.mark.parametrize("weight", [0.5, 1.0])
 def test_tokens_are_those_that_both_models_read(student, teacher, asked, weight, texts):
-    step = tuning(student, teacher, Mixture(lm_weight=0.5 if texts else 0.0))
+    step = tuning(student, teacher, EpisodeObjective(lm_weight=0.5 if texts else 0.0))
     for times in (1, 2):
         with counted(student, teacher) as seen:
             step.loss(asked, texts, weight)
@@ -207,7 +207,7 @@ def test_tokens_are_those_that_both_models_read(student, teacher, asked, weight,
 
 def test_a_training_log_has_one_loss_a_step_and_all_tokens_of_both(student, teacher):
     with counted(student, teacher) as seen:
-        log = tuning(student, teacher, Mixture("linear", lm_weight=0.5)).train(STILL)
+        log = tuning(student, teacher, EpisodeObjective("linear", lm_weight=0.5)).train(STILL)
     assert (len(log.losses), log.tokens) == (CROSSFIT.steps, sum(seen))
 
 
@@ -217,7 +217,7 @@ def test_a_training_log_has_one_loss_a_step_and_all_tokens_of_both(student, teac
 )
 def test_gold_labels_give_way_to_the_teacher_as_the_schedule_says(student, teacher, tmp_path, hard, weights):
     (tmp_path / "one.txt").write_text(TEXTS[0])
-    mixture = Mixture(hard, lm_weight=0.3, lm_text=str(tmp_path / "one.txt"))
+    mixture = EpisodeObjective(hard, lm_weight=0.3, lm_text=str(tmp_path / "one.txt"))
     episodes = replace(CROSSFIT, steps=5)
     losses = tuning(student, teacher, mixture, episodes).train(STILL).losses
     steps = zip(batches(episodes, 2), weights, strict=True)
@@ -226,7 +226,7 @@ def test_gold_labels_give_way_to_the_teacher_as_the_schedule_says(student, teach
 
 
 def test_gold_labels_and_teacher_may_keep_their_shares(student, teacher):
-    mixture = Mixture("constant", hard_start=0.25)
+    mixture = EpisodeObjective("constant", hard_start=0.25)
     losses = tuning(student, teacher, mixture, replace(CROSSFIT, steps=3)).train(STILL).losses
     steps = batches(replace(CROSSFIT, steps=3), 2)
     expected = [loss_by_hand(student, teacher, asked, [], 0.25, mixture) for asked in steps]
@@ -234,7 +234,10 @@ def test_gold_labels_and_teacher_may_keep_their_shares(student, teacher):
 
 
 def test_a_single_step_is_on_gold_labels(student, broken_teacher):
-    assert len(tuning(student, broken_teacher, Mixture("linear"), replace(CROSSFIT, steps=1)).train(STILL).losses) == 1
+    assert (
+        len(tuning(student, broken_teacher, EpisodeObjective("linear"), replace(CROSSFIT, steps=1)).train(STILL).losses)
+        == 1
+    )
 
 
 def test_plain_texts_are_drawn_anew_for_each_step_and_by_the_seed(student, monkeypatch):
@@ -246,20 +249,20 @@ def test_plain_texts_are_drawn_anew_for_each_step_and_by_the_seed(student, monke
 
     monkeypatch.setattr(InContextTuning, "loss", spy)
     for seed in (0, 1, 0):
-        tuning(student, None, Mixture(lm_weight=0.5, lm_batch=3), replace(CROSSFIT, seed=seed)).train(STILL)
+        tuning(student, None, EpisodeObjective(lm_weight=0.5, lm_batch=3), replace(CROSSFIT, seed=seed)).train(STILL)
     assert drawn[0][:4] == drawn[0][4:] != drawn[1]
     assert len(set(drawn[0])) == 4
     assert {len(set(texts)) for texts in drawn[0]} == {3}
 
 
 def test_without_plain_text_in_the_objective_none_is_read(student, monkeypatch):
-    monkeypatch.setattr("lib.methods.in_context_tuning.plain_texts", lambda *_: pytest.fail("texts were asked for"))
+    monkeypatch.setattr("lib.methods.episode_training.plain_texts", lambda *_: pytest.fail("texts were asked for"))
     assert len(tuning(student).train(STILL).losses) == 4
 
 
 def test_more_texts_than_there_are_means_all_of_them(student, tmp_path):
     (tmp_path / "two.txt").write_text("\n".join(TEXTS[:2]))
-    mixture = Mixture(lm_weight=0.3, lm_text=str(tmp_path / "two.txt"), lm_batch=9)
+    mixture = EpisodeObjective(lm_weight=0.3, lm_text=str(tmp_path / "two.txt"), lm_batch=9)
     losses = tuning(student, None, mixture).train(STILL).losses
     expected = [loss_by_hand(student, student, asked, TEXTS[:2], 1.0, mixture) for asked in batches(CROSSFIT, 2)]
     assert losses == pytest.approx(expected, rel=1e-4)
@@ -282,7 +285,7 @@ def test_distillation_moves_a_student_to_its_teachers_answers_and_not_to_those_o
         student = random_models.model("random-opt-student")
         episodes = replace(CROSSFIT, paradigm="multitask", steps=40)
         settings = Training("full", 3e-3, 1, 4, "constant", 0.0, 0.0, "float32")
-        tuning(student, taught_by, Mixture("linear"), episodes).train(settings)
+        tuning(student, taught_by, EpisodeObjective("linear"), episodes).train(settings)
         apart[name] = divergence(told, option_probabilities(student, unseen))
     assert apart["taught"] < 0.75 * apart["before"]
     assert apart["taught otherwise"] > 0.9 * apart["before"]
@@ -297,7 +300,7 @@ def test_gold_labels_are_learnt_from_their_episodes():
 
 def test_training_changes_the_student_and_leaves_the_teacher_as_it_was(student, teacher):
     before = [copy.deepcopy(list(model.parameters())) for model in (student, teacher)]
-    tuning(student, teacher, Mixture("linear", lm_weight=0.5)).train(replace(STILL, learning_rate=1e-2))
+    tuning(student, teacher, EpisodeObjective("linear", lm_weight=0.5)).train(replace(STILL, learning_rate=1e-2))
     same = [
         all(torch.equal(one, other) for one, other in zip(old, model.parameters(), strict=True))
         for old, model in zip(before, (student, teacher), strict=True)
@@ -327,7 +330,7 @@ def renumbered(tmp_path_factory):
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_a_teacher_with_other_token_numbers_teaches_the_same(student, teacher, asked, renumbered, weight):
     encoder, places = renumbered
-    other, mixture = copy.deepcopy(teacher), Mixture(lm_weight=0.5, temperature=2.0)
+    other, mixture = copy.deepcopy(teacher), EpisodeObjective(lm_weight=0.5, temperature=2.0)
     with torch.no_grad():
         other.get_input_embeddings().weight[places] = teacher.get_input_embeddings().weight.clone()
     assert encoder.prompts(asked) != ENCODER.prompts(asked)

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
-from lib.report.claims import IN_CONTEXT_CLAIMS, details, verdict_table
+from lib.report.claims import IN_CONTEXT_CLAIMS, details, judge_benchmark, verdict_table
 
 ARMS = {claim.statement: claim for claim in IN_CONTEXT_CLAIMS}
 BETTER = "ICL-D against ICT, Meta-ICT"

@@ -98,7 +98,7 @@ class InContextTuning:
         options = [side.encoder.answers(episode.query) for episode in asked]
         self.tokens += sum(map(len, prompts)) + sum(len(option) - 1 for row in options for option in row)
         scores = option_log_probs(side.model, prompts, options)
-        if not self.episodes.normalised:
+        if not self.episodes.length_normalized:
             return scores
         return [by_length(row, of_row) for row, of_row in zip(scores, options, strict=True)]
 

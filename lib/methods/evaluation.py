@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, recall_score, roc_auc_score
 
+from lib.errors import StudyError
 from lib.methods.calibration import Array, Calibration, log_prior, without_prior
 
 
@@ -54,6 +55,8 @@ class Evaluation:
         """[items, classes] log-probabilities, up to a constant a row, without the label prior that `how` says."""
         if how == "none":
             return self.scores_by_item
+        if how == "pool" and not self.unlabelled:
+            raise StudyError("calibration: 'pool' needs answers to unlabelled queries; set calibration_pool.")
         prior = np.log(self.content_free) if how == "content_free" else log_prior(np.asarray(self.unlabelled))
         return without_prior(self.scores_by_item, prior)
 

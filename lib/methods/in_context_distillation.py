@@ -196,7 +196,7 @@ class TaskEvaluator:
         prompts = self.encoder.prompts([Episode(before, item) for item in task.items])
         options = [self.encoder.answers(item) for item in task.items]
         self.cost.tokens += prompts.tokens + sum(len(option) - 1 for row in options for option in row)
-        scores = score_options(self.model, prompts, options, self.run.eval_batch_size, self.run.normalised)
+        scores = score_options(self.model, prompts, options, self.run.eval_batch_size, self.run.length_normalized)
         if not all(torch.isfinite(row).all() for row in scores):
             raise StudyError(f"{self.run.model}: its option log-probabilities are not finite; try float32.")
         return scores

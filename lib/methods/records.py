@@ -112,7 +112,7 @@ class Episodes:
 
     Attributes:
         options: at most so many of a query's options are compared, the right one among them; None for all.
-        normalised: an option's log-probability is divided by its number of tokens.
+        length_normalized: an option's log-probability is divided by its number of tokens.
     """
 
     benchmark: Benchmark
@@ -121,7 +121,7 @@ class Episodes:
     demonstrations: int
     steps: int
     options: int | None
-    normalised: bool
+    length_normalized: bool
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class InContextRun:
     device: Device
     demonstrations: tuple[int, ...]
     votes: int
-    normalised: bool
+    length_normalized: bool
     eval_batch_size: int
     episodes: Episodes | None = None
     training: Training | None = None

@@ -93,7 +93,7 @@ def score_options(
     prompts: EncodedPrompts,
     options: Sequence[Sequence[Sequence[int]]],
     batch_size: int,
-    normalised: bool = False,
+    length_normalized: bool = False,
 ) -> list[Tensor]:
     """Log-probabilities of each prompt's options, on the CPU, in the order of the prompts.
 
@@ -102,7 +102,7 @@ def score_options(
         prompts: what is asked; their shared prefix is read once.
         options: for each prompt, the token ids of its options.
         batch_size: prompts at a time.
-        normalised: divide by the number of the option's tokens.
+        length_normalized: divide by the number of the option's tokens.
     """
     model.eval()
     cache = read_prefix(model, prompts.prefix)
@@ -110,7 +110,7 @@ def score_options(
     for batch in similar_lengths(prompts.suffixes, batch_size):
         found = _batch_log_probs(model, cache, [prompts.suffixes[i] for i in batch], [options[i] for i in batch])
         for i, row in zip(batch, found, strict=True):
-            scores[i] = by_length(row, options[i]) if normalised else row
+            scores[i] = by_length(row, options[i]) if length_normalized else row
     return scores
 
 

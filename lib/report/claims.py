@@ -251,7 +251,7 @@ def _everywhere(of_method: pd.DataFrame, wide: pd.DataFrame) -> pd.DataFrame:
     return of_method.reindex(columns=sizes)
 
 
-def headline(judged: pd.DataFrame) -> object:
+def summary_size(judged: pd.DataFrame) -> object:
     """What the table shows: "all" where most claims have three seeds at every support size, or where no size has more
     seeds than all together; else the support size that has most seeds in all, over the claims.
     """
@@ -262,8 +262,8 @@ def headline(judged: pd.DataFrame) -> object:
     return "all" if seeds.get("all", 0) == seeds.max() else seeds.idxmax()
 
 
-def about_headline(judged: pd.DataFrame, size: object) -> str:
-    """In words, which numbers of support examples the effects at a `headline` are over."""
+def about_summary(judged: pd.DataFrame, size: object) -> str:
+    """In words, which numbers of support examples the effects at a `summary_size` are over."""
     sizes = sorted(n for n in judged.support_size.unique() if n != "all")
     if size == "all":
         return f"over n = {', '.join(map(str, sizes))}"

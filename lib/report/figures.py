@@ -162,7 +162,7 @@ def drawn_memory(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:
     """
     results = sweep.results
     on_gpu = results.peak_measured == "cuda_allocated"
-    peaks = _by_run(results, predicted[predicted.headline.astype(bool)], "peak_gb")
+    peaks = _by_run(results, predicted[predicted.highest_phase.astype(bool)], "peak_gb")
     weights = _by_run(results, predicted[predicted.phase == "evaluation"], "parameters")
     memory = results.peak_gb.where(on_gpu, peaks)
     kinds = on_gpu.map({True: MEASURED, False: PREDICTED})

@@ -16,7 +16,7 @@ from lib.runs.variants import METHOD, Variants
 from lib.tasks.task import OUT_OF_DOMAIN
 
 
-def apart(found: Variants) -> pd.DataFrame:
+def held_out_scores(found: Variants) -> pd.DataFrame:
     """Accuracy out of domain on the items of the kinds that a control's pool lacks, and on the others.
 
     Which kinds are held out differs by seed, and they may be harder than the rest. So beside the control stands the
@@ -43,11 +43,11 @@ def apart(found: Variants) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def apart_table(found: pd.DataFrame) -> pd.DataFrame:
-    """`apart` as text: a row an idea, support size and kind of items, a mean and its interval in one column.
+def held_out_table(found: pd.DataFrame) -> pd.DataFrame:
+    """`held_out_scores` as text: a row an idea, support size and kind of items, a mean and its interval in one column.
 
     Args:
-        found: from `apart`.
+        found: from `held_out_scores`.
     """
     if not len(found):
         return pd.DataFrame()

@@ -32,13 +32,13 @@ def papers_figure(peaks: pd.DataFrame, sizes: Sequence[int], measured: pd.DataFr
     """The paper's figures 2, 4 and 6, memory: predicted peaks hollow, measured ones filled, the paper's own faint.
 
     Args:
-        peaks: rows of `lib.runs.predictions.frame`; those marked as headline are drawn.
+        peaks: rows of `lib.runs.predictions.frame`; those of the highest phase are drawn.
         sizes: the support sizes.
         measured: method, support_size and peak_gb as measured on a GPU, where there is such a record.
     """
     house_style()
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), sharex=True)
-    shown = peaks[peaks.headline]
+    shown = peaks[peaks.highest_phase]
     for axis, (name, (title, methods)) in zip(axes, PAPER_FIGURES.items(), strict=True):
         for method in methods:
             _line(axis, shown[shown.method == method], sizes, method, fillstyle="none")

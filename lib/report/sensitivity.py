@@ -15,14 +15,14 @@ from lib.errors import StudyError
 from lib.report.ablation_figures import CLASS_MARKERS
 from lib.report.estimates import interval
 from lib.report.figures import REFERENCE_LINE, house_style, of_seeds
-from lib.runs.choices import candidates, centre, name_of, shown
+from lib.runs.choices import candidates, name_of, profile_values, shown
 from lib.runs.profile import Profile
 from lib.runs.variants import Variants
 
 DOMAIN_COLOURS = sns.color_palette("colorblind")[::3]  # of the evaluated sets, in domain first
 
 
-def moves(profile: Profile, found: Variants) -> pd.DataFrame:
+def choice_effects(profile: Profile, found: Variants) -> pd.DataFrame:
     """Each value of each choice: accuracy of both domains, mean over seeds with its 95% interval, and whether it is the
     profile's own; the accuracy on each half and what one answer for everything would score. The values of a choice are
     compared on the support sizes and seeds that all of them have; a choice with a result at one value alone, or with
@@ -34,7 +34,7 @@ def moves(profile: Profile, found: Variants) -> pd.DataFrame:
     Raises:
         StudyError: no choice is left.
     """
-    middle = centre(profile)
+    middle = profile_values(profile)
     tried: dict[str, dict[Any, pd.DataFrame]] = {knob: {} for knob, _ in candidates(profile)}
     for knob, value in candidates(profile):
         sweep = found.sweeps.get(name_of(knob, value))
@@ -114,7 +114,7 @@ def sensitivity_figure(moved: pd.DataFrame, profile: Profile) -> Figure:
 
 
 def _panel(axis: Axes, rows: pd.DataFrame, profile: Profile) -> None:
-    """rows: from `moves`, those of one choice."""
+    """rows: from `choice_effects`, those of one choice."""
     for (domain, title), colour in zip(profile.domains.items(), DOMAIN_COLOURS, strict=False):
         errors = np.abs([rows[f"{domain}_low"] - rows[domain], rows[f"{domain}_high"] - rows[domain]])
         axis.errorbar(rows.index, rows[domain], yerr=errors, marker="o", capsize=3, color=colour, label=title)

@@ -6,7 +6,7 @@ from typing import Any
 
 from lib.runs.execution import Sweep, fill
 from lib.runs.profile import Profile, by_method
-from lib.runs.variants import METHOD, chosen, few
+from lib.runs.variants import METHOD, first_seeds, selected
 
 KINDS = ("subcases", "templates")
 HALF = ", half the "
@@ -76,13 +76,13 @@ def variants(profile: Profile) -> dict[str, dict[str, Any]]:
     Raises:
         StudyError: the profile names an idea that is not known.
     """
-    tried = chosen("ideas", profile.ideas, ideas(profile))
-    return {name: {**few(profile, _sizes(profile, name), SEEDS), **change} for name, change in tried.items()}
+    tried = selected("ideas", profile.ideas, ideas(profile))
+    return {name: {**first_seeds(profile, _sizes(profile, name), SEEDS), **change} for name, change in tried.items()}
 
 
 def references(profile: Profile) -> Sweep:
     """The methods that ideas are compared with, at the same sizes and seeds."""
-    return fill(profile.changed(few(profile, _sizes(profile, EVERYWHERE), SEEDS)), list(REFERENCES))
+    return fill(profile.changed(first_seeds(profile, _sizes(profile, EVERYWHERE), SEEDS)), list(REFERENCES))
 
 
 def _sizes(profile: Profile, idea: str) -> Sequence[int]:

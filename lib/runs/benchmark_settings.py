@@ -65,7 +65,7 @@ class InContext(Settings):
     Attributes:
         votes: draws of demonstrations under Multitask-ICT, whose answers are put together by majority.
         options: of a query that are compared in tuning, at most; None for all.
-        normalised: divide an option's log-probability by its number of tokens.
+        length_normalized: divide an option's log-probability by its number of tokens.
         hard_weight: a(t) of distilling methods, which begins at `hard_start`; `lm_weight` is b of ICL-D (LM).
     """
 
@@ -88,7 +88,7 @@ class InContext(Settings):
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "linear"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     options: Annotated[int, Field(gt=1)] | None = None
-    normalised: bool = False
+    length_normalized: bool = False
 
     hard_weight: Literal[tuple(HARD_WEIGHTS)] = "linear"
     hard_start: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -166,7 +166,7 @@ class InContextPlan:
             device=pair.device,
             demonstrations=tuple(sorted({*self.sizes.curve, self.sizes.demonstrations})),
             votes=settings.votes if method.tuned and paradigm == "multitask" else 1,
-            normalised=settings.normalised,
+            length_normalized=settings.length_normalized,
             eval_batch_size=settings.eval_batch_size,
             episodes=self._episodes(paradigm, seed) if student else None,
             training=self._training(self._rate(paradigm), settings.tuning) if student else None,
@@ -181,7 +181,9 @@ class InContextPlan:
     def _episodes(self, paradigm: Paradigm, seed: int) -> Episodes:
         settings = self.settings
         k = self.sizes.demonstrations
-        return Episodes(self._benchmark, paradigm, seed, k, settings.steps, settings.options, settings.normalised)
+        return Episodes(
+            self._benchmark, paradigm, seed, k, settings.steps, settings.options, settings.length_normalized
+        )
 
     def _tuned_teacher(self, paradigm: Paradigm, seed: int) -> TunedTeacher:
         settings, pair = self.settings, self._pair

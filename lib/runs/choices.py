@@ -3,7 +3,7 @@
 from typing import Any
 
 from lib.runs.profile import Profile, by_method
-from lib.runs.variants import METHOD, chosen, few
+from lib.runs.variants import METHOD, first_seeds, selected
 from lib.tasks.patterns import PATTERNS
 
 KNOBS: dict[str, tuple[Any, ...]] = {
@@ -20,7 +20,7 @@ RATES = (1 / 3, 1.0, 3.0)
 SIZES, SEEDS = (8,), 5
 
 
-def centre(profile: Profile) -> dict[str, Any]:
+def profile_values(profile: Profile) -> dict[str, Any]:
     """What the profile itself says to each choice."""
     return {knob: getattr(profile, knob) for knob in KNOBS} | {"learning_rate": rate(profile)}
 
@@ -36,10 +36,13 @@ def candidates(profile: Profile) -> dict[tuple[str, Any], dict[str, Any]]:
     Raises:
         StudyError: the profile names a choice that is not known.
     """
-    middle, values = centre(profile), {**KNOBS, "learning_rate": tuple(rate(profile) * factor for factor in RATES)}
+    middle, values = (
+        profile_values(profile),
+        {**KNOBS, "learning_rate": tuple(rate(profile) * factor for factor in RATES)},
+    )
     if profile.data == "world" or profile.pattern not in PATTERNS:
         values.pop("pattern")  # of the world the tokenizer knows one; a task of one's own has one
-    values = chosen("choices", profile.choices, values)
+    values = selected("choices", profile.choices, values)
     names = {"learning_rate": f"learning_rate.{METHOD}"}
     return {
         (knob, value): {names.get(knob, knob): value}
@@ -50,7 +53,7 @@ def candidates(profile: Profile) -> dict[tuple[str, Any], dict[str, Any]]:
 
 def variants(profile: Profile) -> dict[str, dict[str, Any]]:
     """What is run: every candidate, at one support size and on a few seeds."""
-    here = few(profile, SIZES, SEEDS)
+    here = first_seeds(profile, SIZES, SEEDS)
     return {name_of(*candidate): {**here, **change} for candidate, change in candidates(profile).items()}
 
 

@@ -100,9 +100,9 @@ def rows(name: str, one: Setting) -> list[dict[str, Any]]:
     (predicted,) = predictions([one])
     about = {"configuration": name, "method": one.run.method, "support_size": one.run.support_size}
     machine = {**describe(one.run.device), "driver": _driver(), "cuda": torch.version.cuda, "peft": version("peft")}
-    headline = highest(predicted)[0]
+    highest_phase = highest(predicted)[0]
     return [
-        {**about, "phase": phase, "headline": phase == headline, **asdict(cost)}
+        {**about, "phase": phase, "highest_phase": phase == highest_phase, **asdict(cost)}
         | {"predicted": predicted[phase].total, **machine}
         for phase, cost in costs.items()
     ]
@@ -122,8 +122,8 @@ def read_record() -> pd.DataFrame | None:
 
 
 def peaks_of(record: pd.DataFrame) -> pd.DataFrame:
-    """The measured headline peaks of the profile `paper`: method, support_size, peak_gb."""
-    shown = record[(record.configuration == PAPER) & record.headline]
+    """The measured peaks of the highest phases of the profile `paper`: method, support_size, peak_gb."""
+    shown = record[(record.configuration == PAPER) & record.highest_phase]
     return shown.assign(peak_gb=shown.cuda_allocated / 1e9)[["method", "support_size", "peak_gb"]].drop_duplicates()
 
 

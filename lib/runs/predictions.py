@@ -32,7 +32,7 @@ WALKED = ("tasks", "models", "methods", "memory")
 WORKERS = 2
 
 # What `of_profile` has where nothing is predicted.
-NO_PEAKS = pd.DataFrame(columns=["run", "method", "support_size", "phase", "headline", "peak_gb", *PARTS, "place"])
+NO_PEAKS = pd.DataFrame(columns=["run", "method", "support_size", "phase", "highest_phase", "peak_gb", *PARTS, "place"])
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ def _walked() -> str:
 
 
 def frame(settings: Sequence[Setting]) -> pd.DataFrame:
-    """One row a setting and phase: method, support_size, phase, headline, peak_gb, each part in GB (10⁹ bytes), place.
+    """One row a setting and phase: method, support_size, phase, highest_phase, peak_gb, its parts in GB (10⁹ bytes), place.
 
-    `headline` marks the phase that is the highest of those that the method needs to come into being.
+    `highest_phase` marks the phase that is the highest of those that the method needs to come into being.
     """
     distinct = list(dict.fromkeys(settings))  # a method without demonstrations is one at all sizes
     rows = [
@@ -113,9 +113,9 @@ def frame(settings: Sequence[Setting]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _row(run: Run, phase: str, peak: Peak, headline: bool) -> dict[str, Any]:
+def _row(run: Run, phase: str, peak: Peak, highest_phase: bool) -> dict[str, Any]:
     parts = {part: peak.parts[part] / 1e9 for part in PARTS}
-    named = {"method": run.method, "support_size": run.support_size, "phase": phase, "headline": headline}
+    named = {"method": run.method, "support_size": run.support_size, "phase": phase, "highest_phase": highest_phase}
     return {**named, "peak_gb": peak.total / 1e9, **parts, "place": peak.place}
 
 
@@ -141,5 +141,5 @@ def _rows_of(run: Run) -> list[dict[str, Any]]:
         prediction = predict(run, real_lengths(run))
     except StudyError:  # the figure does without
         return []
-    headline = highest(prediction)[0]
-    return [{"run": key(run), **_row(run, phase, peak, phase == headline)} for phase, peak in prediction.items()]
+    highest_phase = highest(prediction)[0]
+    return [{"run": key(run), **_row(run, phase, peak, phase == highest_phase)} for phase, peak in prediction.items()]

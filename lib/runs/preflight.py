@@ -7,7 +7,7 @@ from typing import TypeVar
 from lib.errors import RefusedMethod, StudyError
 from lib.methods.context_distillation import METHODS, answers_of
 from lib.methods.encoder import PromptEncoder
-from lib.methods.episodes import Episode, batches, demonstrations_of, plain_texts
+from lib.methods.episodes import Episode, batches, demonstrations_of, plain_texts, tuned_on
 from lib.methods.examples import RunExamples, examples_of, teacher_contexts
 from lib.methods.records import Episodes, InContextRun, PoolLabelling, Run
 from lib.models.loading import check_device, same_vocabulary
@@ -92,8 +92,8 @@ def _check_prompts(run: Run, encoder: PromptEncoder, examples: RunExamples) -> N
         encoder.encode([], _longest(examples.support))
     demonstrations = examples.demonstrations if METHODS[run.method].demonstrations else []
     for domain, items in examples.evaluation.items():
-        asked = [*items, *examples.unlabelled.get(domain, []), *content_free(run.task)]
-        encoder.encode(demonstrations, _longest(asked))
+        encoder.encode(demonstrations, _longest([*items, *examples.unlabelled.get(domain, [])]))
+    encoder.encode(demonstrations, content_free(run.task))
 
 
 def _check_labelling(
@@ -126,7 +126,17 @@ def _check_in_context(
         check_episodes(run.teacher.episodes, run.teacher.training.batch_size, encoder_of(run.teacher.model))
     if run.training and run.episodes:
         check_episodes(run.episodes, run.training.batch_size, encoder_of(run.model))
+    _check_checkpointing(run, encoder_of(run.model))
     _check_texts(run, encoder_of)
+
+
+def _check_checkpointing(run: InContextRun, encoder: PromptEncoder) -> None:
+    """Answers of several tokens are scored from a cache, which checkpointing drops."""
+    if not (run.training and run.training.checkpointing and run.episodes):
+        return
+    queries = [query for task in tuned_on(run.episodes) for query in task.examples]
+    if any(len(answer) > 1 for query in queries for answer in encoder.answers(query)):
+        raise StudyError("checkpointing: true needs options of one token each. Allowed: false.")
 
 
 def _check_evaluation(run: InContextRun, encoder: PromptEncoder) -> None:

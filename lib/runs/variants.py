@@ -37,7 +37,7 @@ class Variants:
         return "\n\n".join(lines + [f"Failed: *{name}*. {reason}" for name, reason in self.failed.items()])
 
 
-def chosen(key: str, names: Sequence[str] | None, known: Mapping[str, Any]) -> dict[str, Any]:
+def selected(key: str, names: Sequence[str] | None, known: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the known that a profile names under a key, in their own order; all where it names none.
 
     Raises:
@@ -48,7 +48,7 @@ def chosen(key: str, names: Sequence[str] | None, known: Mapping[str, Any]) -> d
     return {name: one for name, one in known.items() if name in (names or known)}
 
 
-def few(profile: Profile, support_sizes: Sequence[int], seeds: int) -> dict[str, Any]:
+def first_seeds(profile: Profile, support_sizes: Sequence[int], seeds: int) -> dict[str, Any]:
     """The change to a profile's first seeds, and to those of these sizes that it has (if it has none, to its own)."""
     sizes = [size for size in profile.support_sizes if size in support_sizes] or list(profile.support_sizes)
     return {"support_sizes": sizes, "seeds": list(profile.seeds[:seeds])}

@@ -89,7 +89,7 @@ def log_probs_of_text(model, text):
         return ids, log_softmax(model(torch.tensor([ids])).logits[0].numpy())
 
 
-def option_scores(model, episode, normalised):
+def option_scores(model, episode, length_normalized):
     """Each option's log-probability from one pass over the whole prompt with the option written after it."""
     shown = [f"{one.text} {one.options[one.gold]}\n\n" for one in episode.demonstrations]
     prompt = "".join(shown) + episode.query.text
@@ -97,7 +97,7 @@ def option_scores(model, episode, normalised):
     for option in episode.query.options:
         ids, log_probs = log_probs_of_text(model, f"{prompt} {option}")
         terms = [log_probs[i - 1, ids[i]] for i in range(begins, len(ids))]
-        scores.append(np.mean(terms) if normalised else np.sum(terms))
+        scores.append(np.mean(terms) if length_normalized else np.sum(terms))
     return np.array(scores)
 
 
@@ -106,10 +106,10 @@ def soft_loss(told, own, temperature):
     return -(temperature**2) * (np.exp(p) * q).sum(-1)
 
 
-def loss_by_hand(student, teacher, asked, texts, weight, mixture, normalised=False):
+def loss_by_hand(student, teacher, asked, texts, weight, mixture, length_normalized=False):
     """The objective written out, episode by episode, option by option, token by token, in float64."""
     student, teacher = (copy.deepcopy(model).double() for model in (student, teacher))
-    own, told = ([option_scores(model, one, normalised) for one in asked] for model in (student, teacher))
+    own, told = ([option_scores(model, one, length_normalized) for one in asked] for model in (student, teacher))
     hard = np.mean([-log_softmax(row)[one.query.gold] for row, one in zip(own, asked, strict=True)])
     soft = np.mean([soft_loss(one, row, mixture.temperature) for one, row in zip(told, own, strict=True)])
     hard_lm, soft_lm = [], []
@@ -123,14 +123,16 @@ def loss_by_hand(student, teacher, asked, texts, weight, mixture, normalised=Fal
     return weight * hard + (1 - weight) * soft
 
 
-@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("length_normalized", [False, True])
 @pytest.mark.parametrize(("lm_weight", "temperature"), [(0.0, 1.0), (0.7, 1.0), (0.7, 2.5)])
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
-def test_step_loss_equals_separate_float64_passes(student, teacher, asked, weight, lm_weight, temperature, normalised):
+def test_step_loss_equals_separate_float64_passes(
+    student, teacher, asked, weight, lm_weight, temperature, length_normalized
+):
     mixture, texts = EpisodeObjective(lm_weight=lm_weight, temperature=temperature), TEXTS if lm_weight else []
-    step = tuning(student, teacher, mixture, replace(CROSSFIT, normalised=normalised))
+    step = tuning(student, teacher, mixture, replace(CROSSFIT, length_normalized=length_normalized))
     loss = step.loss(asked, texts, weight).item()
-    expected = loss_by_hand(student, teacher, asked, texts, weight, mixture, normalised)
+    expected = loss_by_hand(student, teacher, asked, texts, weight, mixture, length_normalized)
     assert loss == pytest.approx(expected, rel=1e-5)
 
 

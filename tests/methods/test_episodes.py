@@ -24,7 +24,7 @@ from lib.tasks.few_shot import Benchmark, FewShotTask, TaskSet
 from lib.tasks.task import Query
 
 EMBEDDED = Benchmark("crossfit", "embedded")
-EPISODES = Episodes(EMBEDDED, "meta", seed=0, demonstrations=3, steps=20, options=None, normalised=False)
+EPISODES = Episodes(EMBEDDED, "meta", seed=0, demonstrations=3, steps=20, options=None, length_normalized=False)
 LETTERS = ("f", "b", "d", "a", "e", "c")
 
 

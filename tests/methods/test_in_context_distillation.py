@@ -169,8 +169,8 @@ def test_scores_of_normalised_options_are_means_over_their_tokens(monkeypatch):
         "task_set",
         lambda *_: replace(task_set(run.benchmark, 0), targets=(task,)),
     )
-    for normalised, tokens in ((False, [1, 1]), (True, [1, 3])):
-        (scored,) = run_in_context(replace(run, normalised=normalised), None, isolated=False).tasks
+    for length_normalized, tokens in ((False, [1, 1]), (True, [1, 3])):
+        (scored,) = run_in_context(replace(run, length_normalized=length_normalized), None, isolated=False).tasks
         votes = votes_by_hand(louder("random-opt-student"), task, 0, 0, 0)
         assert scored.rank == [int(row[1] / tokens[1] > row[0]) for row in votes]
     assert len(set(scored.rank)) == 2

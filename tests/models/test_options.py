@@ -125,10 +125,12 @@ def test_where_a_prompt_is_split_does_not_matter(model):
 
 def test_normalised_scores_are_means_over_an_options_tokens(model):
     prompts = EncodedPrompts(PREFIX, PROMPTS)
-    plain, normalised = (score_options(model, prompts, OPTIONS, 2, normalised) for normalised in (False, True))
+    plain, length_normalized = (
+        score_options(model, prompts, OPTIONS, 2, length_normalized) for length_normalized in (False, True)
+    )
     lengths = [torch.tensor([float(len(option)) for option in options]) for options in OPTIONS]
-    assert_rows_close(normalised, [row / length for row, length in zip(plain, lengths, strict=True)])
-    assert not torch.allclose(torch.cat(normalised), torch.cat(plain))
+    assert_rows_close(length_normalized, [row / length for row, length in zip(plain, lengths, strict=True)])
+    assert not torch.allclose(torch.cat(length_normalized), torch.cat(plain))
 
 
 def test_by_length_divides_each_score_by_its_own_options_length():

@@ -11,12 +11,12 @@ from lib.report.claims import (
     MORE,
     NO_GAIN,
     Claim,
-    about_headline,
+    about_summary,
     details,
     effects_figure,
-    headline,
     judge,
     recovered,
+    summary_size,
     verdict,
     verdict_table,
 )
@@ -178,11 +178,11 @@ def test_sizes_may_have_different_seeds_and_the_fullest_is_the_headline():
     assert by_size.seeds.to_dict() == {4: 3, 8: 1, "all": 1}
     assert by_size.effect.to_dict() == pytest.approx({4: 0.6, 8: 0.4, "all": 0.5})
     assert by_size.verdict.to_dict() == {4: "supported", 8: "cannot be told", "all": "cannot be told"}
-    assert headline(judged) == 4
-    assert about_headline(judged, 4) == "at n = 4, which has more seeds than the others of n = 4, 8"
+    assert summary_size(judged) == 4
+    assert about_summary(judged, 4) == "at n = 4, which has more seeds than the others of n = 4, 8"
     whole = judge(sweep(*groups[:3], *groups[4:7]), (BETTER,))
-    assert headline(whole) == "all"
-    assert about_headline(whole, "all") == "over n = 4"
+    assert summary_size(whole) == "all"
+    assert about_summary(whole, "all") == "over n = 4"
 
 
 def test_three_seeds_at_every_size_say_more_than_four_at_one():
@@ -190,7 +190,7 @@ def test_three_seeds_at_every_size_say_more_than_four_at_one():
     groups += [*seeds("icl", [0.5] * 4, 4), *seeds("icl", [0.5] * 3, 8)]
     judged = judge(sweep(*groups), (BETTER,))
     assert judged.set_index("support_size").seeds.to_dict() == {4: 4, 8: 3, "all": 3}
-    assert headline(judged) == "all"
+    assert summary_size(judged) == "all"
 
 
 def test_sizes_without_a_seed_in_common_have_no_row_over_all():

@@ -85,7 +85,7 @@ def test_of_one_seed_no_mean_and_no_interval_is_spoken_of(sweep):
 
 
 def predicted(*peaks):
-    shared = {"phase": "evaluation", "headline": True, "parameters": 0.25}
+    shared = {"phase": "evaluation", "highest_phase": True, "parameters": 0.25}
     return pd.DataFrame([{"method": m, "support_size": n, "peak_gb": gb, **shared} for m, n, gb in peaks])
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.report.held_out import apart, apart_table
+from lib.report.held_out import held_out_scores, held_out_table
 from lib.runs.ablations import controls
 from lib.runs.execution import Sweep
 from lib.runs.profile import read_profile
@@ -23,7 +23,7 @@ CONTROLLED = [result([1, 1, 0, 0] * 20, "1100" * 20, 0), result([1, 0, 1, 1] * 2
 
 
 def table(**sweeps):
-    return apart(Variants({name: Sweep(smoke(), None, results) for name, results in sweeps.items()}, {}))
+    return held_out_scores(Variants({name: Sweep(smoke(), None, results) for name, results in sweeps.items()}, {}))
 
 
 def test_an_idea_has_a_control_for_each_kind_and_nothing_else_changes():
@@ -89,11 +89,11 @@ def test_seeds_that_agree_leave_an_interval_over_items_alone():
 
 def test_as_text_a_mean_stands_with_its_interval_and_what_is_not_known_is_blank():
     with_all = [result([1, 0, 1, 1] * 20, "", 0), result([0, 1, 1, 0] * 20, "", 1)]
-    text = apart_table(table(**{"an idea": with_all, CONTROL: CONTROLLED})).loc[(CONTROL, 4)]
+    text = held_out_table(table(**{"an idea": with_all, CONTROL: CONTROLLED})).loc[(CONTROL, 4)]
     assert text.loc[AWAY, "difference"].startswith("+0.50 [")
     assert text.loc[REST, "accuracy"].startswith("0.25 [")
     assert text.loc[REST, "all kinds"] == "0.75"
     assert (text.seeds == "2").all()
-    alone = apart_table(table(**{CONTROL: CONTROLLED}))
+    alone = held_out_table(table(**{CONTROL: CONTROLLED}))
     assert (alone[["all kinds", "difference", "area"]] == "").all().all()  # no idea; items of one class have no order
-    assert apart_table(table(other=with_all)).empty
+    assert held_out_table(table(other=with_all)).empty

@@ -10,13 +10,13 @@ from lib.report import memory_figures
 pytestmark = pytest.mark.usefixtures("close_figures")
 
 
-def row(method, size, phase, headline, peak):
+def row(method, size, phase, highest_phase, peak):
     parts = dict.fromkeys(PARTS, 0.0) | {"parameters": peak / 4, "activations": 3 * peak / 4}
     return {
         "method": method,
         "support_size": size,
         "phase": phase,
-        "headline": headline,
+        "highest_phase": highest_phase,
         "peak_gb": peak,
         **parts,
         "place": "layers.1",

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("close_figures")
 def test_every_choice_is_tried_around_the_profiles_own_value():
     profile = read_profile("smoke")
     tried = choices.candidates(profile)
-    middle = choices.centre(profile)
+    middle = choices.profile_values(profile)
     assert {choice for choice, _ in tried} == {*choices.KNOBS, "learning_rate"}
     for choice, own in middle.items():
         values = [value for name, value in tried if name == choice]
@@ -54,13 +54,13 @@ def test_a_choice_has_a_panel_and_the_figure_says_how_many_seeds():
 
 def test_moves_without_a_result_say_so(smoke_profile):
     with pytest.raises(StudyError, match="no choice can be compared"):
-        sensitivity.moves(smoke_profile, Variants({}, {}))
+        sensitivity.choice_effects(smoke_profile, Variants({}, {}))
 
 
 def test_moves_are_means_over_seeds(smoke_profile):
     chosen = {name: change for name, change in choices.variants(smoke_profile).items() if "kl_weight" in name}
     found = fill_variants(smoke_profile, chosen, ["cd"])
-    table = sensitivity.moves(smoke_profile, found).set_index("value")
+    table = sensitivity.choice_effects(smoke_profile, found).set_index("value")
     expected = found.sweeps["kl_weight 1"].results.in_domain_accuracy.mean()
     assert table.loc[1.0, "in_domain"] == pytest.approx(expected)
     assert table[table.own].index.tolist() == [0.5]
@@ -75,7 +75,7 @@ def test_values_are_compared_on_the_seeds_that_all_of_them_have(smoke_profile):
     planned["kl_weight 0"] |= {"seeds": [0]}
     planned["kl_weight 1"] |= {"seeds": [1]}  # nothing in common with the other value
     found = fill_variants(smoke_profile, planned, ["cd"])
-    table = sensitivity.moves(smoke_profile, found)
+    table = sensitivity.choice_effects(smoke_profile, found)
     assert table.choice.tolist() == ["temperature"] * 3
     assert (table.seeds == 1).all()
     results = found.sweeps["temperature 4"].results
@@ -92,7 +92,7 @@ def test_runs_that_fail_are_listed_and_the_tables_do_without(smoke_profile):
     assert {name.partition(":")[0] for name in found.failed} == {names[1]}
     assert all(found.failed.values())
     assert f"Failed: *{next(iter(found.failed))}*" in found._repr_markdown_()
-    moved = sensitivity.moves(smoke_profile, found)
+    moved = sensitivity.choice_effects(smoke_profile, found)
     assert moved.value.map("{:.2g}".format).tolist() == ["0.00033", "0.001"]  # of the temperature there is one value
 
 

@@ -261,7 +261,7 @@ def test_what_the_settings_do_not_say_of_training_is_the_profiles():
         ({"in_context.crossfit.teacher_learning_rate": {"meta": 0.5, "multitask": 0.5}}, TEACHERS),
         ({"in_context.lama.learning_rate.meta": 0.5, "in_context.lama.teacher_learning_rate.meta": 0.5}, set()),
         ({"in_context.eval_batch_size": 3}, ALL),
-        ({"in_context.normalised": True}, ALL),
+        ({"in_context.length_normalized": True}, ALL),
         ({"in_context.crossfit.items": 3}, ALL),
         ({"in_context.crossfit.training_tasks": 1}, ALL),
         ({"in_context.crossfit.curve": [1]}, ALL),

@@ -44,16 +44,16 @@ def test_a_measurement_with_random_weights_costs_what_was_predicted(kept, varian
     for row in measured:
         assert row["tensors"] == pytest.approx(row["predicted"], rel=0.01)
         assert row["seconds"] > 0
-    assert sum(row["headline"] for row in measured) == 1
+    assert sum(row["highest_phase"] for row in measured) == 1
 
 
 def record():
-    shared = {"configuration": PAPER, "support_size": 4, "headline": True}
+    shared = {"configuration": PAPER, "support_size": 4, "highest_phase": True}
     return pd.DataFrame(
         [
             {**shared, "method": "pbft", "cuda_allocated": 2e9, "predicted": 2.1e9},
             {**shared, "method": "cd", "cuda_allocated": 8e9, "predicted": 6e9},
-            {**shared, "method": "cd", "headline": False, "cuda_allocated": 3e9, "predicted": 3e9},
+            {**shared, "method": "cd", "highest_phase": False, "cuda_allocated": 3e9, "predicted": 3e9},
             {**shared, "method": "cd", "configuration": "sgd", "cuda_allocated": 1e9, "predicted": 1e9},
         ]
     )

@@ -63,7 +63,7 @@ def test_a_frame_has_a_row_a_phase_and_marks_the_one_that_counts(counted):
         "cd": ["teacher", "training", "evaluation"],
         "icl": ["evaluation"],
     }
-    assert rows.groupby("method").headline.sum().tolist() == [1, 1]
+    assert rows.groupby("method").highest_phase.sum().tolist() == [1, 1]
     assert rows[list(PARTS)].sum(axis=1).tolist() == pytest.approx(rows.peak_gb.tolist())
 
 

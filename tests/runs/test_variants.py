@@ -6,7 +6,7 @@ from lib.errors import StudyError
 from lib.runs.execution import fill
 from lib.runs.keys import key
 from lib.runs.profile import read_profile
-from lib.runs.variants import few, fill_variants
+from lib.runs.variants import fill_variants, first_seeds
 
 
 def test_each_variant_has_its_own_results_and_what_cannot_work_is_left_out(smoke_profile):
@@ -47,5 +47,5 @@ def test_where_no_variant_can_work_the_reasons_are_the_error(smoke_profile):
 
 
 def test_few_are_the_first_seeds_and_the_sizes_that_there_are():
-    assert few(read_profile("smoke"), (4, 12), 1) == {"support_sizes": [4], "seeds": [0]}
-    assert few(read_profile("smoke"), (12,), 5) == {"support_sizes": [1, 4], "seeds": [0, 1]}
+    assert first_seeds(read_profile("smoke"), (4, 12), 1) == {"support_sizes": [4], "seeds": [0]}
+    assert first_seeds(read_profile("smoke"), (12,), 5) == {"support_sizes": [1, 4], "seeds": [0, 1]}

@@ -100,7 +100,7 @@ def _walked() -> str:
 
 
 def frame(settings: Sequence[Setting]) -> pd.DataFrame:
-    """One row a setting and phase: method, support_size, phase, highest_phase, peak_gb, its parts in GB (10⁹ bytes), place.
+    """One row a setting and phase: method, support_size, phase, highest_phase, peak_gb, its parts (10⁹ bytes), place.
 
     `highest_phase` marks the phase that is the highest of those that the method needs to come into being.
     """

@@ -261,9 +261,9 @@ def test_a_profile_without_the_benchmark_is_refused(smoke_profile, changes):
 
 
 def test_a_stored_result_says_what_it_was_computed_on(filled, study):
-    record = Store(study.folder).load(run_of(study, "icl_d"))
-    assert {"device", "torch", "threads"} <= set(record["environment"])
-    assert (record["cell"]["model"], record["cell"]["teacher"]["model"]) == ("random-opt-student", "random-opt-teacher")
+    result = Store(study.folder).load(run_of(study, "icl_d"))
+    assert {"device", "torch", "threads"} <= set(result.environment)
+    assert (result.run.model, result.run.teacher.model) == ("random-opt-student", "random-opt-teacher")
 
 
 def test_votes_are_paid_for_in_tokens_of_the_evaluation(filled):

@@ -1,20 +1,21 @@
 """Preflight: what cannot work is refused, in words that help, before a model is loaded or anything is written."""
 
 import json
+import re
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 import lib.methods.context_distillation
 import lib.models.loading
 from lib.errors import StudyError
+from lib.methods.examples import examples_of
 from lib.models import random_models
 from lib.runs import preflight
 from lib.runs.execution import fill
 from lib.runs.profile import read_profile
-from lib.tasks.samples import support_set
-from lib.tasks.sources import from_folder
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +39,10 @@ def refusal(figures_folder):
         return str(caught.value)
 
     return ask
+
+
+def write_rows(file, rows):
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def write_pairs(folder, name, premise="A dog sleeps.", rows=6, **more):
@@ -102,31 +107,135 @@ def test_a_support_row_that_does_not_fit_the_student_is_refused(refusal, long_da
 
 
 def test_a_pool_row_that_does_not_fit_the_student_is_refused(refusal, narrow_student, tmp_path):
-    write_pairs(tmp_path, "mixed")
-    rows = [json.loads(line) for line in (tmp_path / "mixed.jsonl").read_text().splitlines()]
-    ((support, *_),) = support_set(from_folder(tmp_path, "mixed", "train"), 1, 0)
-    long = [row if row["premise"] == support else row | {"premise": "word " * 240 + row["premise"]} for row in rows]
-    write_pairs(tmp_path, "short")
-    short = (tmp_path / "short.jsonl").read_text().splitlines()
-    lines = [row | {"split": "train"} for row in long] + [json.loads(line) | {"split": "dev"} for line in short]
-    (tmp_path / "mixed.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    changes = {"data": str(tmp_path), "in_domain": "mixed", "out_of_domain": "short"}
-    message = refusal({**changes, "student": narrow_student, "support_sizes": [1], "seeds": [0]}, ["cd"])
+    """All rows to learn from are too long but the one that the support set has, which is drawn by its place."""
+    rows = [
+        {"premise": f"A dog sleeps. {i}", "hypothesis": "It sleeps.", "label": ("entailment", "contradiction")[i % 2]}
+        for i in range(12)
+    ]
+    rows = [row | {"split": "train" if i < 6 else "dev"} for i, row in enumerate(rows)]
+    write_rows(tmp_path / "drawn.jsonl", rows)
+    changes = {"data": str(tmp_path), "in_domain": "drawn", "out_of_domain": [], "support_sizes": [1], "seeds": [0]}
+    (run,) = read_profile("smoke", changes).runs(("cd",))
+    (support,) = examples_of(run).support
+    long = [
+        row if row["premise"] in support.text else row | {"premise": "word " * 240 + row["premise"]} for row in rows
+    ]
+    write_rows(tmp_path / "mixed.jsonl", [*long[:6], *rows[6:]])
+    message = refusal({**changes, "in_domain": "mixed", "student": narrow_student}, ["cd"])
     assert "tokens do not fit the model's 200 positions" in message
+    assert preflight.check(read_profile("smoke", {**changes, "student": narrow_student}).runs(("cd",))) == {}
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["foo", "bar"], r"label_words: each needs a first token of its own"),
-        (["Yes", "Yes"], r"label_words: each needs a first token of its own"),
-        (["Yes", "No", "Maybe"], r"label_words: ['Yes', 'No', 'Maybe'] has 3 words, but 2 classes need one each"),
+        (["foo", "bar"], "label_words: each needs tokens of its own"),
+        (["Yes foo", "Yes bar"], "label_words: each needs tokens of its own"),
     ],
 )
 def test_label_words_that_cannot_be_told_apart_are_refused(refusal, words, expected):
     message = refusal({"label_words": words})
     assert expected in message
     assert all(repr(word) in message for word in words)
+
+
+def merging_tokenizer():
+    """Whole words with the space after them: a label word changes the tokens of what stands before it."""
+    words = ["<unk>", "</s>", *(f"{word}{space}" for word in ("Yes", "No", "answer:") for space in ("", " "))]
+    split = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    split.pre_tokenizer = pre_tokenizers.Split(" ", behavior="merged_with_previous")
+    return PreTrainedTokenizerFast(tokenizer_object=split, unk_token="<unk>", eos_token="</s>")
+
+
+def test_label_words_that_merge_with_what_stands_before_them_are_refused(refusal, tmp_path):
+    student = save_reader(tmp_path / "student", merging_tokenizer())
+    message = refusal({"student": student}, ["icl"])
+    assert "label_words: 'Yes' merges with the text before it" in message
+    assert "answer:" in message
+
+
+SEVERAL_TOKENS = {"label_words": ["in the sea", "in the sky"]}
+
+
+@pytest.mark.parametrize("words", [["in the sea", "in the sky"], ["in the sea", "in the"]])
+def test_label_words_of_several_tokens_pass_where_they_are_compared_by_themselves(words):
+    assert preflight.check(read_profile("smoke", {"label_words": words}).runs()) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "methods", "expected"),
+    [
+        ({"kl_over": "vocabulary"}, ["cd"], r"kl_over: 'vocabulary' .*first token.* Allowed: labels"),
+        ({"checkpointing": True}, ["pbft"], r"checkpointing: true .*first token.* Allowed: false"),
+        ({"checkpointing": True}, ["cd_lora"], r"checkpointing: true .*first token.* Allowed: false"),
+    ],
+)
+def test_label_words_of_several_tokens_are_refused_where_first_tokens_are_compared(refusal, changes, methods, expected):
+    assert re.search(expected, refusal({**SEVERAL_TOKENS, **changes}, methods))
+    assert preflight.check(read_profile("smoke", changes).runs(tuple(methods))) == {}
+
+
+def test_settings_that_need_first_tokens_pass_for_methods_that_do_not_use_them():
+    changes = {**SEVERAL_TOKENS, "kl_over": "vocabulary", "checkpointing": True}
+    assert preflight.check(read_profile("smoke", changes).runs(("icl", "teacher_icl", "baseline"))) == {}
+
+
+@pytest.fixture
+def overlapping(tmp_path):
+    """Six rows to learn from in domain and six evaluated out of domain, which share two rows but for white space."""
+    rows = [
+        {"premise": f"Dog {i} sleeps.", "hypothesis": "It sleeps.", "label": ("entailment", "contradiction")[i % 2]}
+        for i in range(10)
+    ]
+    alike = [row | {"premise": f"  {row['premise']} \n"} for row in rows[:2]]
+    other = [row | {"premise": row["premise"].replace("Dog", "Cat")} for row in rows[:4]]
+    write_rows(
+        tmp_path / "known.jsonl",
+        [row | {"split": "train"} for row in rows[:6]] + [row | {"split": "dev"} for row in rows[6:]],
+    )
+    write_rows(tmp_path / "again.jsonl", [*alike, *other])
+    return {"data": str(tmp_path), "in_domain": "known", "out_of_domain": "again", "support_sizes": [4]}
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [("icl", {"support_sizes": [6]}), ("pbft", {"support_sizes": [6]}), ("cd", {"pool_size": 2})],
+)
+def test_rows_to_learn_from_that_are_evaluated_as_a_model_sees_them_are_refused(refusal, overlapping, method, changes):
+    message = refusal({**overlapping, **changes}, [method])
+    assert re.search(r"data: 2 examples to learn from are also evaluated in again.* split column", message)
+
+
+def test_evaluated_rows_that_nobody_learns_from_pass(overlapping):
+    assert preflight.check(read_profile("smoke", overlapping).runs(("baseline",))) == {}
+
+
+def test_one_file_for_both_splits_is_learnt_from_where_it_is_not_evaluated(tmp_path):
+    write_pairs(tmp_path, "pairs", rows=12)
+    own = {"data": str(tmp_path), "in_domain": "pairs", "out_of_domain": [], "eval_limit": 4}
+    runs = read_profile("smoke", own).runs()
+    assert preflight.check(runs) == {}
+    run = next(run for run in runs if run.method == "cd")
+    examples = examples_of(run)
+    learnt = {query.text for query in [*examples.support, *examples.pool[0]]}
+    assert len(learnt) == run.support_size + 2
+    assert learnt.isdisjoint(query.text for query in examples.evaluation["in_domain"])
+
+
+def test_a_file_all_of_which_is_evaluated_leaves_nothing_to_learn_from(refusal, tmp_path):
+    write_pairs(tmp_path, "pairs", rows=12)
+    message = refusal({"data": str(tmp_path), "in_domain": "pairs", "out_of_domain": []}, ["icl"])
+    assert "eval_limit: all 12 rows of pairs are evaluated" in message
+
+
+@pytest.mark.parametrize("pool", ["target", "both"])
+def test_a_pool_of_the_targets_rows_needs_an_out_of_domain_set(refusal, pool):
+    assert "pool: " in refusal({"out_of_domain": [], "pool": pool}, ["cd"])
+
+
+def test_evaluation_items_have_to_be_as_many_of_each_class(refusal):
+    message = refusal({"eval_limit": 3}, ["icl"])
+    assert re.search(r"eval_limit: 3 is no multiple of the 2 classes", message)
 
 
 def save_reader(folder, tokenizer):
@@ -173,7 +282,8 @@ def test_an_absent_cuda_device_is_refused(refusal, monkeypatch):
 
 def test_a_missing_data_folder_is_refused(refusal, tmp_path):
     message = refusal({"data": str(tmp_path / "nowhere")})
-    assert f"data: '{tmp_path / 'nowhere'}' is not a folder. Allowed: hub, world, embedded, or a folder" in message
+    assert f"data: '{tmp_path / 'nowhere'}' is no file and no folder" in message
+    assert "Allowed: hub, world, embedded, a file" in message
 
 
 def test_an_unknown_embedded_dataset_is_refused(refusal):
@@ -183,9 +293,9 @@ def test_an_unknown_embedded_dataset_is_refused(refusal):
 
 def test_a_dataset_that_is_not_in_the_folder_is_refused(refusal, tmp_path):
     write_pairs(tmp_path, "present")
-    message = refusal({"data": str(tmp_path), "in_domain": "present", "out_of_domain": "absent"})
+    message = refusal({"data": str(tmp_path), "in_domain": "present", "out_of_domain": "absent", "eval_limit": 2})
     assert "dataset: 'absent'" in message
-    assert "Present: present." in message
+    assert "Present: present.jsonl." in message
 
 
 def test_a_broken_line_of_data_is_refused_with_file_and_number(refusal, tmp_path):

@@ -172,7 +172,9 @@ def test_options_that_are_the_same_tokens_are_refused(refusal, tmp_path):
     changes = write_tasks(tmp_path, tuned=2, asked=2)
     file = tmp_path / "asked.jsonl"
     file.write_text(file.read_text().replace('"a"', '"unheardof"').replace('"b"', '"unread"'))
-    assert "are the same tokens to random-opt-student" in refusal(changes, ["untuned"])
+    message = refusal(changes, ["untuned"])
+    assert "each needs tokens of its own" in message
+    assert "'unheardof'" in message and "'unread'" in message
 
 
 def strange_tokenizer():

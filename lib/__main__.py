@@ -16,14 +16,11 @@ if TYPE_CHECKING:
     from lib.runs.profile import Profile
 
 NOTEBOOKS_AT_A_TIME = 2  # most of a notebook's time is one core's, importing libraries
-
 DEFAULT_PROFILE = "tiny"
-
 NO_RESULT = "none of its methods has a result"
-
 NOT_DRAWN = "not drawn yet"
-
-ASK_MODELS = ("00_tour", "08_memory")  # whatever is stored
+ASK_MODELS = ("00_tour", "08_memory", "13_method")  # whatever is stored
+SMALL_MODELS = ("13_method",)  # a step without batches is slow on larger ones
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
@@ -52,6 +49,13 @@ def _add_figures(parser: argparse.ArgumentParser) -> None:
         const=("stored_only", True),
         dest="changes",
         help="compute nothing: draw the results that are there; short for --set stored_only=true",
+    )
+    parser.add_argument(
+        "--anew",
+        action="append_const",
+        const=("anew", True),
+        dest="changes",
+        help="compute results again whose data or models are others now; short for --set anew=true",
     )
     parser.set_defaults(run=figures)
 
@@ -154,11 +158,11 @@ def _wanted(notebooks: list[Path], profile: "Profile") -> dict[Path, list[str]]:
     """
     from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
     from lib.report import book
-    from lib.runs.benchmarks import NOTEBOOKS
+    from lib.runs.execution import BENCHMARK_NOTEBOOKS
 
     wanted = {}
     for path in _drawable(notebooks, profile):
-        allowed = IN_CONTEXT_METHODS if path.stem in NOTEBOOKS else profile.methods
+        allowed = IN_CONTEXT_METHODS if path.stem in BENCHMARK_NOTEBOOKS else profile.methods
         wanted[path] = [name for name in book.methods_of(path) if name in allowed]
     if not wanted:
         names = ", ".join(path.stem for path in notebooks)
@@ -169,10 +173,14 @@ def _wanted(notebooks: list[Path], profile: "Profile") -> dict[Path, list[str]]:
 
 def _drawable(notebooks: list[Path], profile: "Profile") -> list[Path]:
     """Those of the notebooks that the profile has settings for and that do not ask models where it may not."""
-    from lib.runs.benchmarks import NOTEBOOKS
+    from lib.runs.execution import BENCHMARK_NOTEBOOKS
+    from lib.tasks.catalogue import EMBEDDED
 
     asked = [path for path in notebooks if not (profile.stored_only and path.stem in ASK_MODELS)]
-    return [path for path in asked if path.stem not in NOTEBOOKS or profile.in_context_runs(NOTEBOOKS[path.stem])]
+    if profile.data not in EMBEDDED:
+        asked = [path for path in asked if path.stem not in SMALL_MODELS]
+    without = [name for name, benchmark in BENCHMARK_NOTEBOOKS.items() if not profile.in_context_runs(benchmark)]
+    return [path for path in asked if path.stem not in without]
 
 
 def _without_page(profile: "Profile", wanted: Container[Path]) -> dict[str, str]:
@@ -234,10 +242,10 @@ def _fill_variants(
 
 def _fill_benchmarks(profile: "Profile", notebooks: list[str]) -> tuple[list["Sweep"], dict[str, str]]:
     """The results of the notebooks of in-context learning distillation, and those not to be drawn, with reasons."""
-    from lib.runs.benchmarks import NOTEBOOKS, fill_benchmark
+    from lib.runs.execution import BENCHMARK_NOTEBOOKS, fill_benchmark
 
     sweeps, failed = [], {}
-    for notebook, benchmark in NOTEBOOKS.items():
+    for notebook, benchmark in BENCHMARK_NOTEBOOKS.items():
         if notebook in notebooks:
             print(f"{notebook}:", flush=True)
             try:
@@ -296,12 +304,12 @@ def fits(options: argparse.Namespace) -> int:
 def export(options: argparse.Namespace) -> int:
     """Save a trained student, and print where."""
     from lib.models.loading import quiet
-    from lib.runs.export import keep
+    from lib.runs import export as exporting
     from lib.runs.profile import read_profile
 
     quiet()
     profile = read_profile(options.profile, dict(options.changes))
-    print(keep(profile, options.method, options.support, options.seed, options.to))
+    print(exporting.export(profile, options.method, options.support, options.seed, options.to))
     return 0
 
 

@@ -77,8 +77,8 @@ def test_every_notebook_is_executed_and_rendered(smoke):
 
 def test_no_page_shows_an_error_or_an_empty_widget(smoke):
     for page in (smoke / "report").glob("[0-9]*.ipynb"):
-        for run in nbformat.read(page, as_version=4).runs:
-            for output in run.get("outputs", []):
+        for cell in nbformat.read(page, as_version=4).cells:
+            for output in cell.get("outputs", []):
                 assert output.output_type != "error"
                 assert output.get("name") != "stderr", (page.name, output.text)
                 assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
@@ -114,11 +114,11 @@ def test_the_index_links_every_page(smoke):
 
 
 def test_a_second_run_computes_nothing(clone, smoke):
-    before = {path: path.stat().st_mtime_ns for path in (smoke / "cells").iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in (smoke / "runs").iterdir()}
     second = run_all(clone, "--smoke", "--only", "01")
     assert second.returncode == 0
     assert not re.search(r"^\[\d+/\d+\]", second.stdout, re.MULTILINE)
-    assert before == {path: path.stat().st_mtime_ns for path in (smoke / "cells").iterdir()}
+    assert before == {path: path.stat().st_mtime_ns for path in (smoke / "runs").iterdir()}
 
 
 def test_the_index_of_a_run_of_one_notebook_names_the_page_that_no_run_has_drawn(clone, smoke, tmp_path):
@@ -131,17 +131,17 @@ def test_the_index_of_a_run_of_one_notebook_names_the_page_that_no_run_has_drawn
 
 
 def test_what_is_stored_can_be_drawn_alone(clone, smoke):
-    before = sorted((smoke / "cells").iterdir())
+    before = sorted((smoke / "runs").iterdir())
     changes = ["--set", "seeds=[0,9]", "--set", "in_context.seeds=[9]"]
     ran = run_all(clone, "--smoke", "--stored", "--only", "00,01,09,12", *changes)
     assert ran.returncode == 0, ran.stderr
     assert sorted(re.findall(r"Drew (\d\d)", ran.stdout)) == ["01", "09"]
     assert "Not drawn: 12_lama: none of its methods has a result" in ran.stdout
-    assert sorted((smoke / "cells").iterdir()) == before
+    assert sorted((smoke / "runs").iterdir()) == before
     assert "of 17 results: the others are not computed yet" in (smoke / "report" / "01_accuracy.html").read_text()
 
 
-def test_a_failed_cell_is_listed_and_the_rest_is_drawn(clone, smoke):
+def test_a_failed_run_is_listed_and_the_rest_is_drawn(clone, smoke):
     changes = ["--set", "learning_rate.pbft=1.0e+30", "--set", "seeds=[7]"]
     ran = run_all(clone, "--smoke", "--only", "03", *changes)
     assert ran.returncode == 1
@@ -155,7 +155,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     environment = {**os.environ, "VIRTUAL_ENV": sys.prefix, "HF_HUB_OFFLINE": "1"}
     words = ["./run_all.sh", "--smoke", "--only", "02"]
     process = subprocess.Popen(words, cwd=clone, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
-    runs = clone / "figures" / "smoke" / "cells"
+    runs = clone / "figures" / "smoke" / "runs"
     deadline = time.monotonic() + 120
     while len(list(runs.glob("*.json"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -216,5 +216,5 @@ chmod +x .conda/bin/python
 
 def test_committed_notebooks_carry_no_outputs():
     for path in (ROOT / "notebooks").glob("*.ipynb"):
-        for run in nbformat.read(path, as_version=4).runs:
-            assert not run.get("outputs") and not run.get("execution_count"), path.name
+        for cell in nbformat.read(path, as_version=4).cells:
+            assert not cell.get("outputs") and not cell.get("execution_count"), path.name

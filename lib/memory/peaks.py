@@ -1,7 +1,7 @@
 """The peak memory of a run, from the architecture alone: no weights, no GPU, seconds.
 
 Every phase is walked with fake tensors, which have shapes and no values, by the functions that score and train when the
-study runs: `next_token_log_probs`, `adapt`, `training_step` of `lib.models`. What these allocate is counted, so a
+study runs: `class_log_probs`, `adapt`, `training_step` of `lib.models`. What these allocate is counted, so a
 change in how the study trains changes the prediction. Of the many batches of a phase the largest is walked.
 
 Limits: fake tensors take the paths of a CPU, so what a GPU's kernels keep beside their outputs is not seen, but for
@@ -26,9 +26,9 @@ from lib.memory.allocations import CUDA_BLOCK, Allocations
 from lib.memory.architectures import architecture
 from lib.memory.prompt_lengths import Prefixed, PromptLengths, largest_batch
 from lib.methods.context_distillation import lora_config, objective, trains_on_support
-from lib.methods.records import Run, Targets
+from lib.methods.records import PoolLabelling, Run
+from lib.models.answers import class_log_probs
 from lib.models.loading import DTYPES
-from lib.models.scoring import next_token_log_probs
 from lib.models.training import (
     EXECUTION_FIELDS,
     Training,
@@ -53,9 +53,6 @@ PARTS = (
     "temporaries",
 )
 
-# Which two tokens stand for the label words does not matter to memory.
-LABEL_COLUMNS = [0, 1]
-
 
 @dataclass(frozen=True)
 class Peak:
@@ -68,6 +65,7 @@ class Peak:
 
 # The peak of each phase that a run has: teacher, training, evaluation.
 Prediction = dict[str, Peak]
+Answers = tuple[tuple[int, ...], ...]
 
 # Those walked before there is an optimizer state, and those after.
 Steps = tuple[list[list[TrainingRow]], list[list[TrainingRow]]]
@@ -87,22 +85,23 @@ def predict(run: Run, lengths: PromptLengths, teacher_resident: bool = False) ->
             not apply to it.
     """
     phases: Prediction = {}
-    request = run.distillation.targets if run.distillation else None
-    _check(run, request, lengths)
-    if request and not teacher_resident:
+    labelling = run.distillation.labelling if run.distillation else None
+    _check(run, labelling, lengths)
+    if labelling and not teacher_resident:
         asked = max(lengths.teacher, key=lambda asked: asked.prefix + max(asked.suffixes))
-        phases["teacher"] = _teacher_phase(request, asked)
+        phases["teacher"] = _teacher_phase(labelling, asked, lengths.answers)
     if run.training:
-        resident = (request, lengths) if request and teacher_resident else None
-        phases["training"] = _training_phase(run, run.training, _steps(run, lengths), resident)
-    phases["evaluation"] = _evaluation_phase(run.model, run.dtype, lengths.evaluation, run.eval_batch_size, run.device)
+        resident = (labelling, lengths) if labelling and teacher_resident else None
+        phases["training"] = _training_phase(run, run.training, _steps(run, lengths), lengths.answers, resident)
+    read = (lengths.evaluation, lengths.answers)
+    phases["evaluation"] = _evaluation_phase(run.model, run.dtype, *read, run.eval_batch_size, run.device)
     return phases
 
 
-def _check(run: Run, request: Targets | None, lengths: PromptLengths) -> None:
+def _check(run: Run, labelling: PoolLabelling | None, lengths: PromptLengths) -> None:
     if run.training:
         check_tuning(run.model, run.training.tuning, architecture(run.model), run.training.biases)
-    of_teacher = [(request.teacher, asked) for asked in lengths.teacher] if request else []
+    of_teacher = [(labelling.teacher, asked) for asked in lengths.teacher] if labelling else []
     for model, asked in [*of_teacher, *((run.model, asked) for asked in lengths.evaluation)]:
         longest, positions = asked.prefix + max(asked.suffixes), architecture(model).max_position_embeddings
         if longest > positions:
@@ -123,26 +122,28 @@ def highest(prediction: Prediction) -> tuple[str, Peak]:
 
 
 @cache  # methods share it
-def _teacher_phase(request: Targets, asked: Prefixed) -> Peak:
-    columns = None if request.kl_over == "vocabulary" else LABEL_COLUMNS
+def _teacher_phase(labelling: PoolLabelling, asked: Prefixed, answers: Answers) -> Peak:
+    compared = None if labelling.kl_over == "vocabulary" else answers
     # whole rows of the vocabulary wait for each other where they are computed, or on the CPU where that is elsewhere
-    stay = request.device == "cpu" and columns is None
-    shown = asked if stay else largest_batch(asked, request.batch_size)
-    with _fake(request.device):
-        model = fake_model(request.teacher, request.dtype)
-        with _counted(model, request.device) as allocations:
-            next_token_log_probs(model, prompts_of(shown), columns, request.batch_size)
+    stay = labelling.device == "cpu" and compared is None
+    shown = asked if stay else largest_batch(asked, labelling.batch_size)
+    with _fake(labelling.device):
+        model = fake_model(labelling.teacher, labelling.dtype)
+        with _counted(model, labelling.device) as allocations:
+            class_log_probs(model, prompts_of(shown), compared, labelling.batch_size)
         return _peak(allocations)
 
 
 @cache  # likewise
-def _evaluation_phase(reference: str, dtype: str, asked: tuple[Prefixed, ...], batch_size: int, device: str) -> Peak:
+def _evaluation_phase(
+    reference: str, dtype: str, asked: tuple[Prefixed, ...], answers: Answers, batch_size: int, device: str
+) -> Peak:
     with _fake(device):
         model = fake_model(reference, dtype)
         with _counted(model, device) as allocations:
             for prompts in asked:
                 shown = prompts_of(largest_batch(prompts, batch_size))
-                next_token_log_probs(model, shown, LABEL_COLUMNS, batch_size)
+                class_log_probs(model, shown, answers, batch_size)
         return _peak(allocations)
 
 
@@ -150,10 +151,11 @@ def _training_phase(
     run: Run,
     training: Training,
     steps: Steps,
-    resident: tuple[Targets, PromptLengths] | None,
+    answers: Answers,
+    resident: tuple[PoolLabelling, PromptLengths] | None,
 ) -> Peak:
     training = replace(training, **dict.fromkeys(EXECUTION_FIELDS, False))  # what the key names, however computed
-    aim = objective(run, training, LABEL_COLUMNS)
+    aim = objective(run, training, answers)
     with _fake(run.device):
         model = fake_model(run.model, "float32", training)
         with _counted(model, run.device) as allocations:
@@ -172,8 +174,8 @@ def _training_phase(
 def rows_of(run: Run, lengths: PromptLengths) -> tuple[list[TrainingRow], list[TrainingRow]]:
     """Pool and support set as a training run's student meets them, of these lengths and without content."""
     distillation = run.distillation
-    over_vocabulary = objective(run, run.training, LABEL_COLUMNS).kl_over_vocabulary
-    width = architecture(run.model).vocab_size if over_vocabulary else len(LABEL_COLUMNS)
+    over_vocabulary = objective(run, run.training, lengths.answers).kl_over_vocabulary
+    width = architecture(run.model).vocab_size if over_vocabulary else len(lengths.answers)
     gold = 0 if distillation and distillation.ce_on != "support" else None
     pool = [TrainingRow([0] * length, torch.zeros(width), gold) for length in lengths.pool]
     with_support = distillation is None or trains_on_support(distillation)
@@ -204,16 +206,16 @@ def _prime(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _resident_teacher(
-    request: Targets, lengths: PromptLengths, batch_size: int, allocations: Allocations
+    labelling: PoolLabelling, lengths: PromptLengths, batch_size: int, allocations: Allocations
 ) -> Callable[[], None]:
     """A teacher that stays, and the function that has it label the largest batch of a step."""
-    teacher = fake_model(request.teacher, request.dtype)
+    teacher = fake_model(labelling.teacher, labelling.dtype)
     allocations.claim("teacher's parameters", [*teacher.parameters(), *teacher.buffers()])
     asked = prompts_of(largest_batch(lengths.teacher[0], batch_size))
-    columns = None if request.kl_over == "vocabulary" else LABEL_COLUMNS
+    compared = None if labelling.kl_over == "vocabulary" else lengths.answers
 
     def label_a_batch() -> None:
-        next_token_log_probs(teacher, asked, columns, batch_size)
+        class_log_probs(teacher, asked, compared, batch_size)
 
     return label_a_batch
 

@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import require_one_of
-from lib.methods.context_distillation import METHODS
-from lib.methods.reading import Reader, evaluation_prompts, pool_of, support_of, teacher_prompts
+from lib.methods.context_distillation import METHODS, answers_of, teacher_prompts
+from lib.methods.encoder import PromptEncoder
+from lib.methods.examples import examples_of
 from lib.methods.records import Run
+from lib.tasks.patterns import content_free
 from lib.tasks.prompts import EncodedPrompts
-from lib.tasks.task import Split
+from lib.tasks.task import Query, Split
 
 TABLE = Path(__file__).with_name("prompt_lengths.csv")
 
@@ -47,34 +49,35 @@ class PromptLengths:
         teacher: by context, what the teacher is asked; empty without distillation.
         support: the support set's examples as the student reads them in training.
         pool: the pool's queries, likewise.
-        evaluation: by dataset, what the evaluated model is asked.
+        evaluation: by domain, what the evaluated model is asked.
+        answers: token ids of each label word; which they are does not matter, only whether their first ones differ.
     """
 
     teacher: tuple[Prefixed, ...]
     support: tuple[int, ...]
     pool: tuple[int, ...]
     evaluation: tuple[Prefixed, ...]
+    answers: tuple[tuple[int, ...], ...] = ((0,), (1,))
 
 
 def real_lengths(run: Run) -> PromptLengths:
     """Of the run's own data under its models' tokenizers; errors as these raise when they are read."""
-    reader = Reader(run.model, run.task)
-    request = run.distillation.targets if run.distillation else None
-    asked = teacher_prompts(request, Reader(request.teacher, request.task)) if request else []
-    demonstrations = METHODS[run.method].demonstrations
+    encoder, examples = PromptEncoder(run.model), examples_of(run)
+    labelling = run.distillation.labelling if run.distillation else None
+    asked = teacher_prompts(labelling, PromptEncoder(labelling.teacher)) if labelling else []
+    shown = examples.demonstrations if METHODS[run.method].demonstrations else []
+    last = content_free(run.task)
     return PromptLengths(
         teacher=tuple(map(Prefixed.of, asked)),
-        support=_each(reader, support_of(run)) if run.training else (),
-        pool=_each(reader, pool_of(request)) if request else (),
-        evaluation=tuple(
-            Prefixed.of(evaluation_prompts(run, reader, dataset, demonstrations))
-            for dataset in (run.task.in_domain, run.task.out_of_domain)
-        ),
+        support=_each(encoder, examples.support) if run.training else (),
+        pool=_each(encoder, [query for part in examples.pool for query in part]),
+        evaluation=tuple(Prefixed.of(encoder.encode(shown, [*items, *last])) for items in examples.evaluation.values()),
+        answers=tuple(map(tuple, answers_of(encoder, run.task))),
     )
 
 
-def _each(reader: Reader, queries: Sequence) -> tuple[int, ...]:
-    return tuple(len(reader.ids(query)) for query in queries)
+def _each(encoder: PromptEncoder, queries: Sequence[Query]) -> tuple[int, ...]:
+    return tuple(len(encoder.ids(query)) for query in queries)
 
 
 def typical_lengths(run: Run) -> PromptLengths:
@@ -85,18 +88,17 @@ def typical_lengths(run: Run) -> PromptLengths:
     Raises:
         StudyError: a dataset whose lengths are not shipped.
     """
-    support = _draw(run.task.in_domain, "train", run.support_size, run.seed)
+    support = _draw(run.task.in_domain.name, "train", run.support_size, run.seed)
     context = START + sum(length + DEMONSTRATION_ENDS for length in support) if run.support_size else 0
-    request = run.distillation.targets if run.distillation else None
-    pool = _draw(run.task.in_domain, "train", request.pool_size, run.seed + 1_000_000) if request else ()
+    labelling = run.distillation.labelling if run.distillation else None
+    pool = _draw(run.task.in_domain.name, "train", labelling.pool_size, run.seed + 1_000_000) if labelling else ()
     shown = context if METHODS[run.method].demonstrations else 0
     return PromptLengths(
-        teacher=(_after(context, pool),) if request else (),
+        teacher=(_after(context, pool),) if labelling else (),
         support=tuple(START + length for length in support) if run.training else (),
         pool=tuple(START + length for length in pool),
         evaluation=tuple(
-            _after(shown, _spread(dataset, run.task.eval_limit))
-            for dataset in (run.task.in_domain, run.task.out_of_domain)
+            _after(shown, _spread(dataset.name, run.task.eval_limit)) for dataset in run.task.domains.values()
         ),
     )
 

@@ -1,11 +1,37 @@
-"""What is done to a teacher's answers before they are distilled: its label prior removed, its confidence a weight."""
+"""The label prior of a model's answers, taken out of them: one formula for evaluation and for distillation."""
 
+from typing import Literal
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.special import logsumexp, softmax
 from torch import Tensor
 
+Array = NDArray[np.float64]
+Calibration = Literal["none", "content_free", "pool"]
 
-def calibrated(log_probs: Tensor, content_free: Tensor, how: str) -> Tensor:
-    """Log-probabilities over the label words, up to a constant a row, less those that the teacher gives to any query.
+
+def log_prior(answers: Array) -> Array:
+    """The log of the mean probability that answers give to each class.
+
+    Of content-free inputs it is that of contextual calibration (Zhao et al. 2021, arXiv 2102.09690, section 4); of
+    unlabelled queries that of batch calibration (Zhou et al. 2023, arXiv 2309.17249), which supposes that the classes
+    are about as frequent among the queries.
+
+    Args:
+        answers: [inputs, classes] log-probabilities, up to a constant a row.
+    """
+    return np.log(softmax(np.asarray(answers, dtype=float), axis=1).mean(axis=0))
+
+
+def without_prior(log_probs: Array, prior: Array) -> Array:
+    """Log-probabilities [items, classes], up to a constant a row, less a log prior [classes]."""
+    return np.asarray(log_probs) - prior
+
+
+def calibrated_soft_labels(log_probs: Tensor, content_free: Tensor, how: Calibration) -> Tensor:
+    """A teacher's answers without its label prior; unchanged for `none`.
 
     A teacher that says one label to nearly everything may still rank the queries rightly; its student would learn the
     bias with the ranking.
@@ -13,22 +39,35 @@ def calibrated(log_probs: Tensor, content_free: Tensor, how: str) -> Tensor:
     Args:
         log_probs: [pool, classes], as they came from the teacher.
         content_free: [inputs, classes], of the content-free inputs under the same demonstrations.
-        how: `none`; `content_free`, contextual calibration (Zhao et al. 2021, arXiv 2102.09690); `pool`, the mean
-            probability over the pool takes the prior's place (batch calibration, Zhou et al. 2023, arXiv 2309.17249),
-            which needs no labels and supposes that the pool's classes are about as frequent.
-
-    Returns:
-        [pool, classes] float32; unchanged for `none`.
+        how: whose prior is taken out: that of the content-free inputs, or of the pool.
     """
     if how == "none":
         return log_probs
-    prior = content_free if how == "content_free" else log_probs
-    return log_probs - prior.softmax(-1).mean(0).log()
+    answers = content_free if how == "content_free" else log_probs
+    return log_probs - torch.from_numpy(log_prior(answers.numpy())).to(log_probs.dtype)
 
 
 def confidence(log_probs: Tensor) -> Tensor:
-    """How far the likelier label is above chance, 0 to 1, scaled to a mean of 1 over the pool: [pool] weights."""
+    """How far the likeliest label is above chance, 0 to 1, scaled to a mean of 1 over the pool: [pool] weights."""
     likeliest = log_probs.softmax(-1).amax(-1)
     chance = 1 / log_probs.shape[-1]
     above = (likeliest - chance) / (1 - chance)
     return above / above.mean().clamp_min(torch.finfo(above.dtype).eps)
+
+
+def split_calibrated(log_probs: Array, seed: int = 0) -> Array:
+    """Log-probabilities without the prior that the other half of the items shows; halves are drawn by a seed.
+
+    For results whose answers to unlabelled queries were not kept. No item's own answer is in the prior taken from it.
+
+    Args:
+        log_probs: [items, classes].
+        seed: of the halves.
+    """
+    order = np.random.default_rng(seed).permutation(len(log_probs))
+    halves = np.array_split(order, 2)
+    found = np.array(log_probs, dtype=float)
+    for own, other in (halves, halves[::-1]):
+        if len(other):
+            found[own] = without_prior(found[own], log_prior(np.asarray(log_probs)[other]))
+    return found - logsumexp(found, axis=1, keepdims=True)

@@ -1,6 +1,7 @@
 """The nine methods, each a short recipe over the same parts: who answers, with what in its prompt, trained on what."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -8,25 +9,19 @@ import torch
 from transformers import PreTrainedModel
 
 from lib.errors import StudyError
-from lib.methods.calibration import calibrated, confidence
-from lib.methods.evaluation import Evaluation, evaluate
-from lib.methods.reading import (
-    Reader,
-    calibration_prompts,
-    evaluation_items,
-    evaluation_prompts,
-    held_out_items,
-    pool_parts,
-    support_of,
-    teacher_prompts,
-)
-from lib.methods.records import Distillation, Run, Targets
+from lib.methods.calibration import Array, calibrated_soft_labels, confidence
+from lib.methods.encoder import PromptEncoder
+from lib.methods.evaluation import Evaluation, evaluation
+from lib.methods.examples import RunExamples, examples_of, held_out_items, teacher_contexts
+from lib.methods.records import Distillation, PoolLabelling, Run
+from lib.models.answers import class_log_probs
 from lib.models.cost import Cost, PhaseMeter, warm_up
 from lib.models.loading import DTYPES, load_model
-from lib.models.scoring import next_token_log_probs
 from lib.models.training import Objective, Training, TrainingRow, train
 from lib.models.tuning import Tuning, adapt, merged, trainable_parameters
-from lib.tasks.prompts import CONTENT_FREE
+from lib.tasks.patterns import CONTENT_FREE_TEXTS, content_free
+from lib.tasks.prompts import EncodedPrompts, first_tokens
+from lib.tasks.task import Query, Task
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -34,10 +29,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Method:
-    """What sets a method apart.
+    """What sets a method apart, and how figures show it.
 
     Attributes:
         label: its name in figures.
+        colour: of its lines and points.
+        marker: of its points; empty for a level line.
         teacher_answers: the teacher is evaluated, not the student.
         demonstrations: the evaluated model reads the support set in its prompt.
         tuning: what of the student is trained, None for nothing.
@@ -45,6 +42,8 @@ class Method:
     """
 
     label: str
+    colour: str
+    marker: str
     teacher_answers: bool = False
     demonstrations: bool = False
     tuning: Tuning | None = None
@@ -56,24 +55,23 @@ class Method:
         return self.demonstrations or self.tuning is not None
 
 
+# Colours are those of seaborn's colour-blind palette, and two greys.
 METHODS = {
-    "baseline": Method("Baseline"),
-    "icl": Method("ICL", demonstrations=True),
-    "teacher_icl": Method("Teacher ICL", teacher_answers=True, demonstrations=True),
-    "pbft": Method("PBFT", tuning="full"),
-    "pbft_lora": Method("PBFT + LoRA", tuning="lora"),
-    "pbft_bitfit": Method("PBFT + BitFit", tuning="bitfit"),
-    "cd": Method("CD", tuning="full", distils=True),
-    "cd_lora": Method("CD + LoRA", tuning="lora", distils=True),
-    "cd_bitfit": Method("CD + BitFit", tuning="bitfit", distils=True),
+    "baseline": Method("Baseline", "#949494", ""),
+    "icl": Method("ICL", "#DE8F05", "o", demonstrations=True),
+    "teacher_icl": Method("Teacher ICL", "#262626", "*", teacher_answers=True, demonstrations=True),
+    "pbft": Method("PBFT", "#0173B2", "s", tuning="full"),
+    "pbft_lora": Method("PBFT + LoRA", "#CC78BC", "^", tuning="lora"),
+    "pbft_bitfit": Method("PBFT + BitFit", "#CA9161", "v", tuning="bitfit"),
+    "cd": Method("CD", "#029E73", "D", tuning="full", distils=True),
+    "cd_lora": Method("CD + LoRA", "#D55E00", "P", tuning="lora", distils=True),
+    "cd_bitfit": Method("CD + BitFit", "#56B4E9", "X", tuning="bitfit", distils=True),
 }
-
-
-_TRAINED = [name for name, method in METHODS.items() if method.tuning]
+TRAINED = tuple(name for name, method in METHODS.items() if method.tuning)
 
 
 @dataclass(frozen=True)
-class TeacherTargets:
+class SoftLabels:
     """A teacher's raw log-probabilities on its pool, with what they cost to compute.
 
     `log_probs` is [pool, classes] over the label words or [pool, vocabulary]; `content_free` is the same of the
@@ -87,28 +85,29 @@ class TeacherTargets:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What running a run gives: scores in and out of domain, the cost of each phase, and the training's course.
+    """What a run comes to.
 
-    `held_out` is a digit for each item out of domain, 1 where the pool was kept free of its kind; empty where the pool
-    holds all kinds. `pool_label_log_probs` are, by domain, those of the evaluated model on unlabelled queries [pool,
-    classes]; empty where it was not asked.
+    Attributes:
+        evaluations: the evaluated model's answers, by domain.
+        costs: by phase.
+        trainable_parameters: of the student; 0 where nothing is trained.
+        losses: of each training step.
+        held_out: of each item out of domain, whether the pool was kept free of its kind; empty where it holds all.
     """
 
-    in_domain: Evaluation
-    out_of_domain: Evaluation
+    evaluations: dict[str, Evaluation]
     costs: dict[str, Cost]
     trainable_parameters: int
     losses: list[float]
-    held_out: str = ""
-    pool_label_log_probs: dict[str, list[list[float]]] = field(default_factory=dict)
+    held_out: list[bool] = field(default_factory=list)
 
 
-def run_method(run: Run, targets: TeacherTargets | None, isolated: bool = True) -> Outcome:
-    """Run one run: train the student if the method trains, then evaluate in and out of domain.
+def run_method(run: Run, soft_labels: SoftLabels | None, isolated: bool = True) -> Outcome:
+    """Train the student if the method trains, then evaluate in and out of domain.
 
     Args:
-        run: what to run.
-        targets: the teacher's soft labels for methods that distil, None for the others.
+        run: what to do.
+        soft_labels: the teacher's, for methods that distil, None for the others.
         isolated: this process runs nothing else, so that its resident memory is the run's.
 
     Raises:
@@ -116,66 +115,113 @@ def run_method(run: Run, targets: TeacherTargets | None, isolated: bool = True) 
     """
     warm_up(run.device)
     meter = PhaseMeter(run.device, isolated)
-    costs = {"teacher": targets.cost} if targets else {}
+    costs = {"teacher": soft_labels.cost} if soft_labels else {}
     weights = "float32" if run.training else run.dtype  # trained weights stay float32 until they are scored
     model = load_model(run.model, weights, run.device)
-    reader = Reader(run.model, run.task)
+    examples, encoder = examples_of(run), PromptEncoder(run.model)
     trainable, losses = 0, []
     if run.training:
         with meter.phase() as costs["training"]:
-            model, losses = _train(run, run.training, model, reader, targets, costs["training"])
+            model, losses = _train(run, run.training, model, encoder, examples, soft_labels, costs["training"])
         trainable = trainable_parameters(model)
         model = merged(model).to(DTYPES[run.dtype])
+    shown = examples.demonstrations if METHODS[run.method].demonstrations else []
     with meter.phase() as costs["evaluation"]:
-        in_domain = _evaluate(run, model, reader, run.task.in_domain, costs["evaluation"])
-        out_of_domain = _evaluate(run, model, reader, run.task.out_of_domain, costs["evaluation"])
-    pool = {}
-    if run.calibration_pool:
+        asked = {domain: [*items, *content_free(run.task)] for domain, items in examples.evaluation.items()}
+        answers = _answers(run, model, encoder, shown, asked, costs["evaluation"])
+    unlabelled: dict[str, Array] = {}
+    if examples.unlabelled:
         with meter.phase() as costs["calibration"]:
-            pool = _ask_unlabelled(run, model, reader, costs["calibration"])
-    return Outcome(in_domain, out_of_domain, costs, trainable, losses, _held_out(run), pool)
+            unlabelled = _answers(run, model, encoder, shown, examples.unlabelled, costs["calibration"])
+    evaluations = {
+        domain: _evaluation(answers[domain], [item.gold for item in items], unlabelled.get(domain))
+        for domain, items in examples.evaluation.items()
+    }
+    return Outcome(evaluations, costs, trainable, losses, _held_out(run))
 
 
-def _held_out(run: Run) -> str:
-    if run.distillation is None or run.distillation.targets.held_out == "nothing":
-        return ""
-    return "".join(str(int(away)) for away in held_out_items(run.distillation.targets))
+def _answers(
+    run: Run,
+    model: PreTrainedModel,
+    encoder: PromptEncoder,
+    demonstrations: Sequence[Query],
+    asked: Mapping[str, Sequence[Query]],
+    cost: Cost,
+) -> dict[str, Array]:
+    """By domain, the evaluated model's log-probabilities [queries, classes] after the same demonstrations."""
+    found: dict[str, Array] = {}
+    for domain, queries in asked.items():
+        prompts = encoder.encode(demonstrations, queries)
+        log_probs = class_log_probs(model, prompts, answers_of(encoder, run.task), run.eval_batch_size)
+        cost.tokens += prompts.tokens
+        _require_finite(log_probs, run.model)
+        found[domain] = log_probs.double().numpy()
+    return found
 
 
-def trained_student(run: Run, targets: TeacherTargets | None) -> PreTrainedModel:
-    """The student of a run that trains one, as `run` scores it: an adapter is merged, weights are in the run's dtype.
+def _evaluation(answers: Array, gold: list[int], unlabelled: Array | None) -> Evaluation:
+    """answers: [items and then the content-free inputs, classes]."""
+    return evaluation(answers[: len(gold)], answers[len(gold) :], gold, unlabelled)
+
+
+def answers_of(encoder: PromptEncoder, task: Task) -> list[list[int]]:
+    """The tokens of the task's label words as they follow its queries."""
+    return encoder.answers(content_free(task)[0])
+
+
+def _held_out(run: Run) -> list[bool]:
+    if run.distillation is None or run.distillation.labelling.held_out == "nothing":
+        return []
+    return held_out_items(run.distillation.labelling)
+
+
+def trained_student(run: Run, soft_labels: SoftLabels | None) -> PreTrainedModel:
+    """The student of a run that trains one, as `run_method` scores it: adapters are merged, weights in its dtype.
 
     Raises:
-        StudyError: the run trains nothing, or as for `run`.
+        StudyError: the run trains nothing, or as for `run_method`.
     """
     if run.training is None:
-        raise StudyError(f"method: {run.method} trains no student. Allowed: {', '.join(_TRAINED)}.")
+        raise StudyError(f"method: {run.method} trains no student. Allowed: {', '.join(TRAINED)}.")
     model = load_model(run.model, "float32", run.device)
-    trained, _ = _train(run, run.training, model, Reader(run.model, run.task), targets, Cost())
+    encoder = PromptEncoder(run.model)
+    trained, _ = _train(run, run.training, model, encoder, examples_of(run), soft_labels, Cost())
     return merged(trained).to(DTYPES[run.dtype])
 
 
-def teacher_targets(request: Targets, isolated: bool = True) -> TeacherTargets:
-    """Ask the teacher, which reads the demonstrations, about every query of the pool; `isolated` as for `run`.
+def ask_teacher(labelling: PoolLabelling, isolated: bool = True) -> SoftLabels:
+    """Ask the teacher, which reads the demonstrations, about every query of the pool; `isolated` as for `run_method`.
 
     Raises:
         StudyError: a setting does not fit the data or the model, or a score is not finite.
     """
-    warm_up(request.device)
-    meter = PhaseMeter(request.device, isolated)
-    model = load_model(request.teacher, request.dtype, request.device)
-    reader = Reader(request.teacher, request.task)
-    columns = None if request.kl_over == "vocabulary" else reader.label_columns
+    warm_up(labelling.device)
+    meter = PhaseMeter(labelling.device, isolated)
+    model = load_model(labelling.teacher, labelling.dtype, labelling.device)
+    encoder = PromptEncoder(labelling.teacher)
     with meter.phase() as cost:
-        asked = teacher_prompts(request, reader)
-        answers = [next_token_log_probs(model, prompts, columns, request.batch_size) for prompts in asked]
+        asked = teacher_prompts(labelling, encoder)
+        answers = [_soft_labels(labelling, model, encoder, prompts) for prompts in asked]
         cost.tokens = sum(prompts.tokens for prompts in asked)
-    last = len(CONTENT_FREE)
-    contexts = request.orders * request.demonstration_sets
+    last = len(CONTENT_FREE_TEXTS)
+    contexts = labelling.permutations * labelling.demonstration_sets
     log_probs = _mean_over_contexts(torch.cat([answer[:-last] for answer in answers]), contexts)
-    content_free = torch.stack([answer[-last:] for answer in answers]).mean(0)
-    _require_finite(log_probs, request.teacher)
-    return TeacherTargets(log_probs, content_free, cost)
+    without_content = torch.stack([answer[-last:] for answer in answers]).mean(0)
+    _require_finite(log_probs, labelling.teacher)
+    return SoftLabels(log_probs, without_content, cost)
+
+
+def teacher_prompts(labelling: PoolLabelling, encoder: PromptEncoder) -> list[EncodedPrompts]:
+    """What the teacher reads, by context: the pool's queries, then the content-free inputs."""
+    last = content_free(labelling.task)
+    return [encoder.encode(before, [*queries, *last]) for before, queries in teacher_contexts(labelling)]
+
+
+def _soft_labels(
+    labelling: PoolLabelling, model: PreTrainedModel, encoder: PromptEncoder, prompts: EncodedPrompts
+) -> torch.Tensor:
+    answers = None if labelling.kl_over == "vocabulary" else answers_of(encoder, labelling.task)
+    return class_log_probs(model, prompts, answers, labelling.batch_size)
 
 
 def _mean_over_contexts(log_probs: torch.Tensor, contexts: int) -> torch.Tensor:
@@ -185,15 +231,22 @@ def _mean_over_contexts(log_probs: torch.Tensor, contexts: int) -> torch.Tensor:
 
 
 def _train(
-    run: Run, training: Training, model: PreTrainedModel, reader: Reader, targets: TeacherTargets | None, cost: Cost
+    run: Run,
+    training: Training,
+    model: PreTrainedModel,
+    encoder: PromptEncoder,
+    examples: RunExamples,
+    soft_labels: SoftLabels | None,
+    cost: Cost,
 ) -> tuple[torch.nn.Module, list[float]]:
-    support = [TrainingRow(reader.ids(row), None, row.label) for row in support_of(run)]
+    support = [TrainingRow(encoder.ids(query), None, query.gold) for query in examples.support]
     pool: list[TrainingRow] = []
     if run.distillation:
-        pool = _pool_rows(run.distillation, reader, targets)
+        pool = _pool_rows(run.distillation, encoder, examples, soft_labels)
         support = support if trains_on_support(run.distillation) else []
     student = adapted(model, training, run.seed)
-    log = train(student, pool, support, objective(run, training, reader.label_columns), training, run.seed)
+    aim = objective(run, training, answers_of(encoder, run.task))
+    log = train(student, pool, support, aim, training, run.seed)
     cost.tokens = log.tokens
     return student, log.losses
 
@@ -209,34 +262,37 @@ def trains_on_support(distillation: Distillation) -> bool:
     return distillation.ce_on == "support" and distillation.kl_weight < 1
 
 
-def objective(run: Run, training: Training, label_columns: list[int]) -> Objective:
+def objective(run: Run, training: Training, answers: Sequence[Sequence[int]]) -> Objective:
     """What a run's student minimises; without a teacher, cross-entropy alone."""
     distillation = run.distillation
     return Objective(
         kl_weight=distillation.kl_weight if distillation else 0.0,
         temperature=distillation.temperature if distillation else 1.0,
-        label_columns=label_columns,
-        kl_over_vocabulary=distillation is not None and distillation.targets.kl_over == "vocabulary",
+        answers=[list(answer) for answer in answers],
+        kl_over_vocabulary=distillation is not None and distillation.labelling.kl_over == "vocabulary",
         logits=training.logits,
         padding_free=training.padding_free,
     )
 
 
-def _pool_rows(distillation: Distillation, reader: Reader, targets: TeacherTargets) -> list[TrainingRow]:
+def _pool_rows(
+    distillation: Distillation, encoder: PromptEncoder, examples: RunExamples, soft_labels: SoftLabels
+) -> list[TrainingRow]:
     """The student's view of the pool; gold labels are read only where the profile puts CE on the pool."""
-    parts = pool_parts(distillation.targets)
-    queries = [query for part in parts for query in part]
-    by_domain = targets.log_probs.split([len(part) for part in parts])  # each has a label prior of its own
+    queries = [query for part in examples.pool for query in part]
+    by_domain = soft_labels.log_probs.split([len(part) for part in examples.pool])  # each has a prior of its own
     how = distillation.calibration
-    answers = torch.cat([calibrated(told, targets.content_free, how) for told in by_domain])
+    answers = torch.cat([calibrated_soft_labels(part, soft_labels.content_free, how) for part in by_domain])
     weights = confidence(answers) if distillation.confidence else torch.ones(len(answers))
+    whole = distillation.labelling.kl_over == "vocabulary"
+    columns = first_tokens(answers_of(encoder, distillation.labelling.task)) if whole else slice(None)
     labels = {
         "support": [None] * len(queries),
-        "pool": [query.label for query in queries],
-        "teacher": answers.argmax(-1).tolist(),
+        "pool": [query.gold for query in queries],
+        "teacher": answers[:, columns].argmax(-1).tolist(),
     }[distillation.ce_on]
     return [
-        TrainingRow(reader.ids(query), target, label, weight)
+        TrainingRow(encoder.ids(query), target, label, weight)
         for query, target, label, weight in zip(queries, answers, labels, weights.tolist(), strict=True)
     ]
 
@@ -253,29 +309,6 @@ def lora_config(training: Training) -> "LoraConfig | None":
         lora_dropout=training.lora_dropout,
         task_type="CAUSAL_LM",
     )
-
-
-def _evaluate(run: Run, model: PreTrainedModel, reader: Reader, dataset: str, cost: Cost) -> Evaluation:
-    items = evaluation_items(run.task, dataset)
-    prompts = evaluation_prompts(run, reader, dataset, METHODS[run.method].demonstrations)
-    answers = next_token_log_probs(model, prompts, reader.label_columns, run.eval_batch_size)
-    cost.tokens += prompts.tokens
-    _require_finite(answers, run.model)
-    label_log_probs = answers.double().numpy()
-    gold = [item.label for item in items]
-    return evaluate(label_log_probs[: len(items)], label_log_probs[len(items) :], gold)
-
-
-def _ask_unlabelled(run: Run, model: PreTrainedModel, reader: Reader, cost: Cost) -> dict[str, list[list[float]]]:
-    """The evaluated model's answers to unlabelled queries of each domain, from which its label prior is known."""
-    answers = {}
-    for domain in ("in_domain", "out_of_domain"):
-        dataset = getattr(run.task, domain)
-        prompts = calibration_prompts(run, reader, dataset, METHODS[run.method].demonstrations)
-        log_probs = next_token_log_probs(model, prompts, reader.label_columns, run.eval_batch_size)
-        cost.tokens += prompts.tokens
-        answers[domain] = log_probs.double().numpy().round(4).tolist()
-    return answers
 
 
 def _require_finite(log_probs: torch.Tensor, model: str) -> None:

@@ -1,24 +1,21 @@
 """Episodes: a query after demonstrations of its own task, drawn for tuning or for evaluation, as token ids."""
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from datasets import load_dataset
-from transformers import DynamicCache, PretrainedConfig
 
 from lib.errors import StudyError, first_line
-from lib.methods.in_context_records import Episodes
-from lib.models.loading import load_config, load_tokenizer
+from lib.methods.records import Episodes
 from lib.paths import locate
 from lib.tasks.benchmarks import task_set
-from lib.tasks.few_shot import ANSWER, FewShotTask, Query
-from lib.tasks.prompts import SEPARATOR, EncodedPrompts, encode
+from lib.tasks.few_shot import ANSWER, FewShotTask
+from lib.tasks.prompts import prompt
+from lib.tasks.task import Query
 
 
-@dataclass(frozen=True)
-class Episode:
+class Episode(NamedTuple):
     """A query, what stands before it, and which of its options are compared."""
 
     demonstrations: tuple[Query, ...]
@@ -27,7 +24,7 @@ class Episode:
     @property
     def text(self) -> str:
         """The whole prompt, up to the answer."""
-        return SEPARATOR.join([*(one.answered for one in self.demonstrations), self.query.text])
+        return prompt(self.demonstrations, self.query)
 
 
 def tuned_on(episodes: Episodes) -> tuple[FewShotTask, ...]:
@@ -84,65 +81,6 @@ def demonstrations_of(task: FewShotTask, count: int, vote: int, seed: int) -> tu
     require_examples(task, count)
     order = random.Random(f"demonstrations {task.name} {seed} {vote}").sample(task.examples, len(task.examples))
     return tuple(order[:count])
-
-
-class EpisodeReader:
-    """How one model reads episodes: prompts and options as its token ids."""
-
-    def __init__(self, reference: str) -> None:
-        """Load the model's tokenizer; errors as for `lib.models.loading.load_tokenizer`."""
-        self.reference = reference
-        self.tokenizer = load_tokenizer(reference)
-        self._max_positions = _positions(load_config(reference))
-        self._options = lru_cache(maxsize=None)(self._option_ids)
-
-    def prompts(self, episodes: Sequence[Episode]) -> EncodedPrompts:
-        """The prompts, with room left for the longest option but its last token, which is not read.
-
-        Raises:
-            StudyError: as for `lib.tasks.prompts.encode`.
-        """
-        room = max(len(option) for episode in episodes for option in self.options(episode.query)) - 1
-        return encode(self.tokenizer, [episode.text for episode in episodes], self._max_positions, room)
-
-    def require_room(self, texts: Sequence[str]) -> None:
-        """Raise `StudyError` where a plain text has more tokens than the model has positions."""
-        encode(self.tokenizer, texts, self._max_positions)
-
-    def whole_prompts(self, episodes: Sequence[Episode]) -> list[list[int]]:
-        """The prompts, each with all of its tokens; errors as for `lib.tasks.prompts.encode`."""
-        encoded = self.prompts(episodes)
-        return [encoded.prefix + suffix for suffix in encoded.suffixes]
-
-    def options(self, query: Query) -> list[list[int]]:
-        """Token ids of each option as it follows the query.
-
-        Raises:
-            StudyError: an option's first token merges with the text before it.
-        """
-        return self._options(query.text.split()[-1], query.options)
-
-    def _option_ids(self, last_word: str, options: tuple[str, ...]) -> list[list[int]]:
-        before = self.tokenizer(last_word)["input_ids"]
-        found: list[list[int]] = []
-        for option in options:
-            whole = self.tokenizer(f"{last_word} {option}")["input_ids"]
-            if whole[: len(before)] != before or len(whole) == len(before):
-                raise StudyError(f"options: {option!r} merges with the text before it, {last_word!r}.")
-            found.append(whole[len(before) :])
-        if len(set(map(tuple, found))) < len(found):
-            raise StudyError(f"options: some of {list(options)!r} are the same tokens to {self.reference}.")
-        return found
-
-
-def _positions(config: PretrainedConfig) -> int:
-    """Tokens that the model can read: of a model with a sliding window, as many as are in the window.
-
-    Beyond it a cache keeps only what is last, padding included, and options of several tokens would be scored wrongly.
-    """
-    layers = DynamicCache(config=config).layers
-    windows = [layer.sliding_window - 1 for layer in layers if getattr(layer, "is_sliding", False)]
-    return min([config.max_position_embeddings, *windows])
 
 
 def plain_texts(source: str, episodes: Episodes, characters: int) -> list[str]:

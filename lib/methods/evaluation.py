@@ -1,87 +1,130 @@
-"""From label log-probabilities to scores: accuracy, macro-F1, each half apart, shares, and the same calibrated."""
+"""A model's answers to one set of items, and the scores that follow from them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, f1_score, recall_score
+from sklearn.metrics import accuracy_score, f1_score, recall_score, roc_auc_score
 
-from lib.tasks.task import CLASSES
-
-Array = NDArray[np.float64]
+from lib.methods.calibration import Array, Calibration, log_prior, without_prior
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one set of predictions. Lists go over the classes, entailment first.
+    """Scores of one set of predictions; lists go over the classes.
 
-    `halves` is the accuracy on the items of each gold class, `shares` how often each class is predicted.
+    Attributes:
+        recall: of each gold class, the share that is predicted so; 0 for a class without items.
+        predicted: how often each class is predicted.
+        ties: the share of items whose likeliest class is not one alone; each then counts by its share.
     """
 
     accuracy: float
     macro_f1: float
-    halves: list[float]
-    shares: list[float]
+    recall: list[float]
+    predicted: list[float]
+    ties: float
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model on one dataset: scores as they are and after contextual calibration, and all they come from.
+    """One model's answers to one set of items. All scores follow from them.
 
-    `gold` holds a class a digit; `label_log_probs` is [items, classes]; `content_free` the label prior that
-    content-free inputs show under the same context; `mean_label_log_probs` is [gold classes, classes].
+    Attributes:
+        gold: the class of each item.
+        label_log_probs: [items, classes], not renormalised over the classes, to four places.
+        content_free: [classes] probabilities that sum to one, averaged over the content-free inputs under the same
+            context.
+        unlabelled: [queries, classes] log-probabilities of the same model on unlabelled queries of the domain; empty
+            where it was not asked.
     """
 
-    plain: Scores
-    calibrated: Scores
-    gold: str
+    gold: list[int]
     label_log_probs: list[list[float]]
-    mean_label_log_probs: list[list[float]]
     content_free: list[float]
+    unlabelled: list[list[float]] = field(default_factory=list)
+
+    @cached_property
+    def scores_by_item(self) -> Array:
+        """The label log-probabilities as an array [items, classes]."""
+        return np.asarray(self.label_log_probs)
+
+    def calibrated(self, how: Calibration) -> Array:
+        """[items, classes] log-probabilities, up to a constant a row, without the label prior that `how` says."""
+        if how == "none":
+            return self.scores_by_item
+        prior = np.log(self.content_free) if how == "content_free" else log_prior(np.asarray(self.unlabelled))
+        return without_prior(self.scores_by_item, prior)
+
+    def scores(self, how: Calibration = "none") -> Scores:
+        """Scores of predicting the likeliest class, after calibration."""
+        return scores(self.calibrated(how), self.gold)
+
+    def correct(self, how: Calibration = "none") -> Array:
+        """[items], 1 where an item is right, a share where its likeliest class is tied with others, else 0."""
+        votes = shared_votes(self.calibrated(how))
+        return votes[np.arange(len(self.gold)), self.gold]
+
+    def area_under_curve(self, taken: Array | slice = slice(None)) -> float:
+        """How well the items are ranked, whatever the label prior: the area under the ROC curve.
+
+        With two classes the share of pairs, one item of each, that the log-odds rank rightly; with more the mean over
+        pairs of classes (Hand and Till 2001). nan where the items do not have every class.
+
+        Args:
+            taken: [items], whether an item counts; all of them by default.
+        """
+        gold, log_probs = np.asarray(self.gold)[taken], self.scores_by_item[taken]
+        if len(np.unique(gold)) < log_probs.shape[1]:
+            return np.nan
+        if log_probs.shape[1] == 2:
+            return float(roc_auc_score(gold == 0, log_probs[:, 0] - log_probs[:, 1]))
+        shares = np.exp(log_probs - log_probs.max(axis=1, keepdims=True))
+        return float(roc_auc_score(gold, shares / shares.sum(axis=1, keepdims=True), multi_class="ovo"))
 
 
-def calibrate(label_log_probs: Array, content_free: Array) -> Array:
-    """Log-probabilities less the log of the label prior that a content-free input shows.
+def shared_votes(log_probs: Array) -> Array:
+    """[items, classes]: 1 for the likeliest class of an item, divided evenly where several are as likely."""
+    best = log_probs == log_probs.max(axis=1, keepdims=True)
+    return best / best.sum(axis=1, keepdims=True)
 
-    Contextual calibration, Zhao et al. 2021 (arXiv 2102.09690), section 4: W = diag(p_cf)⁻¹, b = 0.
 
-    Args:
-        label_log_probs: [items, classes].
-        content_free: [classes] probabilities that sum to one, averaged over the content-free inputs.
+def scores(log_probs: Array, gold: Sequence[int]) -> Scores:
+    """Scores of predicting the likeliest class; in accuracy, recall and shares a tie counts by its share.
+
+    Macro-F1 takes the first of tied classes.
     """
-    return label_log_probs - np.log(content_free)
+    votes, gold_array = shared_votes(log_probs), np.asarray(gold)
+    tied = votes.max(axis=1) < 1
+    classes = range(log_probs.shape[1])
+    first = votes.argmax(axis=1)
+    if tied.any():
+        right = votes[np.arange(len(gold_array)), gold_array]
+        recall = [float(right[gold_array == place].mean()) if (gold_array == place).any() else 0.0 for place in classes]
+        accuracy, predicted = float(right.mean()), votes.mean(axis=0).tolist()
+    else:
+        accuracy = float(accuracy_score(gold, first))
+        recall = recall_score(gold, first, labels=classes, average=None, zero_division=0).tolist()
+        predicted = [float(np.mean(first == place)) for place in classes]
+    macro_f1 = float(f1_score(gold, first, labels=classes, average="macro", zero_division=0))
+    return Scores(accuracy, macro_f1, recall, predicted, float(tied.mean()))
 
 
-def scores(label_log_probs: Array, gold: Sequence[int]) -> Scores:
-    """Scores of predicting the likeliest label; a tie goes to the first class."""
-    predicted = label_log_probs.argmax(axis=1)
-    classes = range(len(CLASSES))
-    return Scores(
-        accuracy=float(accuracy_score(gold, predicted)),
-        macro_f1=float(f1_score(gold, predicted, labels=classes, average="macro", zero_division=0)),
-        halves=recall_score(gold, predicted, labels=classes, average=None, zero_division=0).tolist(),
-        shares=[float(np.mean(predicted == label)) for label in classes],
-    )
-
-
-def evaluate(label_log_probs: Array, content_free_log_probs: Array, gold: Sequence[int]) -> Evaluation:
-    """All that a result keeps of one dataset.
+def evaluation(
+    label_log_probs: Array, content_free_log_probs: Array, gold: Sequence[int], unlabelled: Array | None = None
+) -> Evaluation:
+    """All that a result keeps of one set of items.
 
     Args:
         label_log_probs: [items, classes].
         content_free_log_probs: [content-free inputs, classes], under the same context as the items.
         gold: [items] class indices.
+        unlabelled: [queries, classes], of unlabelled queries under the same context.
     """
-    label_log_probs = label_log_probs.round(4)
-    prior = np.exp(content_free_log_probs)
-    content_free = (prior / prior.sum(axis=1, keepdims=True)).mean(axis=0)
-    by_gold = [label_log_probs[np.asarray(gold) == label] for label in range(len(CLASSES))]
     return Evaluation(
-        plain=scores(label_log_probs, gold),
-        calibrated=scores(calibrate(label_log_probs, content_free), gold),
-        gold="".join(map(str, gold)),
-        label_log_probs=label_log_probs.tolist(),
-        mean_label_log_probs=[half.mean(axis=0).tolist() if len(half) else [] for half in by_gold],
-        content_free=content_free.tolist(),
+        gold=list(gold),
+        label_log_probs=label_log_probs.round(4).tolist(),
+        content_free=np.exp(log_prior(content_free_log_probs)).tolist(),
+        unlabelled=[] if unlabelled is None else unlabelled.round(4).tolist(),
     )

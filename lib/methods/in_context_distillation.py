@@ -8,9 +8,10 @@ from transformers import PreTrainedModel
 
 from lib.errors import StudyError
 from lib.methods.context_distillation import adapted
-from lib.methods.episodes import Episode, EpisodeReader, demonstrations_of
-from lib.methods.in_context_records import InContextRun, Mixture, TunedTeacher
-from lib.methods.in_context_tuning import InContextTuning, Side
+from lib.methods.encoder import PromptEncoder
+from lib.methods.episode_training import InContextTuning, TokenizedModel
+from lib.methods.episodes import Episode, demonstrations_of
+from lib.methods.records import EpisodeObjective, InContextRun, TunedTeacher
 from lib.models.cost import Cost, PhaseMeter, warm_up
 from lib.models.loading import DTYPES, load_model
 from lib.models.options import score_options
@@ -22,26 +23,30 @@ from lib.tasks.few_shot import FewShotTask
 
 @dataclass(frozen=True)
 class InContextMethod:
-    """What sets a method apart: its `label` in tables, whether the teacher answers, and what the student learns from.
+    """What sets a method apart, and how figures show it: its `label`, `colour` and `marker`.
 
-    `tuned` students and teachers are in-context tuned; `distils` says that a tuned teacher teaches; `plain_text` that
-    the language-modelling terms are in the loss.
+    Says also whether the teacher answers, and what the student learns from: `tuned` students and teachers are
+    in-context tuned; `distils` says that a tuned teacher teaches; `plain_text` that the language-modelling terms are in
+    the loss.
     """
 
     label: str
+    colour: str
+    marker: str
     teacher_answers: bool = False
     tuned: bool = False
     distils: bool = False
     plain_text: bool = False
 
 
+# In the order in which they are run; colours are those of seaborn's colour-blind palette, and two greys.
 IN_CONTEXT_METHODS = {
-    "untuned": InContextMethod("untuned"),
-    "teacher_untuned": InContextMethod("teacher, untuned", teacher_answers=True),
-    "teacher_ict": InContextMethod("teacher (ICT)", teacher_answers=True, tuned=True),
-    "ict": InContextMethod("ICT", tuned=True),
-    "icl_d": InContextMethod("ICL-D", tuned=True, distils=True),
-    "icl_d_lm": InContextMethod("ICL-D (LM)", tuned=True, distils=True, plain_text=True),
+    "untuned": InContextMethod("untuned", "#DE8F05", "o"),
+    "teacher_untuned": InContextMethod("teacher, untuned", "#999999", "*", teacher_answers=True),
+    "teacher_ict": InContextMethod("teacher (ICT)", "#262626", "*", teacher_answers=True, tuned=True),
+    "ict": InContextMethod("ICT", "#0173B2", "s", tuned=True),
+    "icl_d": InContextMethod("ICL-D", "#029E73", "D", tuned=True, distils=True),
+    "icl_d_lm": InContextMethod("ICL-D (LM)", "#D55E00", "P", tuned=True, distils=True, plain_text=True),
 }
 
 
@@ -92,8 +97,8 @@ def tune_teacher(request: TunedTeacher, isolated: bool = True) -> TunedWeights:
     model = load_model(request.model, "float32", request.device)
     with meter.phase() as cost:
         teacher = adapted(model, request.training, request.episodes.seed)
-        side = Side(teacher, EpisodeReader(request.model))
-        log = InContextTuning(side, None, request.episodes, Mixture()).train(request.training)
+        side = TokenizedModel(teacher, PromptEncoder(request.model))
+        log = InContextTuning(side, None, request.episodes, EpisodeObjective()).train(request.training)
         cost.tokens = log.tokens
     trained = {name: one.detach().cpu() for name, one in teacher.named_parameters() if one.requires_grad}
     return TunedWeights(trained, log.losses, cost)
@@ -135,8 +140,8 @@ def run_in_context(run: InContextRun, weights: TunedWeights | None, isolated: bo
     found = task_set(run.benchmark, run.seed)
     asked = [(task, k) for task in found.targets for k in run.demonstrations]
     with meter.phase() as costs["evaluation"]:
-        examiner = Examiner(run, model, EpisodeReader(run.model), costs["evaluation"])
-        scored = [examiner.scores(task, k) for task, k in asked]
+        evaluator = TaskEvaluator(run, model, PromptEncoder(run.model), costs["evaluation"])
+        scored = [evaluator.scores(task, k) for task, k in asked]
     return InContextOutcome(scored, dict(found.left_out), costs, trained, losses)
 
 
@@ -151,10 +156,10 @@ def _tuned_student(
         raise StudyError(f"{run.name}: a student is tuned on episodes, by an objective.")
     model = load_model(run.model, "float32", run.device)
     teacher = tuned_teacher(run.teacher, weights) if run.teacher and weights else None
-    taught_by = Side(teacher, EpisodeReader(run.teacher.model)) if run.teacher and teacher else None
+    taught_by = TokenizedModel(teacher, PromptEncoder(run.teacher.model)) if run.teacher and teacher else None
     with meter.phase() as costs["training"]:
         student = adapted(model, training, run.episodes.seed)
-        side = Side(student, EpisodeReader(run.model))
+        side = TokenizedModel(student, PromptEncoder(run.model))
         log = InContextTuning(side, taught_by, run.episodes, run.mixture).train(training)
         costs["training"].tokens = log.tokens
     trained = trainable_parameters(student)
@@ -162,12 +167,12 @@ def _tuned_student(
 
 
 @dataclass(frozen=True)
-class Examiner:
+class TaskEvaluator:
     """Puts a model to tasks and counts the tokens that it reads into `cost`."""
 
     run: InContextRun
     model: PreTrainedModel
-    reader: EpisodeReader
+    encoder: PromptEncoder
     cost: Cost
 
     def scores(self, task: FewShotTask, k: int) -> TaskScores:
@@ -188,8 +193,8 @@ class Examiner:
     def _answers(self, task: FewShotTask, k: int, vote: int) -> list[Tensor]:
         """For each item the log-probabilities of its options after one draw of demonstrations."""
         before = demonstrations_of(task, k, vote, self.run.seed)
-        prompts = self.reader.prompts([Episode(before, item) for item in task.items])
-        options = [self.reader.options(item) for item in task.items]
+        prompts = self.encoder.prompts([Episode(before, item) for item in task.items])
+        options = [self.encoder.answers(item) for item in task.items]
         self.cost.tokens += prompts.tokens + sum(len(option) - 1 for row in options for option in row)
         scores = score_options(self.model, prompts, options, self.run.eval_batch_size, self.run.normalised)
         if not all(torch.isfinite(row).all() for row in scores):

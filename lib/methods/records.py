@@ -1,38 +1,27 @@
 """A run: everything that determines one result, and nothing else. Its hash names the result's file."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from lib.models.loading import Device
 from lib.models.training import EXECUTION, Training
+from lib.tasks.few_shot import Benchmark
+from lib.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Task:
-    """The data, how it is put to a model, and what is evaluated."""
-
-    source: str
-    in_domain: str
-    out_of_domain: str
-    pattern: str
-    label_words: tuple[str, ...] | None
-    eval_limit: int | None
-    eval_seed: int
-
-
-@dataclass(frozen=True)
-class Targets:
-    """What a teacher is asked: its soft labels on a pool, given the demonstrations. Shared by all students.
+class PoolLabelling:
+    """What a teacher is asked: soft labels for a pool of queries, given demonstrations. Shared by all students.
 
     `pool` is where the queries come from: `train`, the in-domain training rows; `target`, rows like those that are
     evaluated out of domain; `both`, half of each; `support`, the support set itself. `held_out` are the halves of the
     target's `subcases` or `templates` that the pool does without. `pool_shares` are the shares of the classes in the
-    pool; None draws it without looking at labels. The teacher is averaged over `orders` orders of its demonstrations,
+    pool; None draws it without looking at labels. The teacher is averaged over `permutations` of its demonstrations,
     and over so many `demonstration_sets`: the support set, and further ones as large, which need labels of their own.
     `demonstration_labels` are `true` or `shuffled`, as `lib.tasks.samples.with_shuffled_labels` has it.
     """
 
-    kept_in: ClassVar[str] = "targets"
+    kept_in: ClassVar[str] = "soft_labels"
 
     teacher: str
     dtype: str
@@ -45,7 +34,7 @@ class Targets:
     batch_size: int
     device: Device
     held_out: str = "nothing"
-    orders: int = 1
+    permutations: int = 1
     demonstration_sets: int = 1
     pool_shares: tuple[float, ...] | None = None
     demonstration_labels: str = "true"
@@ -58,7 +47,7 @@ class Targets:
     @property
     def name(self) -> str:
         """For progress lines and lists of failures."""
-        return f"teacher targets n={self.support_size} seed={self.seed}"
+        return f"teacher's soft labels n={self.support_size} seed={self.seed}"
 
 
 @dataclass(frozen=True)
@@ -68,7 +57,7 @@ class Distillation:
     Cross-entropy is on gold labels of the `support` set or of the `pool`, or on the `teacher`'s likeliest labels there.
     """
 
-    targets: Targets
+    labelling: PoolLabelling
     kl_weight: float
     temperature: float
     ce_on: str
@@ -85,7 +74,7 @@ class Run:
     no other number of the result. `demonstration_labels` are those that the evaluated model reads.
     """
 
-    kept_in: ClassVar[str] = "cells"
+    kept_in: ClassVar[str] = "runs"
 
     method: str
     support_size: int
@@ -101,11 +90,122 @@ class Run:
     calibration_pool: int = field(default=0, metadata=EXECUTION)
 
     @property
-    def needs(self) -> Targets | None:
+    def needs(self) -> PoolLabelling | None:
         """The job that has to be done first."""
-        return self.distillation.targets if self.distillation else None
+        return self.distillation.labelling if self.distillation else None
 
     @property
     def name(self) -> str:
         """For progress lines and lists of failures."""
         return f"{self.method} n={self.support_size} seed={self.seed}"
+
+
+Paradigm = Literal["meta", "multitask"]
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """What a model is tuned on: queries after demonstrations of their own task, drawn anew for each step.
+
+    Under `meta` from tasks that are not evaluated, under `multitask` from the targets' own examples. The same for
+    teacher and students of a seed.
+
+    Attributes:
+        options: at most so many of a query's options are compared, the right one among them; None for all.
+        normalised: an option's log-probability is divided by its number of tokens.
+    """
+
+    benchmark: Benchmark
+    paradigm: Paradigm
+    seed: int
+    demonstrations: int
+    steps: int
+    options: int | None
+    normalised: bool
+
+
+@dataclass(frozen=True)
+class EpisodeObjective:
+    """L = a(t)·L_hard + (1 − a(t))·L_soft, each = L^ICL + b·L^LM (arXiv 2212.10670).
+
+    Attributes:
+        hard: a(t) by name, a key of `lib.models.losses.HARD_WEIGHTS`; it begins at `hard_start`.
+        lm_weight: b.
+        lm_text: where plain text comes from: `inputs` of the tasks tuned on, a text file, or `hub:OWNER/NAME`.
+        lm_batch: texts in each step.
+        lm_characters: of each text that are read.
+    """
+
+    hard: str = "constant"
+    lm_weight: float = 0.0
+    temperature: float = 1.0
+    lm_text: str = "inputs"
+    lm_batch: int = 4
+    lm_characters: int = 200
+    hard_start: float = 1.0
+
+
+@dataclass(frozen=True)
+class TunedTeacher:
+    """A teacher that is in-context tuned, shared by all students that learn from it: its weights are kept."""
+
+    kept_in: ClassVar[str] = "teachers"
+
+    model: str
+    dtype: str
+    device: Device
+    episodes: Episodes
+    training: Training
+
+    @property
+    def needs(self) -> None:
+        """Nothing has to be there first."""
+        return
+
+    @property
+    def name(self) -> str:
+        """For progress lines and lists of failures."""
+        return f"{self.episodes.benchmark.name} {self.episodes.paradigm} tuned teacher seed={self.episodes.seed}"
+
+
+@dataclass(frozen=True)
+class InContextRun:
+    """One result of in-context tuning: a method under a paradigm and a seed, evaluated at several k.
+
+    Attributes:
+        method: a key of `lib.methods.in_context_distillation.IN_CONTEXT_METHODS`.
+        paradigm: of a tuned model; None where nothing is tuned.
+        model: the model that is evaluated.
+        demonstrations: each k that it is evaluated with.
+        votes: draws of demonstrations whose answers are put together by majority.
+        episodes, training, mixture: how a student is tuned; None for others.
+        teacher: the tuned teacher that the student learns from, or that is itself evaluated.
+    """
+
+    kept_in: ClassVar[str] = "in_context_runs"
+
+    method: str
+    benchmark: Benchmark
+    paradigm: Paradigm | None
+    seed: int
+    model: str
+    dtype: str
+    device: Device
+    demonstrations: tuple[int, ...]
+    votes: int
+    normalised: bool
+    eval_batch_size: int
+    episodes: Episodes | None = None
+    training: Training | None = None
+    mixture: EpisodeObjective | None = None
+    teacher: TunedTeacher | None = None
+
+    @property
+    def needs(self) -> TunedTeacher | None:
+        """The job that has to be done first."""
+        return self.teacher
+
+    @property
+    def name(self) -> str:
+        """For progress lines and lists of failures."""
+        return " ".join(filter(None, [self.benchmark.name, self.paradigm, self.method, f"seed={self.seed}"]))

@@ -21,13 +21,17 @@ SAMPLE_SECONDS = 0.002
 
 @dataclass
 class Cost:
-    """One phase's cost. Peaks are bytes over the phase's start and None where that device was not measured."""
+    """One phase's cost. Peaks are bytes over the phase's start and None where that device was not measured.
+
+    `tensors` is the sum of all tensors, counted: earlier results have it, and predictions have taken its place.
+    """
 
     seconds: float = 0.0
     tokens: int = 0
     cuda_allocated: int | None = None
     cuda_reserved: int | None = None
     rss: int | None = None
+    tensors: int | None = None
 
 
 class ResidentPeak:

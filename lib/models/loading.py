@@ -26,8 +26,9 @@ from transformers.utils import logging
 
 from lib.errors import StudyError, first_line
 from lib.models import random_models
-from lib.paths import locate
+from lib.paths import digest, locate
 
+MADE_FROM = ".made-from"  # in a folder of unpacked weights: the digest of the file that they came from
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -99,6 +100,14 @@ def _from_pretrained(loader: type, reference: str, **options: object) -> Any:  #
         ) from error
 
 
+def files_of(reference: str) -> list[Path]:
+    """The local files that a reference means: a GGUF file, or what lies in a folder; none for a hub name."""
+    path = locate(reference)
+    if path.is_file():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else []
+
+
 def _folder(reference: str) -> Path | None:
     """The local folder that a reference means, or None for a hub name."""
     path = locate(reference)
@@ -119,7 +128,8 @@ def _unpacked(file: Path) -> Path:
         if content.read(4) != b"GGUF":
             raise StudyError(f"model: {file} is not a GGUF file (its first four bytes are not 'GGUF').")
     folder = file.with_suffix(".unpacked")
-    if folder.is_dir() and folder.stat().st_mtime >= file.stat().st_mtime:
+    made_from = folder / MADE_FROM
+    if made_from.is_file() and made_from.read_text(encoding="utf-8") == digest(file):
         return folder
     scratch = Path(tempfile.mkdtemp(dir=file.parent, prefix=".unpacking-"))
     try:
@@ -129,6 +139,8 @@ def _unpacked(file: Path) -> Path:
             **source, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
         )
         model.save_pretrained(scratch)
+        (scratch / MADE_FROM).write_text(digest(file), encoding="utf-8")
+        scratch.chmod(0o755)
     except Exception as error:  # the parsers of a broken file raise whatever they stumble on
         shutil.rmtree(scratch)
         raise StudyError(f"model: {file} could not be read as GGUF: {error}") from error

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from lib.errors import StudyError
 from lib.models.scoring import one_each, own_layers, pad_right, read_prefix, similar_lengths
 from lib.tasks.prompts import EncodedPrompts
 
@@ -32,6 +33,9 @@ def option_log_probs(
 
     Returns:
         For each prompt a tensor [options], float32, not normalised over the options.
+
+    Raises:
+        StudyError: the model keeps no cache, as in training with checkpointing, and an option has several tokens.
     """
     ids, mask = pad_right(prompts, model.device)
     seen = prefix.get_seq_length() if prefix is not None else 0
@@ -42,6 +46,8 @@ def option_log_probs(
     first = torch.log_softmax(output.logits[:, 0].float(), dim=-1)
     scores = [row[[option[0] for option in of_row]] for row, of_row in zip(first, options, strict=True)]
     longer = [(i, j) for i, of_row in enumerate(options) for j, option in enumerate(of_row) if len(option) > 1]
+    if longer and cache.get_seq_length() == seen:
+        raise StudyError("checkpointing: true keeps no cache, which answers of several tokens need. Allowed: false.")
     for start in range(0, len(longer), ROWS):
         pairs = longer[start : start + ROWS]
         further = _further_tokens(model, cache, attention, pairs, [options[i][j] for i, j in pairs])

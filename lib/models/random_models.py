@@ -10,7 +10,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
 from lib.tasks import smoke
-from lib.tasks.prompts import CONTENT_FREE, PATTERNS
+from lib.tasks.patterns import CONTENT_FREE_TEXTS, LABEL_WORDS, PATTERNS
 from lib.tasks.smoke import PAIRS
 
 # Hidden width of each random two-layer OPT; both share one tokenizer.
@@ -22,9 +22,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
     """A word-level tokenizer over the pairs, the patterns and their label words; words include the space before."""
     split = pre_tokenizers.Split(Regex(r" ?\w+|\n| ?[^\w\s]| "), behavior="isolated")
     texts = [text for dataset in PAIRS.values() for rows in dataset.values() for row in rows for text in row[:2]]
-    texts += [text for row in CONTENT_FREE for text in row[:2]]
+    texts += CONTENT_FREE_TEXTS
     texts += smoke.TEXTS
-    texts += [f"{p.template} {' '.join(p.label_words)}" for p in PATTERNS.values()]
+    texts += [f"{pattern} {' '.join(LABEL_WORDS[name])}" for name, pattern in PATTERNS.items()]
     pieces = [piece for text in texts for lead in ("", " ") for piece, _ in split.pre_tokenize_str(lead + text)]
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys(["<unk>", "</s>", "\n", *pieces]))}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))

@@ -13,8 +13,10 @@ from transformers import get_scheduler
 from lib.errors import NonFiniteLossError, StudyError
 from lib.models.loading import DTYPES
 from lib.models.losses import context_distillation_loss, cross_entropy, kl_divergence
+from lib.models.options import option_log_probs
 from lib.models.scoring import last_logits, packed_logits
 from lib.models.tuning import Tuning
+from lib.tasks.prompts import first_tokens
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
@@ -74,16 +76,16 @@ class TrainingRow:
 
 @dataclass(frozen=True)
 class Objective:
-    """λ, T, and the columns of the student's logits that the two terms look at.
+    """λ, T, and what of the student the two terms look at.
 
-    `label_columns` are the label words' tokens, in the order of the classes. The KL term compares those
-    columns, or the whole vocabulary where `kl_over_vocabulary` is set; CE is always over the label words. `logits` and
-    `padding_free` are those of `lib.models.training.Training`.
+    `answers` are the label words' tokens, in the order of the classes. The KL term compares them, or the whole
+    vocabulary where `kl_over_vocabulary` is set; CE is always over the label words. `logits` and `padding_free` are
+    those of `Training`; where the label words share a first token, whole words are scored, and neither has a part.
     """
 
     kl_weight: float
     temperature: float
-    label_columns: list[int]
+    answers: list[list[int]]
     kl_over_vocabulary: bool
     logits: str = "last"
     padding_free: bool = False
@@ -109,8 +111,11 @@ def _student_logits(
     model: torch.nn.Module, sequences: Sequence[Sequence[int]], objective: Objective
 ) -> tuple[Tensor, Tensor]:
     """The student's logits that KL compares, and those over the label words."""
+    columns = first_tokens(objective.answers)
+    if columns is None:
+        whole = torch.stack(option_log_probs(model, sequences, [objective.answers] * len(sequences)))
+        return whole, whole
     narrow, every_position = objective.logits == "labels", objective.logits == "all"
-    columns = objective.label_columns
     read = packed_logits if objective.padding_free else last_logits
     logits = read(model, sequences, columns=columns if narrow else None, every_position=every_position)
     over_labels = logits if narrow else logits[:, columns]

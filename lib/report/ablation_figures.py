@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 from lib.methods.context_distillation import METHODS
 from lib.report.claims import FEWEST_SEEDS, SIGNIFICANT, share_recovered, shown_share
 from lib.report.correct_items import Correct, correct_items, seeds_in_common
-from lib.report.estimates import Array
-from lib.report.figures import COLOURS, REFERENCE_LINE, house_style
-from lib.report.intervals import with_interval
+from lib.report.estimates import Array, with_interval
+from lib.report.figures import REFERENCE_LINE, house_style
 from lib.runs.ablations import PLAIN, REFERENCES
 from lib.runs.execution import Sweep
-from lib.runs.frames import DOMAINS
+from lib.runs.profile import Profile
 from lib.runs.variants import METHOD, Variants
 
+CLASS_MARKERS = "><^vsDPX"  # of the accuracy on one class
 LABEL_WIDTH = 46  # characters of a line of a name in the figure
 
 
@@ -48,23 +48,24 @@ def answers(found: Variants, others: Sweep, domain: str) -> dict[str, Answers]:
     told = {}
     for name, (sweep, method) in named.items():
         readers = (method,) if METHODS[method].reads_support else (method, "icl")
-        if by_size := correct_items(sweep.records, domain, readers):
+        if by_size := correct_items(sweep.stored, domain, readers):
             told[name] = Answers(by_size, method)
     return told
 
 
 def compared(found: Variants, others: Sweep) -> pd.DataFrame:
-    """Each idea and reference at each support size, in both domains: accuracy with a 95% interval over seeds and items.
+    """Each idea and reference at each support size and domain: accuracy with a 95% interval over seeds and items.
 
-    Columns: name, domain, support_size, accuracy, low, high; accuracy on_entailment and on_non_entailment;
-    share_entailment of the predictions; majority, the accuracy of one answer for everything; seeds.
+    Columns: name, domain, support_size, accuracy, low, high; `on_<class>`, the recall of each class; of two classes
+    `share_<class>` of the predictions for the first; majority, the accuracy of one answer for everything; seeds.
     """
     rows = []
-    for domain in DOMAINS:
+    classes = [name.replace("-", "_") for name in others.profile.classes]
+    for domain in others.profile.domains:
         for name, one in answers(found, others, domain).items():
             for size, correct in one.by_size.items():
                 shown = {"name": name, "domain": domain, "support_size": size}
-                rows.append(shown | _scores(correct.by_method[one.method], correct))
+                rows.append(shown | _scores(correct.by_method[one.method], correct, classes))
     return pd.DataFrame(rows)
 
 
@@ -78,14 +79,14 @@ def fullest(table: pd.DataFrame) -> int:
     return int(max(seeds.index[seeds == seeds.max()]))
 
 
-def _scores(items: Array, correct: Correct) -> dict[str, float]:
+def _scores(items: Array, correct: Correct, classes: Sequence[str]) -> dict[str, float]:
     accuracy = correct.accuracy(items)
     low, high = np.clip(accuracy.bounds(), 0, 1)  # two seeds' t interval goes beyond what an accuracy can be
-    first = correct.gold == 0
-    says_entailment = np.where(first, items, 1 - items).mean()
-    halves = {"on_entailment": items[:, first].mean(), "on_non_entailment": items[:, ~first].mean()}
-    shown = {"accuracy": accuracy.value, "low": low, "high": high, **halves, "share_entailment": says_entailment}
-    return shown | {"majority": max(first.mean(), 1 - first.mean()), "seeds": len(items)}
+    shown = {"accuracy": accuracy.value, "low": low, "high": high}
+    shown |= {f"on_{name}": items[:, correct.gold == place].mean() for place, name in enumerate(classes)}
+    if len(classes) == 2:
+        shown[f"share_{classes[0]}"] = np.where(correct.gold == 0, items, 1 - items).mean()
+    return shown | {"majority": max(np.bincount(correct.gold)) / len(correct.gold), "seeds": len(items)}
 
 
 def differences(found: Variants, others: Sweep) -> pd.DataFrame:
@@ -96,11 +97,12 @@ def differences(found: Variants, others: Sweep) -> pd.DataFrame:
     """
     rivals = [PLAIN, *(METHODS[one].label for one in ("icl", "pbft"))]
     rows: list[dict[str, Any]] = []
-    for domain in DOMAINS:
+    domains = others.profile.domains
+    for domain in domains:
         told = answers(found, others, domain)
         pairs = [(name, rival) for name in found.sweeps for rival in rivals if name in told and rival in told]
         pairs = [(name, rival) for name, rival in pairs if name != rival]
-        level = 1 - SIGNIFICANT / max(1, len(pairs) * len(DOMAINS))
+        level = 1 - SIGNIFICANT / max(1, len(pairs) * len(domains))
         for name, rival in pairs:
             shown = {"name": name, "against": rival, "domain": domain}
             rows += [shown | row for row in _differences(told[name], told[rival], level)]
@@ -120,7 +122,7 @@ def _differences(one: Answers, rival: Answers, level: float) -> Iterator[dict[st
         yield shown | {"differs": differs, "seeds": len(seeds)}
 
 
-def differences_table(found: pd.DataFrame) -> pd.DataFrame:
+def differences_table(found: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """`differences` as text: a row a support size and idea, a column a domain and rival; a star where `differs`."""
     if not len(found):
         return pd.DataFrame()
@@ -128,7 +130,7 @@ def differences_table(found: pd.DataFrame) -> pd.DataFrame:
         f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]{' *' if row.differs else ''}"
         for row in found.itertuples()
     ]
-    shown = found.assign(text=texts, domain=found.domain.map(DOMAINS), n=found.support_size)
+    shown = found.assign(text=texts, domain=found.domain.map(profile.domains), n=found.support_size)
     order = {"index": ["n", "name"], "columns": ["domain", "against"]}
     table = shown.pivot_table("text", **order, aggfunc="first", sort=False).fillna("")
     return table.sort_index(level="n", sort_remaining=False, kind="stable").rename_axis(columns=["", "less"])
@@ -146,7 +148,8 @@ def rankings(found: Variants, others: Sweep) -> pd.DataFrame:
     table = pd.concat(results)
     groups = table.groupby(["support_size", "name"], sort=False)
     columns = {
-        title: groups[f"{domain}_auc"].agg(with_interval, digits=2, within=(0, 1)) for domain, title in DOMAINS.items()
+        title: groups[f"{domain}_auc"].agg(with_interval, digits=2, within=(0, 1))
+        for domain, title in others.profile.domains.items()
     }
     return pd.DataFrame(columns).rename_axis(["n", "name"]).sort_index(level="n", sort_remaining=False, kind="stable")
 
@@ -162,7 +165,7 @@ def targets_met(found: Variants, others: Sweep) -> pd.DataFrame:
         return pd.DataFrame()
     places = table.set_index(["domain", "name", "support_size"]).sort_index()
     rows: dict[str, dict[str, str]] = {name: {} for name in found.sweeps}
-    for domain, title in DOMAINS.items():
+    for domain, title in others.profile.domains.items():
         told = answers(found, others, domain)
         for name in [one for one in rows if one in told]:
             of_domain = places.loc[domain]
@@ -203,30 +206,33 @@ def _few_seeds(seeds: int) -> str:
     return "" if seeds >= FEWEST_SEEDS else f" ({seeds}\N{NO-BREAK SPACE}{noun})"
 
 
-def ideas_figure(table: pd.DataFrame, size: int) -> Figure:
-    """All ideas and references at one support size, a row each, in and out of domain: accuracy with 95% intervals, and
-    each half apart, which shows whatever says one thing to everything. Names with fewer than three seeds say so.
+def ideas_figure(table: pd.DataFrame, size: int, profile: Profile) -> Figure:
+    """All ideas and references at one support size, a row each, by domain: accuracy with 95% intervals, and the recall
+    of each class, which shows whatever says one thing to everything. Names with fewer than three seeds say so.
 
     Args:
         table: from `compared`.
         size: the support size.
+        profile: whose domains and classes they are.
     """
     house_style()
     rows = table[table.support_size == size]
     names = list(dict.fromkeys(rows.name))[::-1]
     seeds = rows.groupby("name")["seeds"].min()
     labels = [fill_lines(name + _few_seeds(seeds[name]), LABEL_WIDTH) for name in names]
-    figure, axes = plt.subplots(1, 4, figsize=(14, 0.4 * len(names) + 1.2), sharey=True)
-    axes[1].sharex(axes[0])
-    for column, (domain, title) in enumerate(DOMAINS.items()):
-        accuracy, halves = axes[column], axes[column + 2]
+    count = len(profile.domains)
+    figure, axes = plt.subplots(1, 2 * count, figsize=(7 * count, 0.4 * len(names) + 1.2), sharey=True)
+    for column, (domain, title) in enumerate(profile.domains.items()):
+        accuracy, recall = axes[column], axes[column + count]
+        if column:
+            accuracy.sharex(axes[0])
         of_domain = rows[rows.domain == domain].set_index("name").reindex(names)
         _accuracies(accuracy, of_domain)
-        _halves(halves, of_domain)
+        _recalls(recall, of_domain, profile.classes)
         accuracy.set(title=f"{title.capitalize()}, n = {size}", xlabel="accuracy")
-        halves.set(title=title.capitalize(), xlabel="accuracy on each half", xlim=(-0.03, 1.03))
+        recall.set(title=title.capitalize(), xlabel="accuracy on each class", xlim=(-0.03, 1.03))
     axes[0].set_yticks(range(len(names)), labels)
-    handles, labels = axes[2].get_legend_handles_labels()
+    handles, labels = axes[count].get_legend_handles_labels()
     figure.legend(handles, labels, ncols=3, loc="upper right", bbox_to_anchor=(1, 0), frameon=False)
     figure.tight_layout()
     return figure
@@ -234,17 +240,21 @@ def ideas_figure(table: pd.DataFrame, size: int) -> Figure:
 
 def _accuracies(axis: Axes, rows: pd.DataFrame) -> None:
     """rows: by name, from the lowest place upwards."""
-    references = {METHODS[one].label: COLOURS[one] for one in REFERENCES}
+    references = {METHODS[one].label: METHODS[one].colour for one in REFERENCES}
     for place, (name, one) in enumerate(rows.iterrows()):
         errors = np.abs([[one.low - one.accuracy], [one.high - one.accuracy]])
-        colour = references.get(name, COLOURS[METHOD])
+        colour = references.get(name, METHODS[METHOD].colour)
         axis.errorbar([one.accuracy], [place], xerr=errors, fmt="o", capsize=3, color=colour)
     axis.axvline(rows.majority.max(), **REFERENCE_LINE)
 
 
-def _halves(axis: Axes, rows: pd.DataFrame) -> None:
+def _recalls(axis: Axes, rows: pd.DataFrame, classes: Sequence[str]) -> None:
+    """rows: by name, from the lowest place upwards."""
     places = range(len(rows))
-    axis.hlines(places, rows.on_entailment, rows.on_non_entailment, color="0.8", zorder=1)
-    axis.plot(rows.on_entailment, places, ">", color="0.2", label="items of entailment")
-    axis.plot(rows.on_non_entailment, places, "<", color="0.2", fillstyle="none", label="items of non-entailment")
-    axis.axvline(0.5, **REFERENCE_LINE)
+    recalls = rows[[f"on_{name.replace('-', '_')}" for name in classes]]
+    axis.hlines(places, recalls.min(axis=1), recalls.max(axis=1), color="0.8", zorder=1)
+    for i, (name, column) in enumerate(zip(classes, recalls, strict=True)):
+        marker = CLASS_MARKERS[i % len(CLASS_MARKERS)]
+        style = {"color": "0.2", "fillstyle": "none" if i else "full", "linestyle": "none"}
+        axis.plot(recalls[column], places, marker=marker, label=f"items of {name}", **style)
+    axis.axvline(1 / len(classes), **REFERENCE_LINE)

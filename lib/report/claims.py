@@ -1,6 +1,6 @@
 """What a run of the study says to the paper's claims: effects with intervals, and verdicts by one rule."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -14,29 +14,21 @@ from matplotlib.figure import Figure
 from lib.errors import StudyError
 from lib.methods.context_distillation import METHODS
 from lib.report.correct_items import Correct, correct_items, seeds_in_common
-from lib.report.estimates import Array, Estimate
-from lib.report.figures import COLOURS, REFERENCE_LINE, house_style
-from lib.report.intervals import interval
+from lib.report.estimates import Array, Estimate, interval
+from lib.report.figures import REFERENCE_LINE, house_style
 from lib.runs.execution import Sweep
-from lib.runs.frames import DOMAINS
+from lib.runs.frames import METRICS, PARADIGMS, PHASES
 
 SIGNIFICANT = 0.05
-
 FEWEST_SEEDS = 3  # two that agree by chance would pass any test
-
 EXACT = ("weights_gb",)  # no seed changes it, so that one tells
 
 # times are compared only between results that were computed alike
 ALIKE = {"training_seconds": ["device", "steps"], "queries_per_second": ["device"]}
-
 LEAST_DISTANCE = 0.1
-
 LITTLE = 0.02  # a gain below is none to a claim that there is none
-
 NO_GAIN = 0.0
-
 FARTHEST = 2  # effects beyond are named at the figure's edge
-
 Verdict = Literal["supported", "not supported", "contradicted", "cannot be told"]
 
 
@@ -171,8 +163,8 @@ def judge(sweep: Sweep, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
 
 def _judged(sweep: Sweep, claim: Claim, level: float) -> list[dict[str, object]]:
     accuracy = claim.quantity.removesuffix("_accuracy")
-    if accuracy in DOMAINS:
-        effects = _accuracy_effects(correct_items(sweep.records, accuracy, (claim.method, claim.against)), claim)
+    if accuracy in sweep.profile.domains:
+        effects = _accuracy_effects(correct_items(sweep.stored, accuracy, (claim.method, claim.against)), claim)
         found = {size: (len(one.by_seed), one.value, one.bounds(), one.bounds(level)) for size, one in effects.items()}
     else:
         found = {
@@ -316,8 +308,8 @@ def recovered(sweep: Sweep, method: str = "cd") -> pd.DataFrame:
     less than .1 above the baseline there is no distance to speak of, and no share.
     """
     rows = {}
-    for domain, name in DOMAINS.items():
-        for size, correct in correct_items(sweep.records, domain, ("baseline", "teacher_icl", method)).items():
+    for domain, name in sweep.profile.domains.items():
+        for size, correct in correct_items(sweep.stored, domain, ("baseline", "teacher_icl", method)).items():
             of = {one: correct.accuracy(items) for one, items in correct.by_method.items()}
             share = share_recovered(of["baseline"], of["teacher_icl"], of[method])
             rows |= {
@@ -351,7 +343,7 @@ def effects_figure(judged: pd.DataFrame, size: object) -> Figure:
     figure, axis = plt.subplots(figsize=(9, 0.45 * len(shown) + 1))
     places = range(len(shown))
     errors = [(shown.effect - shown.low).clip(lower=0), (shown.high - shown.effect).clip(lower=0)]
-    axis.errorbar(shown.effect, places, xerr=errors, fmt="o", color=COLOURS["cd"], capsize=3, label="here")
+    axis.errorbar(shown.effect, places, xerr=errors, fmt="o", color=METHODS["cd"].colour, capsize=3, label="here")
     numbers = [(claimed.get(row.claim, 0), i) for i, row in enumerate(shown.itertuples())]
     told = [(value, i) for value, i in numbers if abs(value) > abs(MORE)]
     axis.plot(*zip(*told, strict=True), "k|", markersize=14, markeredgewidth=2, label="the paper")
@@ -361,7 +353,84 @@ def effects_figure(judged: pd.DataFrame, size: object) -> Figure:
     axis.set_xlim(-1.05, right)
     for place, effect in zip(places, shown.effect, strict=True):
         if effect > right:
-            axis.text(right, place, f"{_as_times(effect)} →", ha="right", va="bottom", color=COLOURS["cd"])
+            axis.text(right, place, f"{_as_times(effect)} →", ha="right", va="bottom", color=METHODS["cd"].colour)
     axis.legend(loc="upper right", fontsize=9)
     figure.tight_layout()
     return figure
+
+
+SCORE = "score"
+CLAIM_COLUMNS = ("claim", "paper", "quantity", "support_size", "seeds", "effect", "low", "high", "verdict")
+Arm = tuple[str, str]  # method and paradigm
+
+
+@dataclass(frozen=True)
+class InContextClaim:
+    """A statement that one method under one paradigm has more or less of a quantity than another.
+
+    `quantity` is `score`, the benchmark's first metric, or `tokens` or `seconds` of teacher, training and evaluation
+    together. `effect` and `paper` are as in `lib.report.claims.Claim`.
+    """
+
+    statement: str
+    arm: Arm
+    against: Arm
+    quantity: str
+    effect: float
+    paper: str
+
+
+# arXiv 2212.10670: abstract and tables; none of its numbers has an interval.
+IN_CONTEXT_CLAIMS = (
+    *(
+        InContextClaim(f"{label} against ICT, {title}", (method, paradigm), ("ict", paradigm), SCORE, MORE, "better")
+        for method, label in (("icl_d", "ICL-D"), ("icl_d_lm", "ICL-D (LM)"))
+        for paradigm, title in PARADIGMS.items()
+    ),
+    InContextClaim(
+        "LM terms, Multitask-ICT", ("icl_d_lm", "multitask"), ("icl_d", "multitask"), SCORE, MORE, "complementary"
+    ),
+    InContextClaim("LM terms, Meta-ICT", ("icl_d_lm", "meta"), ("icl_d", "meta"), SCORE, NO_GAIN, "mostly do not help"),
+    InContextClaim("Multitask- against Meta", ("icl_d", "multitask"), ("icl_d", "meta"), SCORE, MORE, "better"),
+    *(
+        InContextClaim(
+            f"Multitask- against Meta, {what}", ("icl_d", "multitask"), ("icl_d", "meta"), what, MORE, "dearer"
+        )
+        for what in ("tokens", "seconds")
+    ),
+)
+
+
+def judge_benchmark(means: pd.DataFrame, benchmark: str) -> pd.DataFrame:
+    """Each claim at each k: effect, 95% interval over seeds, verdict; columns as those of `lib.report.claims.judge`.
+
+    An effect is the mean over seeds of the relative difference of the two arms, which share the seed's examples,
+    episodes and evaluated items. Verdicts use an interval widened to 1 − .05 / (number of claims); with fewer than
+    three seeds nothing can be told. A seed whose second arm is at 0 and the first is not has no relative difference:
+    it is left out, as are claims without results. Costs are those of all k together, so they are the same at each.
+
+    Args:
+        means: rows of `lib.runs.frames.seed_means`.
+        benchmark: which, for its first metric.
+
+    Returns:
+        No rows where no claim has results.
+    """
+    wide = means.assign(score=means[next(iter(METRICS[benchmark]))])
+    for quantity in ("tokens", "seconds"):
+        wide[quantity] = wide[[name for phase in PHASES if (name := f"{phase}_{quantity}") in wide]].sum(axis=1)
+    rows = [row for claim in IN_CONTEXT_CLAIMS for row in _judged_benchmark(wide, claim)]
+    return pd.DataFrame(rows, columns=CLAIM_COLUMNS)
+
+
+def _judged_benchmark(means: pd.DataFrame, claim: InContextClaim) -> Iterator[dict[str, object]]:
+    arms = (_arm(means, *arm)[claim.quantity] for arm in (claim.arm, claim.against))
+    first, second = next(arms).align(next(arms), join="inner")
+    paired = ((first - second) / second.where(second > 0)).mask(first == second, 0.0).dropna()
+    for k, effects in paired.groupby(level="k"):
+        outer = interval(effects, 1 - SIGNIFICANT / len(IN_CONTEXT_CLAIMS))
+        yield judged_row(claim, k, len(effects), effects.mean(), interval(effects), outer)
+
+
+def _arm(means: pd.DataFrame, method: str, paradigm: str) -> pd.DataFrame:
+    return means[(means.method == method) & (means.paradigm == paradigm)].set_index(["k", "seed"])

@@ -2,13 +2,12 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from lib.methods.context_distillation import METHODS
 from lib.report.estimates import Array, Estimate, mean
-from lib.runs.frames import digits
+from lib.runs.store import Result
 
 
 @dataclass(frozen=True)
@@ -38,24 +37,25 @@ def seeds_in_common(several: Iterable[Correct]) -> list[int]:
     return sorted(set.intersection(*seeds)) if seeds else []
 
 
-def correct_items(records: Iterable[dict[str, Any]], domain: str, methods: Collection[str]) -> dict[int, Correct]:
+def correct_items(results: Iterable[Result], domain: str, methods: Collection[str]) -> dict[int, Correct]:
     """By support size above 0, ascending: the items that these methods get right, for the seeds that all of them have.
 
     Sizes may have different seeds, as they do where a grid is not complete; a size at which no seed has a result of
     each method is left out.
 
     Args:
-        records: stored results, with every item's label log-probabilities.
-        domain: `in_domain` or `out_of_domain`.
+        results: stored ones, with every item's label log-probabilities.
+        domain: `in_domain` or one of those out of domain.
         methods: those to be compared.
     """
     found: dict[tuple[str, int, int], Array] = {}
     gold = np.empty(0)
-    for record in records:
-        run = record["cell"]
-        if run["method"] in methods:
-            found[run["method"], run["support_size"], run["seed"]] = right(record["outcome"][domain])
-            gold = digits(record["outcome"][domain]["gold"])
+    for result in results:
+        run = result.run
+        if run.method in methods and domain in result.outcome.evaluations:
+            evaluation = result.outcome.evaluations[domain]
+            found[run.method, run.support_size, run.seed] = evaluation.correct()
+            gold = np.asarray(evaluation.gold)
     sizes = sorted({size for _, size, _ in found if size > 0})
     by_size = {size: _complete(found, methods, size) for size in sizes}
     return {
@@ -79,9 +79,3 @@ def _one(found: Mapping[tuple[str, int, int], Array], method: str, size: int, se
     if METHODS[method].reads_support:
         return found.get((method, size, seed))
     return found.get((method, 0, seed), found.get((method, 0, 0)))
-
-
-def right(evaluation: dict[str, Any]) -> Array:
-    """Which items a stored evaluation gets right: [items] of 0 and 1."""
-    scores = np.asarray(evaluation["label_log_probs"])
-    return (scores.argmax(axis=1) == digits(evaluation["gold"])).astype(float)

@@ -12,52 +12,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.methods.context_distillation import METHODS
-from lib.report.intervals import interval, summarise
-from lib.report.paper import SOURCE, paper_points
+from lib.report.estimates import interval, summarise
+from lib.report.paper import PAPER_DATASETS, SOURCE, paper_points
 from lib.runs.execution import Sweep
-from lib.runs.frames import DOMAINS, PHASES
+from lib.runs.frames import PHASES
 from lib.runs.profile import Profile
 
-# One colour and marker for each method in every figure. Colours are those of seaborn's colour-blind palette, by index.
-_PALETTE = sns.color_palette("colorblind")
-
-COLOURS = {
-    "baseline": _PALETTE[7],
-    "icl": _PALETTE[1],
-    "teacher_icl": (0.15, 0.15, 0.15),
-    "pbft": _PALETTE[0],
-    "pbft_lora": _PALETTE[4],
-    "pbft_bitfit": _PALETTE[5],
-    "cd": _PALETTE[2],
-    "cd_lora": _PALETTE[3],
-    "cd_bitfit": _PALETTE[9],
-}
-
-MARKERS = dict(zip(METHODS, ["", "o", "*", "s", "^", "v", "D", "P", "X"], strict=True))
-
 REFERENCE_LINE = {"color": "black", "linewidth": 1, "linestyle": (0, (1, 2))}
-
 PAPER_ALPHA = 0.35
-
 _DODGE = 0.32
-
-ACCURACY = [
-    f"{domain}{calibrated}_{score}"
-    for domain in DOMAINS
-    for calibrated in ("", "_calibrated")
-    for score in ("accuracy", "macro_f1", "accuracy_on_entailment", "accuracy_on_non-entailment", "share_entailment")
-]
-
-LOWER_ROWS = {
-    "accuracy_on_entailment": "accuracy on\nentailment",
-    "accuracy_on_non-entailment": "accuracy on\nnon-entailment",
-    "share_entailment": "share of answers\n“entailment”",
-}
-
+MOST_ROWS = 3  # classes whose recall has a row of its own below the accuracy
 COST = ["memory_gb", "method_seconds"]
-
 MEASURED, PREDICTED = "measured on the GPU", "predicted"
-
 SMALL_GB = 0.5  # peaks below are shown in MB, and beside no points of the paper, whose models are far larger
 
 
@@ -76,35 +42,111 @@ def house_style() -> None:
     }
 
 
-def accuracy_figure(sweep: Sweep, paper_figure: str) -> Figure:
-    """Accuracy against support size in and out of domain; below, each half apart and the share of answers entailment.
+def accuracy_columns(profile: Profile) -> list[str]:
+    """The scores that belong to an accuracy figure, plain and calibrated by content-free inputs, of each domain."""
+    first, *_ = classes = profile.classes
+    of_classes = [f"accuracy_on_{name}" for name in classes]
+    shares = [f"share_{name}" for name in (classes[:-1] if len(classes) > 2 else (first,))]
+    return [
+        f"{domain}{calibrated}_{score}"
+        for domain in profile.domains
+        for calibrated in ("", "_calibrated")
+        for score in ("accuracy", "macro_f1", *of_classes, *shares)
+    ]
 
-    Points are means over seeds with 95% intervals. The lower rows show a model that says one thing always: halves of 1
-    and 0, whose mean of .5 is no skill.
+
+def _lower_rows(classes: Sequence[str]) -> dict[str, str]:
+    """Below the accuracy: score to axis label. They show a model that says one thing to everything."""
+    if len(classes) > MOST_ROWS:
+        return {"macro_f1": "macro-F1"}
+    recall = {f"accuracy_on_{name}": f"accuracy on\n{name}" for name in classes}
+    return recall | {f"share_{name}": f"share of answers\n“{name}”" for name in classes[:-1]}
+
+
+def accuracy_figure(sweep: Sweep, paper_figure: str) -> Figure:
+    """Accuracy against support size, a column a domain; below, the recall of each class and how often it is predicted.
+
+    Points are means over seeds with 95% intervals. The lower rows show a model that says one thing always: recalls of 1
+    and 0, whose mean is no skill.
 
     Args:
         sweep: results of the methods to draw.
-        paper_figure: whose points of the paper to draw faintly, such as `fig1`.
+        paper_figure: whose points of the paper to draw faintly, such as `fig1`, on the paper's own datasets.
     """
     house_style()
-    figure, axes = plt.subplots(4, 2, figsize=(11, 10), sharex=True, sharey="row", height_ratios=[2.4, 1, 1, 1])
-    for column, (domain, title) in enumerate(DOMAINS.items()):
+    profile, rows = sweep.profile, _lower_rows(sweep.profile.classes)
+    heights = [2.4, *[1] * len(rows)]
+    shape = {"figsize": (5.5 * len(profile.domains), 10 * sum(heights) / 5.4), "height_ratios": heights}
+    figure, axes = plt.subplots(len(heights), len(profile.domains), sharex=True, sharey="row", squeeze=False, **shape)
+    datasets = dict(zip(profile.domains, (profile.in_domain, *profile.evaluated_elsewhere), strict=True))
+    for column, (domain, title) in enumerate(profile.domains.items()):
         top, *lower = axes[:, column]
-        dataset = getattr(sweep.profile, domain)
-        top.set_title(f"{title.capitalize()}: {dataset}")
-        _curves(top, sweep, f"{domain}_accuracy", paper_points(paper_figure, f"{domain}_accuracy"))
-        top.axhline(_majority(sweep, domain), zorder=1, **REFERENCE_LINE)
-        for axis, quantity in zip(lower, LOWER_ROWS, strict=True):
+        heading = title.capitalize()
+        top.set_title(heading if datasets[domain] in heading else f"{heading}: {datasets[domain]}")
+        _curves(top, sweep, f"{domain}_accuracy", _of_paper(paper_figure, domain, datasets[domain]))
+        top.axhline(sweep.results[f"{domain}_majority"].iloc[0], zorder=1, **REFERENCE_LINE)
+        for axis, quantity in zip(lower, rows, strict=True):
             _curves(axis, sweep, f"{domain}_{quantity}", errorbar=None)
-            axis.axhline(0.5, zorder=1, **REFERENCE_LINE)
+            axis.axhline(1 / len(profile.classes), zorder=1, **REFERENCE_LINE)
             axis.set(ylim=(-0.05, 1.05), xlabel="")
         lower[-1].set_xlabel("support examples n")
     axes[0, 0].set(ylabel="accuracy", ylim=_accuracy_limits(sweep))
-    for axis, label in zip(axes[1:, 0], LOWER_ROWS.values(), strict=True):
+    for axis, label in zip(axes[1:, 0], rows.values(), strict=True):
         axis.set_ylabel(label)
     majority = Line2D([], [], label="majority class, balanced share", **REFERENCE_LINE)
-    _legend(figure, sweep, [majority], not paper_points(paper_figure, "in_domain_accuracy").empty)
+    with_paper = any(_of_paper(paper_figure, domain, name) is not None for domain, name in datasets.items())
+    _legend(figure, sweep, [majority], with_paper)
     return figure
+
+
+def _of_paper(paper_figure: str, domain: str, dataset: str) -> pd.DataFrame | None:
+    """The paper's points in a domain, where this is the paper's dataset and it has any."""
+    if PAPER_DATASETS.get(domain) != dataset:
+        return None
+    points = paper_points(paper_figure, f"{domain}_accuracy")
+    return None if points.empty else points
+
+
+def draw_accuracy(sweep: Sweep, name: str) -> Figure:
+    """The accuracy figure of a page, such as `fig1`, with the points of the paper's figure of that name; it is kept."""
+    figure = accuracy_figure(sweep, name)
+    save(figure, sweep, name, accuracy_columns(sweep.profile))
+    return figure
+
+
+def accuracy_table(sweep: Sweep) -> pd.DataFrame:
+    """Each domain's accuracy, plain and calibrated, and the recall of each class: a row a score and method, a column n.
+
+    Cells are means with 95% intervals over seeds.
+    """
+    parts: dict[str, pd.DataFrame] = {}
+    for domain, title in sweep.profile.domains.items():
+        parts[f"accuracy {title}"] = table(sweep, f"{domain}_accuracy")
+        parts[f"… calibrated by content-free inputs, {title}"] = table(sweep, f"{domain}_calibrated_accuracy")
+        for name in sweep.profile.classes:
+            parts[f"… on items of {name}, {title}"] = table(sweep, f"{domain}_accuracy_on_{name}")
+    return pd.concat(parts)
+
+
+def draw_cost(sweep: Sweep, predicted: pd.DataFrame, name: str) -> Figure:
+    """The cost figure of a page, such as `fig2`; it is kept.
+
+    Args:
+        sweep: results of the methods to draw.
+        predicted: rows of `lib.runs.predictions.of_profile`.
+        name: the figure's, and that of the paper's figure whose points are drawn faintly.
+    """
+    drawn = drawn_costs(sweep, predicted)
+    figure = cost_figure(drawn, name)
+    save(figure, drawn, name, COST)
+    return figure
+
+
+def cost_table(sweep: Sweep, predicted: pd.DataFrame) -> pd.DataFrame:
+    """Peak memory in GB and seconds as drawn: rows by quantity and method, columns by n, with 95% intervals."""
+    drawn = drawn_costs(sweep, predicted)
+    titles = {"memory_gb": "peak memory, GB", "method_seconds": "teacher's soft labels and training, s"}
+    return pd.concat({title: table(drawn, quantity) for quantity, title in titles.items()})
 
 
 def drawn_memory(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:
@@ -221,7 +263,7 @@ def phase_table(sweep: Sweep) -> pd.DataFrame:
     On CUDA the peak is shown twice: allocated to tensors, and reserved by the caching allocator.
     """
     results = sweep.results.assign(method=[METHODS[name].label for name in sweep.results.method])
-    peaks = {"cuda_allocated": "GB", "cuda_reserved": "GB reserved", "rss": "GB"}
+    peaks = {"cuda_allocated": "GB", "cuda_reserved": "GB reserved", "rss": "GB", "tensors": "GB"}
     columns = {"trainable_parameters": "trained parameters"}
     for phase in (phase for phase in PHASES if f"{phase}_seconds" in results):
         columns |= {f"{phase}_{name}": f"{phase} {name}" for name in ("seconds", "tokens")}
@@ -248,7 +290,7 @@ def save(figure: Figure, sweep: Sweep, name: str, quantities: Sequence[str]) -> 
 def _summary(sweep: Sweep, quantities: Sequence[str]) -> pd.DataFrame:
     """Means and intervals over seeds, which end where the values must: no score is over 1, nothing is below 0."""
     summary = summarise(sweep.results, quantities)
-    highest = np.where(summary.quantity.isin(ACCURACY), 1, np.inf)
+    highest = np.where(summary.quantity.isin(accuracy_columns(sweep.profile)), 1, np.inf)
     return summary.assign(low=summary.low.clip(lower=0), high=summary.high.clip(upper=highest))
 
 
@@ -277,7 +319,7 @@ def _curves(
     sizes = list(sweep.profile.support_sizes)
     reads_support = sweep.results.method.map(lambda name: METHODS[name].reads_support)
     for name, height in sweep.results[~reads_support].groupby("method")[quantity].mean().items():
-        axis.axhline(height, color=COLOURS[name], linewidth=1.8, linestyle="--", zorder=1)
+        axis.axhline(height, color=METHODS[name].colour, linewidth=1.8, linestyle="--", zorder=1)
     curves = sweep.results[reads_support]
     shown = [method for method in METHODS if method in set(curves.method)]
     style = {
@@ -285,8 +327,8 @@ def _curves(
         "hue": "method",
         "hue_order": shown,
         "order": sizes,
-        "palette": [COLOURS[method] for method in shown],
-        "markers": [MARKERS[method] for method in shown],
+        "palette": [METHODS[method].colour for method in shown],
+        "markers": [METHODS[method].marker for method in shown],
         "dodge": _DODGE if len(shown) > 1 else False,
         "legend": False,
         "ax": axis,
@@ -297,17 +339,13 @@ def _curves(
         known = paper[paper.method.isin(shown)]
         sns.pointplot(known, y="value", errorbar=None, linestyle="none", alpha=PAPER_ALPHA, markeredgewidth=2, **style)
         for value in paper[paper.method == "baseline"].value.unique():
-            axis.axhline(value, color=COLOURS["baseline"], alpha=PAPER_ALPHA, linewidth=3, linestyle=":", zorder=1)
-
-
-def _majority(sweep: Sweep, domain: str) -> float:
-    shares = sweep.results[f"{domain}_gold_entailment"]
-    return float(max(shares.iloc[0], 1 - shares.iloc[0]))
+            style = {"alpha": PAPER_ALPHA, "linewidth": 3, "linestyle": ":", "zorder": 1}
+            axis.axhline(value, color=METHODS["baseline"].colour, **style)
 
 
 def _accuracy_limits(sweep: Sweep) -> tuple[float, float]:
     """From .2 (or what is lower) to a little above 1: intervals of few seeds may reach further and are cut there."""
-    lowest = min(sweep.results[f"{domain}_accuracy"].min() for domain in DOMAINS)
+    lowest = min(sweep.results[f"{domain}_accuracy"].min() for domain in sweep.profile.domains)
     return (min(0.2, lowest - 0.05), 1.03)
 
 
@@ -320,9 +358,9 @@ def _legend(
         Line2D(
             [],
             [],
-            color=COLOURS[name],
-            marker=MARKERS[name],
-            linestyle="-" if MARKERS[name] else "--",
+            color=METHODS[name].colour,
+            marker=METHODS[name].marker,
+            linestyle="-" if METHODS[name].marker else "--",
             label=METHODS[name].label,
         )
         for name in present

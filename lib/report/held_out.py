@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lib.methods.context_distillation import Outcome
 from lib.report.correct_items import Correct, correct_items, seeds_in_common
 from lib.report.estimates import Array
 from lib.runs.ablations import HALF
-from lib.runs.frames import area_under_curve, digits
-from lib.runs.store import Record
+from lib.runs.store import Result
 from lib.runs.variants import METHOD, Variants
+from lib.tasks.task import OUT_OF_DOMAIN
 
 
 def apart(found: Variants) -> pd.DataFrame:
@@ -28,14 +29,14 @@ def apart(found: Variants) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for name, sweep in found.sweeps.items():
-        controlled = [record for record in sweep.records if record["outcome"].get("held_out")]
+        controlled = [result for result in sweep.stored if result.outcome.held_out]
         idea = found.sweeps.get(name.partition(HALF)[0])
-        wholes = _correct(idea.records) if controlled and idea else {}
+        wholes = _correct(idea.stored) if controlled and idea else {}
         for size, control in _correct(controlled).items():
             whole = wholes.get(size)
             both = seeds_in_common((control, whole)) if whole else []
-            of_size = [one for one in controlled if one["cell"]["support_size"] == size]
-            outcomes = {one["cell"]["seed"]: one["outcome"] for one in of_size}
+            of_size = [one for one in controlled if one.run.support_size == size]
+            outcomes = {one.run.seed: one.outcome for one in of_size}
             told = {seed: outcomes[seed] for seed in both or control.seeds}
             shown = {"name": name, "support_size": size}
             rows += [shown | row for row in _rows(told, control, whole if both else None)]
@@ -65,21 +66,21 @@ def apart_table(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(texts, index).replace(".*nan.*", "", regex=True)
 
 
-def _correct(records: Sequence[Record]) -> dict[int, Correct]:
-    return correct_items(records, "out_of_domain", (METHOD,))
+def _correct(results: Sequence[Result]) -> dict[int, Correct]:
+    return correct_items(results, OUT_OF_DOMAIN, (METHOD,))
 
 
-def _rows(outcomes: Mapping[int, Record], control: Correct, whole: Correct | None) -> Iterator[dict[str, Any]]:
+def _rows(outcomes: Mapping[int, Outcome], control: Correct, whole: Correct | None) -> Iterator[dict[str, Any]]:
     """Of one support size: the control's outcomes by seed, what it gets right, and what the idea itself does."""
     seeds = list(outcomes)
-    away = np.stack([digits(outcome["held_out"]) for outcome in outcomes.values()])
+    away = np.stack([np.asarray(outcome.held_out, dtype=float) for outcome in outcomes.values()])
     right = control.of_seeds(METHOD, seeds)
     for items, taken in (("held out of the pool", away), ("of kinds in the pool", 1 - away)):
         row = {"items": items, **_interval("accuracy", control, right, taken, "")}
         chosen = [own > 0 for own in taken]
-        row["majority"] = np.mean([max(gold.mean(), 1 - gold.mean()) for gold in (control.gold[own] for own in chosen)])
+        row["majority"] = np.mean([max(np.bincount(control.gold[own])) / own.sum() for own in chosen])
         scored = zip(outcomes.values(), chosen, strict=True)
-        row["auc"] = np.mean([area_under_curve(outcome["out_of_domain"], own) for outcome, own in scored])
+        row["auc"] = np.mean([outcome.evaluations[OUT_OF_DOMAIN].area_under_curve(own) for outcome, own in scored])
         if whole:
             with_all = whole.of_seeds(METHOD, seeds)
             row["all_kinds"] = (with_all * taken).sum() / taken.sum()

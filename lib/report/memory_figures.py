@@ -12,13 +12,12 @@ from pandas.io.formats.style import Styler
 
 from lib.memory.peaks import PARTS
 from lib.methods.context_distillation import METHODS
-from lib.report.figures import COLOURS, MARKERS, PAPER_ALPHA, house_style
+from lib.report.figures import PAPER_ALPHA, house_style
 from lib.report.memory_questions import CARDS
 from lib.report.paper import SOURCE, paper_points
 from lib.runs.frames import PHASES
 
 _PALETTE = sns.color_palette("colorblind")
-
 PART_COLOURS = dict(zip(PARTS, [_PALETTE[i] for i in (7, 5, 1, 8, 0, 3, 9)], strict=True))
 
 # The paper's figures of memory and the methods in each.
@@ -68,14 +67,15 @@ def _line(axis: Axes, rows: pd.DataFrame, sizes: Sequence[int], method: str, **s
         return
     level = rows.support_size.eq(0).all()
     heights = [rows.peak_gb.iloc[0]] * len(sizes) if level else rows.set_index("support_size").peak_gb.reindex(sizes)
-    drawn = {"color": COLOURS[method], "marker": MARKERS[method], "linestyle": "--" if level else "-", **style}
+    looks = {"color": METHODS[method].colour, "marker": METHODS[method].marker}
+    drawn = {**looks, "linestyle": "--" if level else "-", **style}
     axis.plot(range(len(sizes)), heights, **drawn)
 
 
 def _method_handles(methods: Sequence[str]) -> list[Line2D]:
     return [
-        Line2D([], [], color=COLOURS[name], marker=MARKERS[name], fillstyle="none", label=METHODS[name].label)
-        for name in methods
+        Line2D([], [], color=one.colour, marker=one.marker, fillstyle="none", label=one.label)
+        for one in map(METHODS.__getitem__, methods)
     ]
 
 
@@ -163,7 +163,8 @@ def growth_figure(grown: pd.DataFrame) -> Figure:
     figure, axis = plt.subplots(figsize=(9, 5.2))
     for method in grown.method.unique():
         rows = grown[grown.method == method]
-        axis.plot(rows.parameters, rows.peak_gb, color=COLOURS[method], marker=MARKERS[method], fillstyle="none")
+        looks = {"color": METHODS[method].colour, "marker": METHODS[method].marker}
+        axis.plot(rows.parameters, rows.peak_gb, fillstyle="none", **looks)
     for card in CARDS:
         axis.axhline(card * 2**30 / 1e9, color="black", linewidth=0.8, linestyle=(0, (1, 3)), zorder=1)
         axis.text(grown.parameters.max() * 1.25, card * 2**30 / 1e9, f"{card} GiB", va="center", size=9)

@@ -7,13 +7,12 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from lib.report.estimates import interval
 from lib.report.figures import REFERENCE_LINE, house_style
-from lib.report.intervals import interval
-from lib.runs.frames import DOMAINS
 from lib.tasks.world import DATASETS
 
 _COLOURS = dict(zip(DATASETS, sns.color_palette("colorblind", 2), strict=True))
-
+DOMAINS = {"in_domain": "in domain", "out_of_domain": "out of domain"}
 _TITLES = dict(zip(DATASETS, DOMAINS.values(), strict=True))
 
 

@@ -1,25 +1,25 @@
 """What the paper leaves unsaid, one choice at a time from the profile's own settings: which moves the result most?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.errors import StudyError
-from lib.report.figures import COLOURS, REFERENCE_LINE, house_style, of_seeds
-from lib.report.intervals import interval
-from lib.runs.choices import _shown, candidates, centre, name_of
-from lib.runs.frames import DOMAINS
+from lib.report.ablation_figures import CLASS_MARKERS
+from lib.report.estimates import interval
+from lib.report.figures import REFERENCE_LINE, house_style, of_seeds
+from lib.runs.choices import candidates, centre, name_of, shown
 from lib.runs.profile import Profile
 from lib.runs.variants import Variants
-from lib.tasks.task import CLASSES
 
-MARKERS = tuple(zip(CLASSES, "><", strict=True))  # of the accuracy on one class
+DOMAIN_COLOURS = sns.color_palette("colorblind")[::3]  # of the evaluated sets, in domain first
 
 
 def moves(profile: Profile, found: Variants) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def moves(profile: Profile, found: Variants) -> pd.DataFrame:
     none in common, is left out.
 
     Columns: choice, value, own, support_sizes, seeds, and by domain `<domain>`, `<domain>_low`, `_high`,
-    `_on_entailment`, `_on_non-entailment`, `_majority`.
+    `_on_<class>`, `_majority`.
 
     Raises:
         StudyError: no choice is left.
@@ -44,7 +44,7 @@ def moves(profile: Profile, found: Variants) -> pd.DataFrame:
     for knob, by_value in tried.items():
         for value, results in _in_common(by_value).items():
             said = {"choice": knob, "value": value, "own": value == middle[knob]}
-            rows.append(said | _row(results))
+            rows.append(said | _row(results, profile))
     if not rows:
         raise StudyError("sensitivity: no choice can be compared; two values of one need results at the same seeds.")
     return pd.DataFrame(rows)
@@ -57,34 +57,34 @@ def _in_common(by_value: Mapping[Any, pd.DataFrame]) -> dict[Any, pd.DataFrame]:
     return {value: one[[place in shared for place in places[value]]] for value, one in by_value.items() if shared}
 
 
-def _row(results: pd.DataFrame) -> dict[str, Any]:
+def _row(results: pd.DataFrame, profile: Profile) -> dict[str, Any]:
     sizes = ", ".join(map(str, sorted(results.support_size.unique())))
     shown: dict[str, Any] = {"support_sizes": sizes, "seeds": results.seed.nunique()}
-    for domain in DOMAINS:
-        shown |= _scores(results, domain)
+    for domain in profile.domains:
+        shown |= _scores(results, domain, profile.classes)
     return shown
 
 
-def _scores(results: pd.DataFrame, domain: str) -> dict[str, float]:
+def _scores(results: pd.DataFrame, domain: str, classes: Sequence[str]) -> dict[str, float]:
     accuracies = results.groupby("seed")[f"{domain}_accuracy"].mean()
     low, high = interval(accuracies, within=(0, 1))
-    halves = {f"{domain}_on_{name}": results[f"{domain}_accuracy_on_{name}"].mean() for name in CLASSES}
-    gold = results[f"{domain}_gold_entailment"].iloc[0]
-    bounds = {f"{domain}_low": low, f"{domain}_high": high, f"{domain}_majority": max(gold, 1 - gold)}
+    halves = {f"{domain}_on_{name}": results[f"{domain}_accuracy_on_{name}"].mean() for name in classes}
+    majority = results[f"{domain}_majority"].iloc[0]
+    bounds = {f"{domain}_low": low, f"{domain}_high": high, f"{domain}_majority": majority}
     return {domain: accuracies.mean()} | bounds | halves
 
 
-def spread(moved: pd.DataFrame) -> pd.DataFrame:
+def spread(moved: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """By how much each choice moves the mean accuracy between its best and its worst value, the largest first."""
     groups = moved.groupby("choice", sort=False)
-    table = pd.DataFrame({title: groups[name].max() - groups[name].min() for name, title in DOMAINS.items()})
-    for name, title in DOMAINS.items():
+    table = pd.DataFrame({title: groups[name].max() - groups[name].min() for name, title in profile.domains.items()})
+    for name, title in profile.domains.items():
         best = moved.loc[groups[name].idxmax()].set_index("choice")["value"]
-        table[f"best {title}"] = best.map(_shown)
-    return table.sort_values(list(DOMAINS.values()), ascending=False)
+        table[f"best {title}"] = best.map(shown)
+    return table.sort_values(list(profile.domains.values()), ascending=False)
 
 
-def sensitivity_figure(moved: pd.DataFrame) -> Figure:
+def sensitivity_figure(moved: pd.DataFrame, profile: Profile) -> Figure:
     """A panel a choice: accuracy in and out of domain over its values; the profile's own value is marked.
 
     Triangles are the accuracy on entailment (right) and on non-entailment (left) alone: where they are far apart, the
@@ -97,14 +97,15 @@ def sensitivity_figure(moved: pd.DataFrame) -> Figure:
     lines = -(-len(knobs) // columns)
     figure, axes = plt.subplots(lines, columns, figsize=(3.25 * wide, 3.2 * lines), sharey=True, squeeze=False)
     for axis, knob in zip(axes.flat, knobs, strict=False):
-        _panel(axis, moved[moved.choice == knob].reset_index(drop=True))
+        _panel(axis, moved[moved.choice == knob].reset_index(drop=True), profile)
         axis.set_title(knob)
     for axis in axes.flat[len(knobs) :]:
         axis.set_visible(False)
     for axis in axes[:, 0]:
         axis.set(ylabel="accuracy", ylim=(0, 1.03))
     hollow = {"ls": "", "color": "0.4", "fillstyle": "none"}
-    halves = [Line2D([], [], marker=marker, label=f"on {name} alone", **hollow) for name, marker in MARKERS]
+    markers = zip(profile.classes, CLASS_MARKERS, strict=False)
+    halves = [Line2D([], [], marker=marker, label=f"on {name} alone", **hollow) for name, marker in markers]
     handles = [*axes[0, 0].get_legend_handles_labels()[0], *halves]
     figure.legend(handles=handles, ncols=wide, loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False)
     figure.suptitle(f"n = {moved.support_sizes.iloc[0]}; {of_seeds(moved.seeds)}", fontsize=11)
@@ -112,16 +113,16 @@ def sensitivity_figure(moved: pd.DataFrame) -> Figure:
     return figure
 
 
-def _panel(axis: Axes, rows: pd.DataFrame) -> None:
+def _panel(axis: Axes, rows: pd.DataFrame, profile: Profile) -> None:
     """rows: from `moves`, those of one choice."""
-    for (domain, title), colour in zip(DOMAINS.items(), (COLOURS["pbft"], COLOURS["cd_lora"]), strict=True):
+    for (domain, title), colour in zip(profile.domains.items(), DOMAIN_COLOURS, strict=False):
         errors = np.abs([rows[f"{domain}_low"] - rows[domain], rows[f"{domain}_high"] - rows[domain]])
         axis.errorbar(rows.index, rows[domain], yerr=errors, marker="o", capsize=3, color=colour, label=title)
-        for name, marker in MARKERS:
+        for name, marker in zip(profile.classes, CLASS_MARKERS, strict=False):
             axis.plot(rows.index, rows[f"{domain}_on_{name}"], marker, color=colour, alpha=0.5, fillstyle="none")
         axis.axhline(rows[f"{domain}_majority"].max(), **REFERENCE_LINE)
     for place in rows.index[rows.own]:
         axis.axvspan(place - 0.25, place + 0.25, color="0.9", zorder=0)
     axis.margins(x=0.12)
-    axis.set(xticks=rows.index, xticklabels=[_shown(value) for value in rows.value])
+    axis.set(xticks=rows.index, xticklabels=[shown(value) for value in rows.value])
     axis.tick_params(axis="x", labelsize=9)

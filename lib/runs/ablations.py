@@ -9,7 +9,6 @@ from lib.runs.profile import Profile, by_method
 from lib.runs.variants import METHOD, chosen, few
 
 KINDS = ("subcases", "templates")
-
 HALF = ", half the "
 
 
@@ -19,21 +18,13 @@ def controls(name: str, idea: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 REFERENCES = ("baseline", "icl", "pbft", "teacher_icl")
-
 PLAIN = "as in the paper"
-
 LARGER = 4
-
 TARGET, CALIBRATED, KL_ALONE = "target's pool", "prior removed", "KL alone"
-
 LABEL_FREE = f"{CALIBRATED}, {KL_ALONE}"
-
 WHOLE, FOURFOLD = "both pools in full", "both pools fourfold"
-
 TIMES = {WHOLE: 1, "both pools doubled": 2, FOURFOLD: LARGER}
-
 EVERYWHERE = f"{FOURFOLD}, {LABEL_FREE}"  # what is to beat ICL and PBFT at every support size
-
 SIZES, SEEDS = (4, 12), 5
 
 
@@ -44,12 +35,12 @@ def ideas(profile: Profile) -> dict[str, dict[str, Any]]:
         PLAIN: {},
         "larger pool": {"pool_size": LARGER * profile.pool_size},
         CALIBRATED: prior,
-        "four orders": {"orders": 4},
+        "four orders": {"permutations": 4},
         "four sets": {"demonstration_sets": 4},
         "confidence": {"confidence": True},
         TARGET: target,
         f"{TARGET}, {CALIBRATED}": {**target, **prior},
-        f"{TARGET}, {CALIBRATED}, four orders": {**target, **prior, "orders": 4},
+        f"{TARGET}, {CALIBRATED}, four orders": {**target, **prior, "permutations": 4},
         f"{TARGET}, {CALIBRATED}, confidence": {**target, **prior, "confidence": True},
         f"{TARGET} fourfold, {CALIBRATED}": {**target, **prior, "pool_size": LARGER * profile.pool_size},
         f"{TARGET}, {KL_ALONE}": {**target, **alone},

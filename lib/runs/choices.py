@@ -4,7 +4,7 @@ from typing import Any
 
 from lib.runs.profile import Profile, by_method
 from lib.runs.variants import METHOD, chosen, few
-from lib.tasks.prompts import PATTERNS
+from lib.tasks.patterns import PATTERNS
 
 KNOBS: dict[str, tuple[Any, ...]] = {
     "kl_weight": (0.0, 0.25, 0.5, 0.75, 1.0),
@@ -17,7 +17,6 @@ KNOBS: dict[str, tuple[Any, ...]] = {
 }
 
 RATES = (1 / 3, 1.0, 3.0)
-
 SIZES, SEEDS = (8,), 5
 
 
@@ -38,8 +37,8 @@ def candidates(profile: Profile) -> dict[tuple[str, Any], dict[str, Any]]:
         StudyError: the profile names a choice that is not known.
     """
     middle, values = centre(profile), {**KNOBS, "learning_rate": tuple(rate(profile) * factor for factor in RATES)}
-    if profile.data == "world":
-        values.pop("pattern")  # its tokenizer knows the words of one pattern
+    if profile.data == "world" or profile.pattern not in PATTERNS:
+        values.pop("pattern")  # of the world the tokenizer knows one; a task of one's own has one
     values = chosen("choices", profile.choices, values)
     names = {"learning_rate": f"learning_rate.{METHOD}"}
     return {
@@ -57,8 +56,9 @@ def variants(profile: Profile) -> dict[str, dict[str, Any]]:
 
 def name_of(choice: str, value: object) -> str:
     """A variant's name."""
-    return f"{choice} {_shown(value)}"
+    return f"{choice} {shown(value)}"
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as figures name it."""
     return f"{value:.2g}" if isinstance(value, float) else str(value)

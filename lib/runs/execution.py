@@ -5,10 +5,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +19,28 @@ import tqdm.auto
 from lib.errors import StudyError, require_one_of
 from lib.methods import context_distillation, in_context_distillation
 from lib.methods.context_distillation import METHODS
-from lib.methods.in_context_records import InContextRun, TunedTeacher
-from lib.methods.records import Run, Targets
+from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
+from lib.methods.records import InContextRun, PoolLabelling, Run, TunedTeacher
 from lib.models.environment import describe
 from lib.models.loading import quiet
 from lib.runs import preflight
-from lib.runs.frames import results_frame
+from lib.runs.fingerprints import changed, fingerprint
+from lib.runs.frames import METRICS, results_frame, task_frame
 from lib.runs.profile import Profile
-from lib.runs.store import Job, Preparation, Record, Result, Store
+from lib.runs.store import AnyRun, Job, Preparation, Refusal, Result, Store
 
 # Set by run_all.sh: progress as plain lines, since a bar that redraws itself makes no sense in a log or a page.
 BATCH = "FEW_SHOT_BATCH"
-
 SECONDS_BETWEEN_LINES = 5
+# The notebooks of in-context learning distillation, and the benchmark that each is about.
+BENCHMARK_NOTEBOOKS = {"11_crossfit": "crossfit", "12_lama": "lama"}
 
 
 @dataclass(frozen=True)
 class Sweep:
     """The results of a profile's runs, one row each, and what did not come to a result, with reasons.
 
-    `records` are the stored results in full, with every item's label log-probabilities. `missing` are the runs that a
+    `stored` are the stored results in full, with every item's label log-probabilities. `missing` are the runs that a
     profile with `stored_only` leaves out. In a notebook a sweep shows itself as a short paragraph (`about` takes the
     place of what the profile says of itself), and as plain text without its results, which would be megabytes of a
     saved notebook.
@@ -46,14 +48,14 @@ class Sweep:
 
     profile: Profile
     results: pd.DataFrame = field(repr=False)
-    records: list[Record] = field(default_factory=list, repr=False)
+    stored: list[Result] = field(default_factory=list, repr=False)
     refused: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list, repr=False)
     about: str | None = None
 
     def _repr_markdown_(self) -> str:
-        count = len(self.records or self.results)
+        count = len(self.stored or self.results)
         told = f"{count} results."
         if self.missing:
             told = f"{count} of {count + len(self.missing)} results: the others are not computed yet and left out."
@@ -92,31 +94,87 @@ def fill_together(
             raise StudyError(f"methods: none of {', '.join(methods or ())} is in profile {profile.name}.")
     if retry:
         store.forget_failures()
-    compute(profiles[0], list(dict.fromkeys(run for runs in wanted for run in runs)), preflight.check)
+    compute(profiles[0], list(dict.fromkeys(run for runs in wanted for run in runs)))
     return [collect(profile, runs, results_frame) for profile, runs in zip(profiles, wanted, strict=True)]
 
 
-def compute(profile: Profile, runs: Sequence[Result], check: Callable[[list[Any]], dict[Any, str]]) -> None:
+def fill_benchmark(profile: Profile, benchmark: str, methods: Sequence[str] | None = None) -> Sweep:
+    """Compute the runs of a benchmark that are missing, keep those that are there, and return them all.
+
+    Args:
+        profile: the study's settings.
+        benchmark: `crossfit` or `lama`.
+        methods: the methods wanted, keys of `IN_CONTEXT_METHODS`; None for all.
+
+    Raises:
+        StudyError: the profile does not have the benchmark, or a setting cannot work and nothing was computed.
+    """
+    quiet()
+    require_one_of("benchmark", benchmark, METRICS)
+    for name in methods or ():
+        require_one_of("methods", name, IN_CONTEXT_METHODS)
+    planned = profile.in_context_runs(benchmark)
+    if not planned:
+        raise StudyError(f"in_context.{benchmark}: profile {profile.name} does not have it.")
+    runs = [run for run in planned if methods is None or run.method in methods]
+    if not runs:
+        raise StudyError("methods: none is asked for.")
+    compute(profile, runs)
+    return replace(collect(profile, runs, task_frame), about=_about(planned, benchmark))
+
+
+def _about(planned: Sequence[InContextRun], benchmark: str) -> str:
+    models = {IN_CONTEXT_METHODS[run.method].teacher_answers: Path(run.model).name for run in planned}
+    return f"{models[True]} teaches {models[False]} to learn in context, on {benchmark}."
+
+
+def compute(profile: Profile, runs: Sequence[AnyRun]) -> None:
     """Run the runs that have neither a result nor a failure; none where the profile has `stored_only`.
 
     Args:
         profile: where results go and how processes are used.
         runs: those wanted.
-        check: looks at the runs that would run and returns those that are refused, with reasons; raises where
-            a setting cannot work.
+
+    Raises:
+        StudyError: a setting cannot work, or results are there whose data or models are others now.
     """
+    store = Store(profile.folder)
+    stored = {run: store.load(run) for run in runs}
+    stale = _stale(stored, profile.anew)
     if profile.stored_only:
         return
-    store = Store(profile.folder)
-    missing = [run for run in runs if store.load(run) is None and store.failure(run) is None]
-    refused = check(missing) if missing else {}
+    for run in stale:
+        store.discard(run)
+    missing = [run for run in runs if run in stale or (stored[run] is None and store.failure(run) is None)]
+    refused = preflight.check(missing) if missing else {}
     for run, reason in refused.items():
         store.refuse(run, reason)
     jobs = list(_jobs([run for run in missing if run not in refused], store))
     _show_progress(_finished(jobs, profile), len(jobs))
 
 
-def _jobs(missing: Sequence[Result], store: Store) -> Iterator[Job]:
+def _stale(stored: Mapping[AnyRun, Result | Refusal | None], anew: bool) -> list[AnyRun]:
+    """Runs whose data or models are others now than those that their results came from.
+
+    Raises:
+        StudyError: there are some, and they are not to be computed anew.
+    """
+    found = {
+        run: what
+        for run, one in stored.items()
+        if isinstance(one, Result) and (what := changed(one.sources, fingerprint(run)))
+    }
+    if found and not anew:
+        names = ", ".join(run.name for run in list(found)[:3]) + (", …" if len(found) > 3 else "")
+        sources = ", ".join(dict.fromkeys(source for what in found.values() for source in what))
+        raise StudyError(
+            f"{sources}: not what {len(found)} stored results came from ({names}). Put back what was there, or compute "
+            "them anew with --anew (anew: true)."
+        )
+    return list(found)
+
+
+def _jobs(missing: Sequence[AnyRun], store: Store) -> Iterator[Job]:
     """Missing runs in order, each one's preparation before the first run that needs it."""
     asked: set[Job] = set()
     for run in missing:
@@ -141,8 +199,8 @@ def execute(job: Job, folder: Path, isolated: bool) -> None:
         store.fail(job, f"{type(error).__name__}: {error}")
 
 
-def _ask_teacher(request: Targets, store: Store, isolated: bool) -> None:
-    store.save_targets(request, context_distillation.teacher_targets(request, isolated))
+def _ask_teacher(labelling: PoolLabelling, store: Store, isolated: bool) -> None:
+    store.save_soft_labels(labelling, context_distillation.ask_teacher(labelling, isolated))
 
 
 def _tune_teacher(request: TunedTeacher, store: Store, isolated: bool) -> None:
@@ -150,8 +208,8 @@ def _tune_teacher(request: TunedTeacher, store: Store, isolated: bool) -> None:
 
 
 def _run_method(run: Run, store: Store, isolated: bool) -> None:
-    targets = _prepared(run, store, store.load_targets)
-    store.save(run, context_distillation.run_method(run, targets, isolated), describe(run.device))
+    soft_labels = _prepared(run, store, store.load_soft_labels)
+    store.save(run, context_distillation.run_method(run, soft_labels, isolated), describe(run.device))
 
 
 def _run_in_context(run: InContextRun, store: Store, isolated: bool) -> None:
@@ -159,7 +217,7 @@ def _run_in_context(run: InContextRun, store: Store, isolated: bool) -> None:
     store.save(run, in_context_distillation.run_in_context(run, weights, isolated), describe(run.device))
 
 
-def _prepared(run: Result, store: Store, load: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - what `load` loads
+def _prepared(run: AnyRun, store: Store, load: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - what `load` loads
     """What the run needs, loaded; None where it needs nothing."""
     if run.needs is None:
         return None
@@ -170,7 +228,7 @@ def _prepared(run: Result, store: Store, load: Callable[[Any], Any]) -> Any:  # 
 
 
 _RUN: dict[type, Callable[[Any, Store, bool], None]] = {
-    Targets: _ask_teacher,
+    PoolLabelling: _ask_teacher,
     TunedTeacher: _tune_teacher,
     Run: _run_method,
     InContextRun: _run_in_context,
@@ -207,7 +265,7 @@ def _shared_out(jobs: Sequence[Job], profile: Profile) -> Iterator[Job]:
     left = dict.fromkeys(jobs)
     try:
         with _processes(profile.workers, _one_thread) as pool:
-            for kinds in (Preparation, Result):
+            for kinds in (Preparation, AnyRun):
                 of_kind = [job for job in jobs if isinstance(job, kinds)]
                 running = {pool.submit(execute, job, profile.folder, False): job for job in of_kind}
                 for future in as_completed(running):
@@ -267,18 +325,18 @@ def _rough(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds > 100 else f"{seconds:.0f} s"
 
 
-def collect(profile: Profile, runs: Sequence[Result], frame: Callable[[list[Record]], pd.DataFrame]) -> Sweep:
+def collect(profile: Profile, runs: Sequence[AnyRun], frame: Callable[[list[Result]], pd.DataFrame]) -> Sweep:
     """What there is of these runs, their results as the rows of `frame`.
 
     Raises:
         StudyError: every method is refused.
     """
     store = Store(profile.folder)
-    records = {run: store.load(run) for run in runs}
-    done = [record for record in records.values() if record and not record["refused"]]
-    refused = {run.method: record["refused"] for run, record in records.items() if record and record["refused"]}
+    stored = {run: store.load(run) for run in runs}
+    done = [one for one in stored.values() if isinstance(one, Result)]
+    refused = {run.method: one.reason for run, one in stored.items() if isinstance(one, Refusal)}
     failed = {run.name: reason for run in runs if (reason := store.failure(run))}
-    missing = [run.name for run, record in records.items() if record is None and run.name not in failed]
+    missing = [run.name for run, one in stored.items() if one is None and run.name not in failed]
     if refused and not done and not failed:
         raise StudyError("\n".join(dict.fromkeys(refused.values())))
     return Sweep(profile, frame(done), done, refused, failed, missing)

@@ -1,4 +1,4 @@
-"""Keeping a distilled student: a folder that plain transformers loads, with a card that says where it comes from.
+"""Exporting a distilled student: a folder that plain transformers loads, with a card that says where it comes from.
 
 Results hold no weights, so the student is trained again, from the same seed.
 """
@@ -8,56 +8,61 @@ import shutil
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+import torch
+from huggingface_hub import ModelCard, ModelCardData
+from transformers import PreTrainedModel
 
 from lib.errors import StudyError, require_one_of
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from lib.methods.records import Run
-    from lib.runs.profile import Profile
-    from lib.runs.store import Store
+from lib.methods.context_distillation import TRAINED, ask_teacher, trained_student
+from lib.methods.examples import evaluation_items, support_of
+from lib.methods.records import Run
+from lib.models.loading import load_tokenizer
+from lib.runs.profile import Profile
+from lib.runs.store import Result, Store
+from lib.tasks.task import IN_DOMAIN
 
 MADE_BY = "A student that was trained by the study of few-shot distillation"
-
 CARD = """---
-library_name: transformers
-pipeline_tag: text-generation
-tags: [few-shot, knowledge-distillation, context-distillation]
+{{ card_data }}
 ---
-# {method} of {student}, n = {n}, seed {seed}
+# {{ run.method }} of {{ run.model }}, n = {{ run.support_size }}, seed {{ run.seed }}
 
-{made_by}: `{method}`, {support}.
+{{ made_by }}: `{{ run.method }}`, from {{ run.support_size }} labelled examples
+{%- if labelling %} and the teacher's soft labels on {{ labelling.pool_size }} queries{% endif %}.
 It answers a query with nothing before it.
 
-- student: `{student}`
-- teacher: {teacher}
-- data: `{source}`, in domain `{in_domain}`, out of domain `{out_of_domain}`
-- prompt: pattern `{pattern}`, label words {words}; the answer is the likelier of the two as the next token
-  (compare these two alone: what it may think of other words was not trained)
+- student: `{{ run.model }}`
+- teacher: {{ "`%s`" | format(labelling.teacher) if labelling else "none" }}
+- data: {% for domain, dataset in domains %}{{ domain.replace("_", " ") }} `{{ dataset.name }}` of
+  `{{ dataset.source }}`{{ ", " if not loop.last }}{% endfor %}
+- label words: {% for name, word in words %}`{{ word }}` for {{ name }}{{ ", " if not loop.last }}{% endfor %}; the
+  answer is the likeliest of them (compare these alone: what it may think of other words was not trained)
 
 ```text
-{example}
+{{ example }}
 ```
 
-| | accuracy | on entailment | on non-entailment | answers "entailment" |
-|-|-|-|-|-|
-{results}
-
+| | accuracy |{% for name in classes %} on {{ name }} |{% endfor %} {{ "answers “%s”" | format(classes[0]) }} |
+|-|-|{% for name in classes %}-|{% endfor %}-|
+{% for name, scores in results -%}
+| {{ name }} | {{ "%.3f" | format(scores.accuracy) }} |{% for recall in scores.recall %} {{ "%.3f" | format(recall) }} |
+{%- endfor %} {{ "%.3f" | format(scores.predicted[0]) }} |
+{% endfor %}
 Support set (gold labels):
 
-{shots}
-
+{% for query in support -%}
+- `{{ query.text | tojson }}` → `{{ query.options[query.gold] }}`
+{% endfor %}
 All settings:
 
 ```json
-{settings}
+{{ settings }}
 ```
 """
 
 
-def keep(profile: "Profile", method: str, size: int, seed: int, folder: Path | None = None) -> Path:
+def export(profile: Profile, method: str, size: int, seed: int, folder: Path | None = None) -> Path:
     """Train the student of one result again and save it with its tokenizer and its card; returns the folder.
 
     Args:
@@ -66,76 +71,26 @@ def keep(profile: "Profile", method: str, size: int, seed: int, folder: Path | N
         size: support examples.
         seed: one of the profile's.
         folder: where to; by default `students/<method>_n<size>_seed<seed>` in the profile's folder. A student that was
-            kept there is replaced, whole.
+            exported there is replaced, whole.
 
     Raises:
         StudyError: no such result, the method trains nothing, plain transformers could not load the student, or the
             folder holds something else.
     """
-    from lib.runs.store import Store
-
     run = _run(profile, method, size, seed)
     store = Store(profile.folder)
-    record = store.load(run)
-    if record is None or record["refused"]:
-        raise StudyError(f"keep: no result of {method} at n = {size}, seed {seed} in {profile.folder}; run it first.")
+    result = store.load(run)
+    if not isinstance(result, Result):
+        raise StudyError(f"export: no result of {method} at n = {size}, seed {seed} in {profile.folder}; run it first.")
     if run.training and run.training.biases == "add":
-        raise StudyError("keep: a student with added biases is no model that plain transformers loads; keep another.")
+        raise StudyError("export: a student with added biases is no model that plain transformers loads.")
     target = folder or profile.folder / "students" / f"{method}_n{size}_seed{seed}"
     _require_ours(target)
-    _save(_student(run, store, record["environment"]["threads"]), run, record, target)
+    _save(_student(run, store, int(result.environment["threads"])), result, target)
     return target
 
 
-def _require_ours(target: Path) -> None:
-    """Raise where something else than an earlier kept student would be replaced."""
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return
-    card = target / "README.md"
-    if not card.is_file() or MADE_BY not in card.read_text(encoding="utf-8", errors="replace"):
-        raise StudyError(
-            f"to: {str(target)!r} holds something else. Allowed: a new or empty folder, or a kept student."
-        )
-
-
-def _student(run: "Run", store: "Store", threads: int) -> "PreTrainedModel":
-    """The student, trained again by as many threads; its teacher is asked again where its targets are not there."""
-    import torch
-
-    from lib.methods.context_distillation import teacher_targets, trained_student
-
-    request = run.distillation.targets if run.distillation else None
-    targets = store.load_targets(request) if request else None
-    if request and targets is None:
-        targets = teacher_targets(request, isolated=False)
-    here = torch.get_num_threads()
-    torch.set_num_threads(threads)  # sums in another order make another student, if slightly
-    try:
-        return trained_student(run, targets)
-    finally:
-        torch.set_num_threads(here)
-
-
-def _save(model: "PreTrainedModel", run: "Run", record: dict[str, Any], target: Path) -> None:
-    """Write the whole folder beside its place, then put it there."""
-    from lib.models.loading import load_tokenizer
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".keeping-"))
-    try:
-        model.save_pretrained(scratch)
-        load_tokenizer(run.model).save_pretrained(scratch)
-        (scratch / "README.md").write_text(_card(run, record), encoding="utf-8")
-        shutil.rmtree(target, ignore_errors=True)
-        scratch.chmod(0o755)
-        scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _run(profile: "Profile", method: str, size: int, seed: int) -> "Run":
-    from lib.runs.profile import TRAINED
-
+def _run(profile: Profile, method: str, size: int, seed: int) -> Run:
     require_one_of("method", method, [name for name in profile.methods if name in TRAINED])
     require_one_of("support", size, profile.support_sizes)
     require_one_of("seed", seed, profile.seeds)
@@ -145,36 +100,61 @@ def _run(profile: "Profile", method: str, size: int, seed: int) -> "Run":
     return runs[0]
 
 
-def _card(run: "Run", record: dict[str, Any]) -> str:
-    from lib.methods.reading import evaluation_items, support_of
-    from lib.tasks.prompts import PATTERNS, label_words, prompt
+def _require_ours(target: Path) -> None:
+    """Raise where something else than an earlier exported student would be replaced."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    card = target / "README.md"
+    if not card.is_file() or MADE_BY not in card.read_text(encoding="utf-8", errors="replace"):
+        raise StudyError(
+            f"to: {str(target)!r} holds something else. Allowed: a new or empty folder, or an exported student."
+        )
 
-    pattern = PATTERNS[run.task.pattern]
-    words = label_words(pattern, run.task.label_words)
-    support = support_of(run)
-    distillation = run.distillation
-    pool = f"and the teacher's soft labels on {distillation.targets.pool_size} queries" if distillation else ""
-    return CARD.format(
+
+def _student(run: Run, store: Store, threads: int) -> PreTrainedModel:
+    """The student, trained again by as many threads; its teacher is asked again where its soft labels are not there."""
+    labelling = run.needs
+    soft_labels = store.load_soft_labels(labelling) if labelling else None
+    if labelling and soft_labels is None:
+        soft_labels = ask_teacher(labelling, isolated=False)
+    here = torch.get_num_threads()
+    torch.set_num_threads(threads)  # sums in another order make another student, if slightly
+    try:
+        return trained_student(run, soft_labels)
+    finally:
+        torch.set_num_threads(here)
+
+
+def _save(model: PreTrainedModel, result: Result, target: Path) -> None:
+    """Write the whole folder beside its place, then put it there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".exporting-"))
+    try:
+        model.save_pretrained(scratch)
+        load_tokenizer(result.run.model).save_pretrained(scratch)
+        _card(result).save(scratch / "README.md")
+        shutil.rmtree(target, ignore_errors=True)
+        scratch.chmod(0o755)
+        scratch.rename(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _card(result: Result) -> ModelCard:
+    run, evaluations = result.run, result.outcome.evaluations
+    tags = ["few-shot", "knowledge-distillation", "context-distillation"]
+    about = ModelCardData(library_name="transformers", pipeline_tag="text-generation", tags=tags)
+    return ModelCard.from_template(
+        about,
+        template_str=CARD,
         made_by=MADE_BY,
-        method=run.method,
-        student=run.model,
-        teacher=f"`{distillation.targets.teacher}`" if distillation else "none",
-        n=run.support_size,
-        seed=run.seed,
-        support=f"from {run.support_size} labelled examples {pool}".strip(),
-        source=run.task.source,
-        in_domain=run.task.in_domain,
-        out_of_domain=run.task.out_of_domain,
-        pattern=run.task.pattern,
-        words=" / ".join(f"`{word}`" for word in words),
-        example=prompt(pattern, words, [], evaluation_items(run.task, run.task.in_domain)[0]),
-        results="\n".join(_result(run, record, domain) for domain in ("in_domain", "out_of_domain")),
-        shots="\n".join(f"- {pattern.query(row)!r} → `{words[row.label]}`" for row in support),
+        run=run,
+        labelling=run.needs,
+        domains=list(run.task.domains.items()),
+        classes=run.task.classes,
+        words=list(zip(run.task.classes, run.task.label_words, strict=True)),
+        example=evaluation_items(run.task, IN_DOMAIN)[0].text,
+        results=[(run.task.domains[domain].name, one.scores()) for domain, one in evaluations.items()],
+        support=support_of(run),
         settings=json.dumps(asdict(run), indent=2),
     )
-
-
-def _result(run: "Run", record: dict[str, Any], domain: str) -> str:
-    scores = record["outcome"][domain]["plain"]
-    numbers = [scores["accuracy"], *scores["halves"], scores["shares"][0]]
-    return f"| {getattr(run.task, domain)} | " + " | ".join(f"{number:.3f}" for number in numbers) + " |"

@@ -14,12 +14,12 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lib.memory.architectures import architecture
-from lib.memory.peaks import LABEL_COLUMNS, highest, prompts_of, rows_of
+from lib.memory.peaks import highest, prompts_of, rows_of
 from lib.methods.context_distillation import lora_config, objective
+from lib.models.answers import class_log_probs
 from lib.models.cost import Cost, PhaseMeter, warm_up
 from lib.models.environment import describe
 from lib.models.loading import DTYPES
-from lib.models.scoring import next_token_log_probs
 from lib.models.training import train
 from lib.models.tuning import adapt
 from lib.paths import FIGURES
@@ -27,7 +27,6 @@ from lib.runs.predictions import Setting, predictions, setting
 from lib.runs.profile import TRAINED, read_profile
 
 RECORD = FIGURES / "memory" / "gpu.csv"
-
 PAPER = "paper"
 
 # The choices whose savings are predicted, each measured with the largest support set.
@@ -61,20 +60,20 @@ def measure(one: Setting) -> dict[str, Cost]:
     run, lengths, costs = one.run, one.lengths, {}
     warm_up(run.device)
     meter = PhaseMeter(run.device, isolated=False)
-    request = run.distillation.targets if run.distillation else None
-    if request:
-        model = random_model(request.teacher, request.dtype, run.device)
-        columns = None if request.kl_over == "vocabulary" else LABEL_COLUMNS
+    labelling = run.distillation.labelling if run.distillation else None
+    if labelling:
+        model = random_model(labelling.teacher, labelling.dtype, run.device)
+        compared = None if labelling.kl_over == "vocabulary" else lengths.answers
         with meter.phase() as costs["teacher"]:
             for asked in lengths.teacher:
-                next_token_log_probs(model, prompts_of(asked), columns, request.batch_size)
+                class_log_probs(model, prompts_of(asked), compared, labelling.batch_size)
         del model
     if run.training:
         costs["training"] = _measure_training(one, meter)
     model = random_model(run.model, run.dtype, run.device)
     with meter.phase() as costs["evaluation"]:
         for asked in lengths.evaluation:
-            next_token_log_probs(model, prompts_of(asked), LABEL_COLUMNS, run.eval_batch_size)
+            class_log_probs(model, prompts_of(asked), lengths.answers, run.eval_batch_size)
     return costs
 
 
@@ -83,7 +82,7 @@ def _measure_training(one: Setting, meter: PhaseMeter) -> Cost:
     model = random_model(run.model, "float32", run.device)
     with meter.phase() as cost:
         adapted = adapt(model, training.tuning, lora_config(training), training.biases)
-        aim = objective(run, training, LABEL_COLUMNS)
+        aim = objective(run, training, one.lengths.answers)
         cost.tokens = train(adapted, *rows_of(run, one.lengths), aim, training, run.seed).tokens
     return cost
 

@@ -32,7 +32,7 @@ WALKED = ("tasks", "models", "methods", "memory")
 WORKERS = 2
 
 # What `of_profile` has where nothing is predicted.
-NO_PEAKS = pd.DataFrame(columns=["cell", "method", "support_size", "phase", "headline", "peak_gb", *PARTS, "place"])
+NO_PEAKS = pd.DataFrame(columns=["run", "method", "support_size", "phase", "headline", "peak_gb", *PARTS, "place"])
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def setting(profile: Profile, method: str, size: int, teacher_resident: bool = F
     runs = profile.model_copy(update={"support_sizes": (size,), "seeds": profile.seeds[:1]}).runs((method,))
     if not runs:
         raise StudyError(f"method: {method} is not in profile {profile.name}, or not with {size} support examples.")
-    known = {profile.in_domain, profile.out_of_domain} <= set(FULL_SIZES)
+    known = {profile.in_domain, *profile.evaluated_elsewhere} <= set(FULL_SIZES)
     return Setting(runs[0], (typical_lengths if known else real_lengths)(runs[0]), teacher_resident)
 
 
@@ -142,4 +142,4 @@ def _rows_of(run: Run) -> list[dict[str, Any]]:
     except StudyError:  # the figure does without
         return []
     headline = highest(prediction)[0]
-    return [{"cell": key(run), **_row(run, phase, peak, phase == headline)} for phase, peak in prediction.items()]
+    return [{"run": key(run), **_row(run, phase, peak, phase == headline)} for phase, peak in prediction.items()]

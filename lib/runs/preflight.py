@@ -5,20 +5,27 @@ from functools import cache
 from typing import TypeVar
 
 from lib.errors import RefusedMethod, StudyError
-from lib.methods.context_distillation import METHODS
-from lib.methods.reading import Reader, calibration_queries, evaluation_items, pool_of, support_of, teacher_contexts
-from lib.methods.records import Run, Targets
+from lib.methods.context_distillation import METHODS, answers_of
+from lib.methods.encoder import PromptEncoder
+from lib.methods.episodes import Episode, batches, demonstrations_of, plain_texts
+from lib.methods.examples import RunExamples, examples_of, teacher_contexts
+from lib.methods.records import Episodes, InContextRun, PoolLabelling, Run
 from lib.models.loading import check_device, same_vocabulary
+from lib.models.shared_tokens import shared_tokens
 from lib.models.tuning import Tuning, check_tuning
-from lib.tasks.task import Example
+from lib.tasks.benchmarks import task_set
+from lib.tasks.patterns import content_free
+from lib.tasks.prompts import first_tokens
+from lib.tasks.samples import without
+from lib.tasks.task import Query
 
-Row = TypeVar("Row")
-
+Item = TypeVar("Item")
 # Tokens grow with characters, nearly: the longest few texts hold the longest prompt.
 LONGEST = 8
+FEWEST_SHARED = 100  # tokens: below, two vocabularies have nothing to compare
 
 
-def check(runs: Iterable[Run]) -> dict[Run, str]:
+def check(runs: Iterable[Run | InContextRun]) -> dict[Run | InContextRun, str]:
     """Check the settings of all runs against the device, the data, the tokenizers and the configurations.
 
     Returns:
@@ -27,19 +34,27 @@ def check(runs: Iterable[Run]) -> dict[Run, str]:
     Raises:
         StudyError: the first setting that cannot work, with key, value and what is allowed.
     """
-    refused: dict[Run, str] = {}
-    reader_of, refusal_of = cache(Reader), cache(_refusal)  # many runs, few models
+    refused: dict[Run | InContextRun, str] = {}
+    encoder_of, refusal_of, checked = cache(PromptEncoder), cache(_refusal), cache(_check_episodes)  # few models
     for run in runs:
         check_device(run.device)
         if run.training and (reason := refusal_of(run.model, run.training.tuning, run.training.biases)):
             refused[run] = reason
-            continue
-        student = reader_of(run.model, run.task)
-        _check_prompts(run, student)
-        if run.distillation:
-            request = run.distillation.targets
-            _check_targets(run, request, student, reader_of(request.teacher, request.task))
+        elif isinstance(run, InContextRun):
+            _check_in_context(run, encoder_of, checked)
+        else:
+            _check_run(run, encoder_of)
     return refused
+
+
+def _check_run(run: Run, encoder_of: Callable[[str], PromptEncoder]) -> None:
+    student, examples = encoder_of(run.model), examples_of(run)
+    _check_examples(run, examples)
+    _check_answers(run, student)
+    _check_prompts(run, student, examples)
+    if run.distillation:
+        labelling = run.distillation.labelling
+        _check_labelling(run, labelling, student, encoder_of(labelling.teacher), examples)
 
 
 def _refusal(model: str, tuning: Tuning, biases: str) -> str | None:
@@ -51,32 +66,95 @@ def _refusal(model: str, tuning: Tuning, biases: str) -> str | None:
     return None
 
 
-def _check_prompts(run: Run, reader: Reader) -> None:
-    support = support_of(run)
-    if run.training and support:
-        reader.encode([], _longest(support))
-    demonstrations = support if METHODS[run.method].demonstrations else []
-    for dataset in (run.task.in_domain, run.task.out_of_domain):
-        reader.encode(demonstrations, _longest(evaluation_items(run.task, dataset)))
-        if run.calibration_pool:
-            reader.encode(demonstrations, _longest(calibration_queries(run, dataset)))
+def _check_examples(run: Run, examples: RunExamples) -> None:
+    """Nothing that is learnt from is evaluated, compared as the model sees it."""
+    learnt = [*examples.support, *(query for part in examples.pool for query in part)]
+    for domain, items in examples.evaluation.items():
+        if shared := len(learnt) - len(without(learnt, items)):
+            raise StudyError(
+                f"data: {shared} examples to learn from are also evaluated in {run.task.domains[domain].name}. "
+                "Give the files a split column, or take the rows out of one of them."
+            )
 
 
-def _check_targets(run: Run, request: Targets, student: Reader, teacher: Reader) -> None:
-    for demonstrations, queries in teacher_contexts(request):
+def _check_answers(run: Run, encoder: PromptEncoder) -> None:
+    """Label words are told apart; those of several tokens are not compared with every setting."""
+    if first_tokens(answers_of(encoder, run.task)) is not None:
+        return
+    if run.training and run.training.checkpointing:
+        raise StudyError("checkpointing: true needs label words that differ in their first token. Allowed: false.")
+    if run.distillation and run.distillation.labelling.kl_over == "vocabulary":
+        raise StudyError("kl_over: 'vocabulary' needs label words that differ in their first token. Allowed: labels.")
+
+
+def _check_prompts(run: Run, encoder: PromptEncoder, examples: RunExamples) -> None:
+    if run.training and examples.support:
+        encoder.encode([], _longest(examples.support))
+    demonstrations = examples.demonstrations if METHODS[run.method].demonstrations else []
+    for domain, items in examples.evaluation.items():
+        asked = [*items, *examples.unlabelled.get(domain, []), *content_free(run.task)]
+        encoder.encode(demonstrations, _longest(asked))
+
+
+def _check_labelling(
+    run: Run, labelling: PoolLabelling, student: PromptEncoder, teacher: PromptEncoder, examples: RunExamples
+) -> None:
+    for demonstrations, queries in teacher_contexts(labelling):
         teacher.encode(demonstrations, _longest(queries))
-    student.encode([], _longest(pool_of(request)))
-    if request.kl_over == "vocabulary" and not same_vocabulary(student.tokenizer, teacher.tokenizer):
+    student.encode([], _longest([query for part in examples.pool for query in part]))
+    if labelling.kl_over == "vocabulary" and not same_vocabulary(student.tokenizer, teacher.tokenizer):
         raise StudyError(
-            f"kl_over: 'vocabulary' compares token by token, but {request.teacher} and {run.model} have different "
+            f"kl_over: 'vocabulary' compares token by token, but {labelling.teacher} and {run.model} have different "
             "vocabularies. Allowed for this pair: labels."
         )
 
 
-def longest(rows: Iterable[Row], length: Callable[[Row], int]) -> list[Row]:
-    """The few rows that are longest by a measure."""
-    return sorted(rows, key=length, reverse=True)[:LONGEST]
+def longest(items: Iterable[Item], length: Callable[[Item], int]) -> list[Item]:
+    """The few items that are longest by a measure."""
+    return sorted(items, key=length, reverse=True)[:LONGEST]
 
 
-def _longest(rows: Iterable[Example]) -> list[Example]:
-    return longest(rows, lambda row: len(row.premise) + len(row.hypothesis))
+def _longest(queries: Iterable[Query]) -> list[Query]:
+    return longest(queries, lambda query: len(query.text))
+
+
+def _check_in_context(
+    run: InContextRun, encoder_of: Callable[[str], PromptEncoder], check_episodes: Callable[..., None]
+) -> None:
+    _check_evaluation(run, encoder_of(run.model))
+    if run.teacher:
+        check_episodes(run.teacher.episodes, run.teacher.training.batch_size, encoder_of(run.teacher.model))
+    if run.training and run.episodes:
+        check_episodes(run.episodes, run.training.batch_size, encoder_of(run.model))
+    _check_texts(run, encoder_of)
+
+
+def _check_evaluation(run: InContextRun, encoder: PromptEncoder) -> None:
+    for task in task_set(run.benchmark, run.seed).targets:
+        items = longest(task.items, lambda item: len(item.text))
+        items += longest(task.items, lambda item: max(map(len, item.options)))
+        for vote in range(run.votes):
+            before = demonstrations_of(task, max(run.demonstrations), vote, run.seed)
+            encoder.prompts([Episode(before, item) for item in items])
+
+
+def _check_episodes(episodes: Episodes, batch_size: int, encoder: PromptEncoder) -> None:
+    """The very episodes that will be drawn."""
+    drawn = (episode for batch in batches(episodes, batch_size) for episode in batch)
+    encoder.prompts(longest(drawn, lambda episode: len(episode.text)))
+
+
+def _check_texts(run: InContextRun, encoder_of: Callable[[str], PromptEncoder]) -> None:
+    if not (run.mixture and run.mixture.lm_weight and run.episodes):
+        return
+    texts = longest(plain_texts(run.mixture.lm_text, run.episodes, run.mixture.lm_characters), len)
+    for model in filter(None, [run.model, run.teacher and run.teacher.model]):
+        encoder_of(model).require_room(texts)
+    if run.teacher:
+        student, teacher = encoder_of(run.model).tokenizer, encoder_of(run.teacher.model).tokenizer
+        shared = len(shared_tokens(student, teacher).student)
+        if shared < FEWEST_SHARED and shared < len(student):
+            raise StudyError(
+                f"lm_weight: {run.mixture.lm_weight}: the vocabularies of {run.model} and {run.teacher.model} share "
+                f"{shared} tokens; plain text needs {FEWEST_SHARED} to be distilled."
+            )

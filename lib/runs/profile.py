@@ -1,5 +1,6 @@
 """Profiles: papermill parameter files that say which models, data, methods and settings a run of the study uses."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import isclose
 from pathlib import Path
@@ -9,41 +10,75 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lib.errors import StudyError, require_one_of
-from lib.methods.context_distillation import METHODS, Method
-from lib.methods.in_context_records import InContextRun
-from lib.methods.records import Distillation, Run, Targets, Task
+from lib.methods.context_distillation import METHODS, TRAINED, Method
+from lib.methods.records import Distillation, InContextRun, PoolLabelling, Run
 from lib.models.loading import DTYPES, Device
 from lib.models.training import OPTIMIZERS, Training
 from lib.models.tuning import Tuning
 from lib.paths import FIGURES, PROFILES
-from lib.runs.in_context_profile import InContext, InContextPlan, Pair
-from lib.tasks import world
-from lib.tasks.prompts import PATTERNS
-from lib.tasks.task import CLASSES
+from lib.runs.benchmark_settings import InContext, InContextPlan, Pair
+from lib.tasks import catalogue, world
+from lib.tasks.patterns import LABEL_WORDS, PATTERNS, placeholders
+from lib.tasks.task import DROPPED, Dataset, Task, domain_keys
 
 Positive = Annotated[int, Field(gt=0)]
-
 Dtype = Literal[tuple(DTYPES)]
-
 MethodName = Literal[tuple(METHODS)]
-
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine"]
-
 LearningRate = Annotated[float, Field(gt=0)]
 
 
-TRAINED = tuple(name for name, method in METHODS.items() if method.tuning)
-
 BY_METHOD = ("learning_rate", "epochs")
+
+
+class DatasetSettings(BaseModel):
+    """A dataset of one's own: fields as those of `lib.tasks.task.Dataset`.
+
+    `source` is a file, a folder, or a hub name after `hub:`; the profile's `data` where it is not given. `labels` maps
+    what stands in the column `label` to classes, or to null for rows to be left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str | None = None
+    label: str = "label"
+    labels: dict[str, str | None] = {}
+    columns: dict[str, str] = {}
+    where: dict[str, str | int | bool] = {}
+    kind: tuple[str, ...] = ()
+    split: str = "split"
+    train: tuple[str, ...] = ("train",)
+    evaluation: tuple[str, ...] = Dataset.evaluation
+    config: str | None = None
+    revision: str | None = None
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_as_text(cls, value: object) -> object:
+        return {str(raw): one for raw, one in value.items()} if isinstance(value, dict) else value
+
+    def dataset(self, name: str, data: str) -> Dataset:
+        """The dataset that these settings mean."""
+        mapped = {
+            "source": self.source or data,
+            "labels": tuple((raw, DROPPED if one is None else one) for raw, one in self.labels.items()),
+            "columns": tuple(self.columns.items()),
+            "where": tuple((column, str(value)) for column, value in self.where.items()),
+        }
+        return Dataset(name=name, **self.model_dump(exclude=set(mapped)), **mapped)
 
 
 class Profile(BaseModel):
     """One validated profile. A setting `by method` is one value for all methods or a mapping from method names.
 
-    With `isolate` each run has a process of its own and its resident memory is measured; without, runs share
-    processes (`workers` of them, of one thread each, or this one) and tensors are counted. `choices` and `ideas` are
-    those that notebooks 09 and 10 try, None for all. `stored_only` draws what is stored and computes nothing.
-    `padding_free` and `fused`, for context distillation and PBFT, are those of `lib.models.training.Training`.
+    `data` is where datasets lie that are known by name; `datasets` are those of one's own. `pattern` is a known one or
+    a text with a column's name in each pair of braces. `label_words` maps classes to words; a list is in the order of
+    entailment and its opposite, `drawn` is for the controlled world.
+
+    With `isolate` each run has a process of its own and its resident memory is measured; without, runs share processes
+    (`workers` of them, of one thread each, or this one). `choices` and `ideas` are those that notebooks 09 and 10 try,
+    None for all. `stored_only` draws what is stored and computes nothing; `anew` computes results again whose data or
+    models are others now. `padding_free` and `fused` are those of `lib.models.training.Training`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -60,12 +95,14 @@ class Profile(BaseModel):
     workers: Positive = 1
 
     data: str
+    datasets: dict[str, DatasetSettings] = {}
     in_domain: str
-    out_of_domain: str
-    pattern: Literal[tuple(PATTERNS)] = "gpt-3"
-    label_words: tuple[str, ...] | Literal["drawn"] | None = None
-    eval_limit: Annotated[int, Field(gt=1, multiple_of=2)] | None = None
+    out_of_domain: str | tuple[str, ...] = ()
+    pattern: str = "gpt-3"
+    label_words: dict[str, str] | tuple[str, ...] | Literal["drawn"] | None = None
+    eval_limit: Annotated[int, Field(gt=1)] | None = None
     eval_seed: Annotated[int, Field(ge=0)] = 0
+    reserved: tuple[Positive, Annotated[int, Field(ge=0)]] | None = None
     eval_batch_size: Positive = 16
 
     methods: tuple[MethodName, ...] = tuple(METHODS)
@@ -78,7 +115,7 @@ class Profile(BaseModel):
     pool_shares: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=2)] | None = None
     demonstration_labels: Literal["true", "shuffled"] = "true"
     calibration_pool: Annotated[int, Field(ge=0)] = 0
-    orders: Positive = 1
+    permutations: Positive = 1
     demonstration_sets: Positive = 1
     calibration: Literal["none", "content_free", "pool"] = "none"
     confidence: bool = False
@@ -105,6 +142,7 @@ class Profile(BaseModel):
     bitfit: Literal["existing", "add"] = "existing"
 
     stored_only: bool = False
+    anew: bool = False
     choices: tuple[str, ...] | None = None
     ideas: tuple[str, ...] | None = None
     in_context: InContext | None = None
@@ -112,8 +150,9 @@ class Profile(BaseModel):
     @field_validator("label_words", mode="before")
     @classmethod
     def _words_and_not_booleans(cls, value: object) -> object:
-        if isinstance(value, list) and any(isinstance(word, bool) for word in value):
-            raise ValueError(f"label_words: {value} are booleans: YAML reads Yes and No so; put the words in quotes.")
+        told = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+        if any(isinstance(word, bool) for word in told):
+            raise ValueError(f"label_words: {value} has booleans: YAML reads Yes and No so; put the words in quotes.")
         return value
 
     @model_validator(mode="after")
@@ -146,10 +185,72 @@ class Profile(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _shares_of_all_classes(self) -> Self:
-        if self.pool_shares and not (len(self.pool_shares) == len(CLASSES) and isclose(sum(self.pool_shares), 1)):
-            raise ValueError(f"pool_shares: {list(self.pool_shares)} must be {len(CLASSES)} shares that sum to 1.")
+    def _pattern_with_placeholders(self) -> Self:
+        if self.pattern not in PATTERNS and "{" not in self.pattern:
+            raise ValueError(
+                f"pattern: {self.pattern!r} is not known and has no column's name in braces. Known: "
+                f"{', '.join(PATTERNS)}."
+            )
+        _as_value_error(placeholders, self.template)
         return self
+
+    @model_validator(mode="after")
+    def _words_of_classes(self) -> Self:
+        if self.label_words is None and self.pattern not in LABEL_WORDS:
+            raise ValueError("label_words: a pattern of your own needs a word for each class, as CLASS: WORD.")
+        if isinstance(self.label_words, (dict, tuple)):
+            words = tuple(self.label_words.values()) if isinstance(self.label_words, dict) else self.label_words
+            if isinstance(self.label_words, tuple) and len(words) != len(self.classes):
+                raise ValueError(f"label_words: {list(words)} are not one for each of {list(self.classes)}.")
+            if len(self.classes) < 2:
+                raise ValueError(f"label_words: {self.label_words} names one class; two are needed.")
+            if len({*words}) < len(words) or not all(word.strip() == word and word for word in words):
+                raise ValueError(f"label_words: {list(words)} must differ and neither begin nor end in a space.")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_of_classes(self) -> Self:
+        for name, settings in self.datasets.items():
+            unknown = sorted({one for one in settings.labels.values() if one is not None} - {*self.classes})
+            if unknown:
+                known = ", ".join(self.classes)
+                raise ValueError(f"datasets.{name}.labels: {', '.join(unknown)} has no label word. Classes: {known}.")
+        return self
+
+    @model_validator(mode="after")
+    def _shares_of_all_classes(self) -> Self:
+        count = len(self.classes)
+        if self.pool_shares and not (len(self.pool_shares) == count and isclose(sum(self.pool_shares), 1)):
+            raise ValueError(f"pool_shares: {list(self.pool_shares)} must be {count} shares that sum to 1.")
+        return self
+
+    @property
+    def template(self) -> str:
+        """The pattern itself."""
+        return PATTERNS.get(self.pattern, self.pattern)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """In the order of label words; those of natural language inference where a profile names none."""
+        return tuple(self.label_words) if isinstance(self.label_words, dict) else catalogue.CLASSES
+
+    @property
+    def evaluated_elsewhere(self) -> tuple[str, ...]:
+        """The names of the out-of-domain sets."""
+        return (self.out_of_domain,) if isinstance(self.out_of_domain, str) else self.out_of_domain
+
+    @property
+    def domains(self) -> dict[str, str]:
+        """The evaluated sets: role to title, such as `out of domain`, and with several the set's name."""
+        keys, names = domain_keys(len(self.evaluated_elsewhere)), self.evaluated_elsewhere
+        several = len(names) > 1
+        titles = [f"out of domain: {name}" if several else "out of domain" for name in names]
+        return dict(zip(keys, ["in domain", *titles], strict=True))
+
+    def dataset(self, name: str) -> Dataset:
+        """A dataset by its name; errors as `lib.tasks.catalogue.known`."""
+        own = self.datasets.get(name)
+        return own.dataset(name, self.data) if own else catalogue.known(self.data, name)
 
     @property
     def queries(self) -> str:
@@ -168,14 +269,22 @@ class Profile(BaseModel):
     def task(self, seed: int) -> Task:
         """The task of a seed's runs; all seeds share it, but for the label words where those are drawn."""
         return Task(
-            source=self.data,
-            in_domain=self.in_domain,
-            out_of_domain=self.out_of_domain,
-            pattern=self.pattern,
-            label_words=world.draw_label_words(seed) if self.label_words == "drawn" else self.label_words,
+            pattern=self.template,
+            classes=self.classes,
+            label_words=self._label_words(seed),
+            in_domain=self.dataset(self.in_domain),
+            out_of_domain=tuple(self.dataset(name) for name in self.evaluated_elsewhere),
             eval_limit=self.eval_limit,
             eval_seed=self.eval_seed,
+            reserved=self.reserved,
         )
+
+    def _label_words(self, seed: int) -> tuple[str, ...]:
+        if self.label_words == "drawn":
+            return world.draw_label_words(seed)
+        if isinstance(self.label_words, dict):
+            return tuple(self.label_words.values())
+        return self.label_words or LABEL_WORDS[self.pattern]
 
     def runs(self, methods: tuple[str, ...] | None = None) -> list[Run]:
         """Runs of the given methods (None: all of the profile's), seed by seed, so that what is there is a whole.
@@ -249,7 +358,7 @@ class Profile(BaseModel):
         )
 
     def _distillation(self, size: int, seed: int) -> Distillation:
-        targets = Targets(
+        labelling = PoolLabelling(
             teacher=self.teacher,
             dtype=self.teacher_dtype,
             task=self.task(seed),
@@ -261,12 +370,20 @@ class Profile(BaseModel):
             batch_size=self.eval_batch_size,
             device=self.device,
             held_out=self.held_out if self.queries in ("target", "both") else "nothing",
-            orders=self.orders,
+            permutations=self.permutations,
             demonstration_sets=self.demonstration_sets,
             pool_shares=self.pool_shares,
             demonstration_labels=self.demonstration_labels,
         )
-        return Distillation(targets, self.kl_weight, self.temperature, self.ce_on, self.calibration, self.confidence)
+        return Distillation(labelling, self.kl_weight, self.temperature, self.ce_on, self.calibration, self.confidence)
+
+
+def _as_value_error(check: Callable[[str], object], value: str) -> None:
+    """Run a check of the study's inside a validator."""
+    try:
+        check(value)
+    except StudyError as error:
+        raise ValueError(str(error)) from None
 
 
 def by_method(value: Any, name: str) -> Any:  # noqa: ANN401 - a number, or a mapping to numbers

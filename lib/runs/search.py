@@ -5,9 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from lib.runs.benchmarks import fill_benchmark
-from lib.runs.execution import fill
-from lib.runs.in_context_frames import seed_means
+from lib.runs.execution import fill, fill_benchmark
+from lib.runs.frames import seed_means
 from lib.runs.profile import Profile, read_profile
 
 Candidates = Mapping[str, Sequence[Mapping[str, Any]]]

@@ -1,32 +1,57 @@
 """Results on disk: one file a run, named by the run's hash, whole or absent."""
 
+import hashlib
 import json
 import os
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lib.methods.context_distillation import Outcome, TeacherTargets
+from lib.methods.context_distillation import Outcome, SoftLabels
 from lib.methods.in_context_distillation import InContextOutcome, TunedWeights
-from lib.methods.in_context_records import InContextRun, TunedTeacher
-from lib.methods.records import Run, Targets
+from lib.methods.records import InContextRun, PoolLabelling, Run, TunedTeacher
 from lib.models.cost import Cost
+from lib.runs.fingerprints import Sources, changed, fingerprint
 from lib.runs.keys import key
 
 Record = dict[str, Any]
+AnyRun = Run | InContextRun
+Preparation = PoolLabelling | TunedTeacher
+Job = AnyRun | Preparation
 
-Result = Run | InContextRun
 
-Preparation = Targets | TunedTeacher
+@dataclass(frozen=True)
+class Result:
+    """What a run came to, as it was stored: computed on and with `environment`, from the files that `sources` names."""
 
-Job = Result | Preparation
+    run: AnyRun
+    outcome: Any  # Outcome of a `Run`, InContextOutcome of an `InContextRun`
+    environment: dict[str, str | int]
+    sources: Sources = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """That a method does not apply to the run's model, and why."""
+
+    run: AnyRun
+    reason: str
+
+
+_TYPES = {
+    Run: (TypeAdapter(Run), TypeAdapter(Outcome)),
+    InContextRun: (TypeAdapter(InContextRun), TypeAdapter(InContextOutcome)),
+}
+_REQUESTS = {kind: TypeAdapter(kind) for kind in (PoolLabelling, TunedTeacher)}
 
 
 def replace_file(file: Path, write: Callable[[str], None]) -> None:
@@ -50,41 +75,57 @@ def write_json(file: Path, record: Record) -> None:
 
 @dataclass(frozen=True)
 class Store:
-    """The results, teacher targets and failures under one folder."""
+    """The results, teachers' soft labels and failures under one folder."""
 
     folder: Path
 
-    def save(self, run: Result, outcome: Outcome | InContextOutcome, environment: Record) -> None:
+    def save(self, run: AnyRun, outcome: Outcome | InContextOutcome, environment: Record) -> None:
         """Keep a run's result, and forget that it ever failed."""
-        record = {"cell": asdict(run), "outcome": asdict(outcome), "environment": environment}
-        write_json(self._file(run), {"key": key(run), "refused": None, **record})
+        content = {"run": asdict(run), "outcome": asdict(outcome), "environment": environment}
+        self._write(run, {**content, "sources": fingerprint(run)})
         self._failure(run).unlink(missing_ok=True)
 
-    def refuse(self, run: Result, reason: str) -> None:
+    def refuse(self, run: AnyRun, reason: str) -> None:
         """Keep that a method does not apply to the run's model."""
-        write_json(self._file(run), {"key": key(run), "refused": reason, "cell": asdict(run)})
+        self._write(run, {"run": asdict(run), "refused": reason})
 
-    def load(self, run: Result) -> Record | None:
-        """The record of a run, or None; a file that was cut short or altered counts as absent, with a warning."""
+    def _write(self, run: AnyRun, record: Record) -> None:
+        record = {"key": key(run), **record}
+        write_json(self._file(run), {**record, "checksum": checksum(record)})
+
+    def load(self, run: AnyRun) -> Result | Refusal | None:
+        """What is stored of a run; a file that was cut short or altered counts as absent, with a warning."""
         file = self._file(run)
         record = read_json(file)
-        if record is not None and record.get("key") != key(run):
-            _warn_cut_short(file)
+        if record is None:
             return None
-        return record
+        found = record.pop("checksum", None)
+        if record.get("key") != key(run) or found != checksum(record):
+            _warn_altered(file)
+            return None
+        if reason := record.get("refused"):
+            return Refusal(run, reason)
+        runs, outcomes = _TYPES[type(run)]
+        try:  # the stored run also says how its result was computed
+            stored = runs.validate_python(record["run"], extra="forbid")
+            outcome = outcomes.validate_python(record["outcome"], extra="forbid")
+            return Result(stored, outcome, record["environment"], record["sources"])
+        except (ValidationError, KeyError):
+            _warn_altered(file)
+            return None
 
-    def save_targets(self, request: Targets, targets: TeacherTargets) -> None:
-        """Keep a teacher's targets with their cost."""
-        tensors = {"log_probs": targets.log_probs, "content_free": targets.content_free}
-        self._save_tensors(request, tensors, {"cost": asdict(targets.cost)})
+    def save_soft_labels(self, labelling: PoolLabelling, soft_labels: SoftLabels) -> None:
+        """Keep a teacher's soft labels with their cost."""
+        tensors = {"log_probs": soft_labels.log_probs, "content_free": soft_labels.content_free}
+        self._save_tensors(labelling, tensors, {"cost": asdict(soft_labels.cost)})
 
-    def load_targets(self, request: Targets) -> TeacherTargets | None:
-        """A teacher's targets, or None where they are absent or cut short (with a warning)."""
-        found = self._load_tensors(request)
+    def load_soft_labels(self, labelling: PoolLabelling) -> SoftLabels | None:
+        """A teacher's soft labels, or None where they are absent, cut short or altered (with a warning)."""
+        found = self._load_tensors(labelling)
         if found is None:
             return None
         tensors, notes = found
-        return TeacherTargets(tensors["log_probs"], tensors["content_free"], _cost(notes))
+        return SoftLabels(tensors["log_probs"], tensors["content_free"], Cost(**notes["cost"]))
 
     def save_weights(self, request: TunedTeacher, weights: TunedWeights) -> None:
         """Keep what was trained of a teacher, with the losses and the cost."""
@@ -96,11 +137,12 @@ class Store:
         if found is None:
             return None
         tensors, notes = found
-        return TunedWeights(tensors, notes["losses"], _cost(notes))
+        return TunedWeights(tensors, notes["losses"], Cost(**notes["cost"]))
 
     def _save_tensors(self, job: Preparation, tensors: dict[str, Tensor], notes: Record) -> None:
         whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        texts = {name: json.dumps(note) for name, note in {**notes, "request": asdict(job)}.items()}
+        notes = {**notes, "request": asdict(job), "sources": fingerprint(job)}
+        texts = {name: json.dumps(note) for name, note in {**notes, "checksum": _of_tensors(whole, notes)}.items()}
         replace_file(self._file(job, "safetensors"), lambda scratch: save_file(whole, scratch, texts))
         self._failure(job).unlink(missing_ok=True)
 
@@ -111,22 +153,23 @@ class Store:
         try:
             with safe_open(file, framework="pt") as content:
                 notes = {name: json.loads(text) for name, text in content.metadata().items()}
-                return {name: content.get_tensor(name) for name in content.keys()}, notes  # noqa: SIM118 - no mapping
-        except SafetensorError:
-            _warn_cut_short(file)
-            return None
+                tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - no mapping
+            whole = notes.pop("checksum", None) == _of_tensors(tensors, notes)
+            if whole and key(_REQUESTS[type(job)].validate_python(notes["request"])) == key(job):
+                return tensors, notes
+        except (SafetensorError, AttributeError, ValueError, KeyError):  # no metadata, or not those of a preparation
+            pass
+        _warn_altered(file)
+        return None
 
     def ready(self, job: Preparation) -> bool:
-        """Whether a preparation is there and whole, by the sizes that its header says; its tensors are not read."""
-        file = self._file(job, "safetensors")
-        try:
-            with safe_open(file, framework="pt"):
-                return True
-        except FileNotFoundError:
-            return False
-        except SafetensorError:
-            _warn_cut_short(file)
-            return False
+        """Whether a preparation is there, whole, and from the data and weights that are there now."""
+        found = self._load_tensors(job)
+        return found is not None and not changed(found[1]["sources"], fingerprint(job))
+
+    def discard(self, run: AnyRun) -> None:
+        """Forget a run's result."""
+        self._file(run).unlink(missing_ok=True)
 
     def fail(self, job: Job, reason: str) -> None:
         """Keep why a job failed; it is no result, and goes away when the job succeeds."""
@@ -149,10 +192,14 @@ class Store:
         return self.folder / "failed" / f"{key(job)}.json"
 
 
-def _cost(notes: Record) -> Cost:
-    """A stored cost; measures that are no longer taken are left out."""
-    known = {one.name for one in fields(Cost)}
-    return Cost(**{name: value for name, value in notes["cost"].items() if name in known})
+def checksum(record: Record) -> str:
+    """Sixteen hex digits over the content of a record."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _of_tensors(tensors: dict[str, Tensor], notes: Record) -> str:
+    content = {name: hashlib.sha256(one.view(torch.uint8).numpy()).hexdigest() for name, one in tensors.items()}
+    return checksum({"tensors": content, "notes": notes})
 
 
 def read_json(file: Path) -> Record | None:
@@ -160,14 +207,18 @@ def read_json(file: Path) -> Record | None:
     if not file.is_file():
         return None
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        record = json.loads(file.read_text(encoding="utf-8"), parse_constant=_not_a_number)
+    except (ValueError, RecursionError):  # not UTF-8, not JSON, or no number where one should be
         record = None
     if not isinstance(record, dict):
-        _warn_cut_short(file)
+        _warn_altered(file)
         return None
     return record
 
 
-def _warn_cut_short(file: Path) -> None:
+def _not_a_number(name: str) -> None:
+    raise ValueError(f"{name} is no number that a record holds")
+
+
+def _warn_altered(file: Path) -> None:
     print(f"warning: {file} is cut short or altered; it is computed again.", file=sys.stderr)

@@ -7,10 +7,10 @@ from typing import Any
 from lib.errors import StudyError, require_one_of
 from lib.runs import preflight
 from lib.runs.execution import Sweep, fill_together
+from lib.runs.keys import key
 from lib.runs.profile import Profile
 
 METHOD = "cd"  # what notebooks try variants of
-
 NOT_STORED = "No result is stored."
 
 
@@ -77,9 +77,9 @@ def fill_variants(profile: Profile, changes: Mapping[str, Mapping[str, Any]], me
         raise StudyError("\n".join(left_out.values()))
     sweeps = dict(zip(profiles, fill_together(list(profiles.values()), methods), strict=True))
     if profile.stored_only:
-        left_out |= {name: NOT_STORED for name, sweep in sweeps.items() if not sweep.records}
-        sweeps = {name: sweep for name, sweep in sweeps.items() if sweep.records}
-        if len({tuple(record["key"] for record in sweep.records) for sweep in sweeps.values()}) < 2:
+        left_out |= {name: NOT_STORED for name, sweep in sweeps.items() if not sweep.stored}
+        sweeps = {name: sweep for name, sweep in sweeps.items() if sweep.stored}
+        if len({tuple(key(result.run) for result in sweep.stored) for sweep in sweeps.values()}) < 2:
             raise StudyError("stored_only: there are no results of two variants to compare.")
     return Variants(sweeps, left_out)
 

@@ -15,7 +15,6 @@ from lib.tasks.few_shot import (
     Benchmark,
     FewShotTask,
     MissingTaskError,
-    Query,
     TaskSet,
     first_with_data,
     require_options,
@@ -24,6 +23,7 @@ from lib.tasks.few_shot import (
     target,
     text_of,
 )
+from lib.tasks.task import Query
 
 
 def tasks(benchmark: Benchmark, seed: int) -> TaskSet:

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from datasets import load_dataset
 from datasets.exceptions import DatasetNotFoundError
@@ -16,21 +16,9 @@ from datasets.exceptions import DatasetNotFoundError
 from lib.errors import StudyError, first_line
 from lib.paths import locate
 from lib.tasks.json_lines import json_lines
+from lib.tasks.task import Query
 
 ANSWER = "\nAnswer:"  # what stands between a text and its answer, where the text itself does not ask for it
-
-
-class Query(NamedTuple):
-    """One item: the text before its answer, which ends in no space; the options; and which of them is right."""
-
-    text: str
-    options: tuple[str, ...]
-    gold: int
-
-    @property
-    def answered(self) -> str:
-        """The item with its answer, as a demonstration shows it."""
-        return f"{self.text} {self.options[self.gold]}"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from lib.tasks.few_shot import (
     Benchmark,
     FewShotTask,
     MissingTaskError,
-    Query,
     TaskSet,
     first_with_data,
     require_options,
@@ -24,9 +23,9 @@ from lib.tasks.few_shot import (
     target,
     text_of,
 )
+from lib.tasks.task import Query
 
 SUBJECT, OBJECT = "[X]", "[Y]"
-
 Fact = tuple[str, str]  # subject and object
 
 

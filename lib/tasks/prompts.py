@@ -1,4 +1,4 @@
-"""From examples to token ids: patterns, label words, demonstrations, and the prefix that queries share."""
+"""From queries to token ids: demonstrations, the prefix that prompts share, and the tokens of each answer."""
 
 import os
 from collections.abc import Sequence
@@ -7,41 +7,14 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from lib.errors import StudyError
-from lib.tasks.task import CLASSES, Example
+from lib.tasks.task import Query
 
 SEPARATOR = "\n\n"
 
 
-@dataclass(frozen=True)
-class Pattern:
-    """A text template for one query and the words that answer it, entailment first."""
-
-    template: str
-    label_words: tuple[str, str]
-
-    def query(self, example: Example) -> str:
-        """The text that a model completes with a label word; it never ends in a space."""
-        return self.template.format(premise=example.premise.strip(), hypothesis=example.hypothesis.strip())
-
-
-# Patterns of Mosbach et al. 2023 (arXiv 2305.16938), with real newlines and one format for demonstration and query.
-PATTERNS = {
-    "minimal": Pattern("{premise} {hypothesis} ?", ("Yes", "No")),
-    "gpt-3": Pattern("{premise}\nquestion: {hypothesis} Yes or No?\nanswer:", ("Yes", "No")),
-    "eval-harness": Pattern("{premise}\nQuestion: {hypothesis} True or False?\nAnswer:", ("True", "False")),
-}
-
-# The content-free inputs of contextual calibration (Zhao et al. 2021, arXiv 2102.09690).
-CONTENT_FREE = [Example(text, text, 0) for text in ("N/A", "[MASK]", "")]
-
-
-def prompt(pattern: Pattern, words: Sequence[str], demonstrations: Sequence[Example], query: Example) -> str:
-    """Demonstrations with their label words, then the query without one, a blank line between any two.
-
-    The space between a pattern and its label word belongs to the word, as tokenizers have it.
-    """
-    shown = [f"{pattern.query(example)} {words[example.label]}" for example in demonstrations]
-    return SEPARATOR.join([*shown, pattern.query(query)])
+def prompt(demonstrations: Sequence[Query], query: Query) -> str:
+    """Demonstrations with their answers, then the query without one, a blank line between any two."""
+    return SEPARATOR.join([*(one.answered for one in demonstrations), query.text])
 
 
 @dataclass(frozen=True)
@@ -66,9 +39,11 @@ def encode(
     from the whole; so prefix + suffix is the whole prompt by construction. Special tokens are added once.
 
     Raises:
-        StudyError: a prompt has more tokens than `max_positions`, less the `room` that is kept for an answer.
+        StudyError: a prompt has no token, or more than `max_positions`, less the `room` that is kept for an answer.
     """
     whole: list[list[int]] = tokenizer(list(texts))["input_ids"]
+    if not all(whole):
+        raise StudyError("prompt: an empty text has no token; give the pattern text of its own beside its columns.")
     longest = max(range(len(whole)), key=lambda i: len(whole[i]))
     if len(whole[longest]) + room > max_positions:
         answer = f" and {room} of an answer" if room else ""
@@ -81,36 +56,31 @@ def encode(
     return EncodedPrompts(whole[0][:cut], [ids[cut:] for ids in whole])
 
 
-def label_token_ids(tokenizer: PreTrainedTokenizerBase, pattern: Pattern, words: Sequence[str]) -> list[int]:
-    """The first token of each label word as it follows the pattern, one id a class.
+def answer_tokens(tokenizer: PreTrainedTokenizerBase, before: str, answers: Sequence[str]) -> list[list[int]]:
+    """The tokens of each answer as it follows a text.
 
     Raises:
-        StudyError: the words share their first token, or joining a word changes the prompt's own tokens.
+        StudyError: joining an answer changes the text's own tokens, or two answers are the same tokens.
     """
-    query = pattern.query(Example("A premise.", "A hypothesis.", 0))
-    before: list[int] = tokenizer(query)["input_ids"]
-    answers: list[list[int]] = []
-    for word in words:
-        after: list[int] = tokenizer(f"{query} {word}")["input_ids"]
-        if after[: len(before)] != before or len(after) == len(before):
+    text: list[int] = tokenizer(before)["input_ids"]
+    found: list[list[int]] = []
+    for answer in answers:
+        whole: list[int] = tokenizer(f"{before} {answer}")["input_ids"]
+        if whole[: len(text)] != text or len(whole) == len(text):
             raise StudyError(
-                f"label_words: {word!r} merges with the text before it under this tokenizer, "
+                f"label_words: {answer!r} merges with the text before it ({before[-30:]!r}) under this tokenizer, "
                 "or the tokenizer ends every text with a token of its own; a causal model's does neither."
             )
-        answers.append(after[len(before) :])
-    if len({answer[0] for answer in answers}) < len(words):
+        found.append(whole[len(text) :])
+    if len(set(map(tuple, found))) < len(found):
         spelled = "; ".join(
-            f"{word!r} = {tokenizer.convert_ids_to_tokens(answer)}" for word, answer in zip(words, answers, strict=True)
+            f"{answer!r} = {tokenizer.convert_ids_to_tokens(ids)}" for answer, ids in zip(answers, found, strict=True)
         )
-        raise StudyError(f"label_words: each needs a first token of its own to be told apart, but {spelled}.")
-    return [answer[0] for answer in answers]
+        raise StudyError(f"label_words: each needs tokens of its own to be told apart, but {spelled}.")
+    return found
 
 
-def label_words(pattern: Pattern, chosen: Sequence[str] | None) -> tuple[str, ...]:
-    """The profile's label words, or the pattern's own; one for each class, entailment first."""
-    words = tuple(chosen) if chosen else pattern.label_words
-    if len(words) != len(CLASSES):
-        raise StudyError(
-            f"label_words: {list(words)} has {len(words)} words, but {len(CLASSES)} classes need one each."
-        )
-    return words
+def first_tokens(answers: Sequence[Sequence[int]]) -> list[int] | None:
+    """The first token of each answer where these tell them apart; None where further tokens are needed."""
+    first = [answer[0] for answer in answers]
+    return first if len(set(first)) == len(first) else None

@@ -1,73 +1,75 @@
-"""Samples drawn from labelled examples: support sets, pools of queries, evaluation items."""
+"""Samples drawn from a task's queries by a seed: support sets, pools of queries, evaluation items."""
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
 
 from lib.errors import StudyError
-from lib.tasks.task import CLASSES, Example
+from lib.tasks.task import Query
 
 
-def _shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
-    """A permutation of the examples with distinct texts; one seed gives one permutation on every machine."""
-    distinct = list({example[:2]: example for example in examples}.values())
+def _shuffled(queries: Sequence[Query], seed: int) -> list[Query]:
+    """A permutation of the queries with distinct texts; one seed gives one permutation on every machine."""
+    distinct = list({query.text: query for query in queries}.values())
     random.Random(seed).shuffle(distinct)
     return distinct
 
 
-def support_set(train: Sequence[Example], size: int, seed: int) -> list[Example]:
+def without(queries: Iterable[Query], taken: Iterable[Query]) -> list[Query]:
+    """The queries whose text, as a model sees it, is none of those taken."""
+    texts = {query.text for query in taken}
+    return [query for query in queries if query.text not in texts]
+
+
+def support_set(train: Sequence[Query], classes: Sequence[str], size: int, seed: int) -> list[Query]:
     """A balanced, shuffled support set of `size` examples; those of one seed are nested.
 
-    Classes come in pairs whose inner order is random, so that every even prefix is balanced, no order of classes
-    can be read off, and a curve over sizes only ever adds examples.
+    Each round has one example of every class, in random order. So every prefix of whole rounds is balanced, no order
+    of classes can be read off, and a curve over sizes only ever adds examples.
 
     Raises:
         StudyError: a class has too few rows.
     """
     draw = random.Random(seed)
-    by_class = [
-        [example for example in _shuffled(train, seed) if example.label == label] for label in range(len(CLASSES))
-    ]
-    rounds = -(-size // len(CLASSES))
-    scarce = min(map(len, by_class))
-    if rounds > scarce:
-        raise StudyError(
-            f"support_sizes: {size} examples need {rounds} of each class, but the train split has "
-            f"only {scarce} of one; the largest possible is {scarce * len(CLASSES)}."
-        )
-    chosen: list[Example] = []
+    shuffled = _shuffled(train, seed)
+    by_class = [[query for query in shuffled if query.gold == place] for place in range(len(classes))]
+    rounds = -(-size // len(classes))
+    for name, of_class in zip(classes, by_class, strict=True):
+        if rounds > len(of_class):
+            raise StudyError(
+                f"support_sizes: {size} examples need {rounds} of each class, but the train split has {len(of_class)} "
+                f"of {name}; the largest possible is {min(map(len, by_class)) * len(classes)}."
+            )
+    chosen: list[Query] = []
     for group in list(zip(*by_class, strict=False))[:rounds]:
         chosen += draw.sample(group, len(group))
     return chosen[:size]
 
 
-def with_shuffled_labels(support: Sequence[Example]) -> list[Example]:
+def with_shuffled_labels(support: Sequence[Query]) -> list[Query]:
     """The same texts with labels that tell nothing of them: the i-th example of a class gets the i-th class after it.
 
     Each class's texts then carry every label about equally often, and each label is as frequent as before.
     """
     met: Counter[int] = Counter()
     shuffled = []
-    for example in support:
-        shuffled.append(example._replace(label=(example.label + met[example.label]) % len(CLASSES)))
-        met[example.label] += 1
+    for query in support:
+        shuffled.append(query._replace(gold=(query.gold + met[query.gold]) % len(query.options)))
+        met[query.gold] += 1
     return shuffled
 
 
 def query_pool(
-    train: Sequence[Example],
-    support: Sequence[Example],
-    size: int,
-    seed: int,
-    shares: Sequence[float] | None = None,
-) -> list[Example]:
+    train: Sequence[Query], support: Sequence[Query], size: int, seed: int, shares: Sequence[float] | None = None
+) -> list[Query]:
     """`size` queries from the end of the seed's permutation, never in the support set.
 
     Support sets come from the permutation's beginning, so the pool stays the same over support sizes
     (unless the train split is nearly used up).
 
     Args:
-        train: rows to draw from.
+        train: queries to draw from.
         support: the support set.
         size: of the pool.
         seed: of the permutation.
@@ -77,13 +79,12 @@ def query_pool(
         StudyError: fewer rows than that are left, of the whole or of a class.
     """
     if shares is not None:
-        of_class = [[row for row in train if row.label == label] for label in range(len(CLASSES))]
-        counts = [round(size * share) for share in shares]
-        return [
-            row for rows, count in zip(of_class, counts, strict=True) for row in query_pool(rows, support, count, seed)
-        ]
-    taken = {example[:2] for example in support}
-    left = [example for example in reversed(_shuffled(train, seed)) if example[:2] not in taken]
+        of_class = [[query for query in train if query.gold == place] for place in range(len(shares))]
+        ends = [round(size * share) for share in accumulate(shares)]
+        counts = [end - begin for begin, end in pairwise([0, *ends])]  # rounded apart they might not sum to the size
+        pairs = zip(of_class, counts, strict=True)
+        return [query for own, count in pairs for query in query_pool(own, support, count, seed)]
+    left = without(reversed(_shuffled(train, seed)), support)
     if size > len(left):
         raise StudyError(
             f"pool_size: {size} queries asked for, but {len(left)} are left of the train split "
@@ -92,58 +93,52 @@ def query_pool(
     return left[:size]
 
 
-def evaluation_sample(examples: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
-    """Everything, or `limit` examples, as many of each class as of the other; the same for every method and seed.
+def evaluation_sample(queries: Sequence[Query], classes: Sequence[str], limit: int | None, seed: int) -> list[Query]:
+    """Everything, or `limit` queries, as many of each class; the same for every method and seed.
 
     Raises:
-        StudyError: a class has fewer than half of `limit` rows.
+        StudyError: `limit` is no multiple of the number of classes, or a class has too few rows.
     """
     if limit is None:
-        return list(examples)
-    order = random.Random(seed).sample(range(len(examples)), len(examples))
+        return list(queries)
+    share, over = divmod(limit, len(classes))
+    if over:
+        raise StudyError(f"eval_limit: {limit} is no multiple of the {len(classes)} classes, which get as many each.")
+    order = random.Random(seed).sample(range(len(queries)), len(queries))
     chosen: list[int] = []
-    for label in range(len(CLASSES)):
-        share = limit // len(CLASSES)
-        of_class = [i for i in order if examples[i].label == label][:share]
+    for place, name in enumerate(classes):
+        of_class = [i for i in order if queries[i].gold == place][:share]
         if len(of_class) < share:
-            raise StudyError(
-                f"eval_limit: {limit} needs {share} rows of {CLASSES[label]}, but there are {len(of_class)}."
-            )
+            raise StudyError(f"eval_limit: {limit} needs {share} rows of {name}, but there are {len(of_class)}.")
         chosen += of_class
-    return [examples[i] for i in sorted(chosen)]
+    return [queries[i] for i in sorted(chosen)]
 
 
-def held_out(examples: Sequence[Example], kind: str, seed: int) -> set[tuple[str, str]]:
-    """The (subcase, template) pairs that a seed holds out: half of the `subcases`, or half of each one's `templates`.
+def held_out_kinds(queries: Sequence[Query], level: str, seed: int) -> set[tuple[str, ...]]:
+    """The kinds that a seed holds out: half of each class's `subcases`, or half of each subcase's `templates`.
 
-    Of each class's subcases half are drawn (the smaller half where they are odd), so that what is left has both.
-    A subcase of one template keeps it. `nothing` holds out nothing.
+    A kind is (subcase, template). Where their number is odd the smaller half is held out, so that what is left has
+    every class; a subcase of one template keeps it. A level of `nothing` holds out nothing.
 
     Raises:
         StudyError: the data do not say of which subcase and template a row is.
     """
-    if kind == "nothing":
+    if level == "nothing":
         return set()
-    if not all(row.subcase and row.template for row in examples):
-        raise StudyError(f"held_out: {kind} need data that name each row's subcase and template, as HANS does.")
+    if not all(len(query.kind) == 2 and all(query.kind) for query in queries):
+        raise StudyError(f"held_out: {level} need data that name each row's subcase and template, as HANS does.")
     draw = random.Random(f"held out {seed}")
     templates: dict[tuple[int, str], set[str]] = {}
-    for row in examples:
-        templates.setdefault((row.label, row.subcase), set()).add(row.template)
-    if kind == "templates":
+    for query in queries:
+        templates.setdefault((query.gold, query.kind[0]), set()).add(query.kind[1])
+    if level == "templates":
         return {
             (subcase, template)
             for (_, subcase), names in sorted(templates.items())
             for template in draw.sample(sorted(names), len(names) // 2)
         }
     chosen: list[tuple[int, str]] = []
-    for label in range(len(CLASSES)):
-        of_class = sorted(key for key in templates if key[0] == label)
+    for place in sorted({place for place, _ in templates}):
+        of_class = sorted(key for key in templates if key[0] == place)
         chosen += draw.sample(of_class, len(of_class) // 2)
-    return {(subcase, template) for label, subcase in chosen for template in templates[label, subcase]}
-
-
-def without_held_out(examples: Sequence[Example], kind: str, seed: int) -> list[Example]:
-    """The rows whose subcase and template are not held out; errors as `held_out`."""
-    away = held_out(examples, kind, seed)
-    return [row for row in examples if (row.subcase, row.template) not in away]
+    return {(subcase, template) for place, subcase in chosen for template in templates[place, subcase]}

@@ -1,21 +1,110 @@
-"""One example of a task, and the classes of natural language inference."""
+"""A task: labelled texts, the pattern that puts one to a model, and the word that answers each class."""
 
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-CLASSES = ("entailment", "non-entailment")
-
 Split = Literal["train", "evaluation"]
+DROPPED = ""  # in place of a class: rows with such a label are left out
+IN_DOMAIN = "in_domain"
+OUT_OF_DOMAIN = "out_of_domain"
 
 
-class Example(NamedTuple):
-    """One premise and hypothesis; `label` is 0 for entailment and 1 for its opposite.
+class Query(NamedTuple):
+    """One item as a model meets it.
 
-    `subcase` and `template` say how HANS made the row, where the data tell; a template's name is its own only within
-    its subcase.
+    Attributes:
+        text: what stands before the answer; it ends in no space.
+        options: the answers that are compared, by class or of the item's own.
+        gold: the place of the right one among them.
+        kind: how the row was made, from coarse to fine (HANS: subcase, template), where the data tell.
     """
 
-    premise: str
-    hypothesis: str
-    label: int
-    subcase: str = ""
-    template: str = ""
+    text: str
+    options: tuple[str, ...]
+    gold: int
+    kind: tuple[str, ...] = ()
+
+    @property
+    def answered(self) -> str:
+        """The item with its answer, as a demonstration shows it.
+
+        The space before an answer belongs to the answer, as tokenizers have it.
+        """
+        return f"{self.text} {self.options[self.gold]}"
+
+
+class Row(NamedTuple):
+    """One labelled row of a dataset: its text fields, its class, and where it stands, for messages."""
+
+    fields: dict[str, str]
+    label: str
+    kind: tuple[str, ...] = ()
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where labelled rows lie, and what of them is read.
+
+    Attributes:
+        name: in figures and messages; in a folder, the name of the file.
+        source: `world`, `embedded`, a hub name after `hub:`, a file, or a folder that holds `<name>.<format>`.
+        label: the column of labels.
+        labels: (label in the data, class); a class of `DROPPED` leaves its rows out. Empty: the labels are the classes.
+        columns: (placeholder of the pattern, column), where the names differ.
+        where: (column, value) that a row must have to be read.
+        kind: columns that say how a row was made, from coarse to fine.
+        split: the column that says which split a row belongs to, where one file holds several.
+        train, evaluation: names of the splits; the first that is there is read.
+        config, revision: on the hub.
+    """
+
+    name: str
+    source: str
+    label: str = "label"
+    labels: tuple[tuple[str, str], ...] = ()
+    columns: tuple[tuple[str, str], ...] = ()
+    where: tuple[tuple[str, str], ...] = ()
+    kind: tuple[str, ...] = ()
+    split: str = "split"
+    train: tuple[str, ...] = ("train",)
+    evaluation: tuple[str, ...] = ("validation_matched", "dev_matched", "validation", "dev", "test")
+    config: str | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """The data, how it is put to a model, and what is evaluated.
+
+    Attributes:
+        pattern: a text with a placeholder in braces for each field of a row.
+        classes: in the order of label words, log-probabilities and scores.
+        label_words: the answer that stands for each class.
+        in_domain: where support sets and pools come from, and the first set that is evaluated.
+        out_of_domain: further sets that are evaluated.
+        eval_limit: items of each set, as many of each class; None for all.
+        eval_seed: of their draw.
+        reserved: (limit, seed) of a sample that none of the evaluated items may be from: what a study reports, where
+            settings are searched.
+    """
+
+    pattern: str
+    classes: tuple[str, ...]
+    label_words: tuple[str, ...]
+    in_domain: Dataset
+    out_of_domain: tuple[Dataset, ...] = ()
+    eval_limit: int | None = None
+    eval_seed: int = 0
+    reserved: tuple[int, int] | None = None
+
+    @property
+    def domains(self) -> dict[str, Dataset]:
+        """The evaluated sets by role: `in_domain`, `out_of_domain`, `out_of_domain_2` and so on."""
+        return dict(zip(domain_keys(len(self.out_of_domain)), (self.in_domain, *self.out_of_domain), strict=True))
+
+
+def domain_keys(out_of_domain: int) -> list[str]:
+    """The roles of evaluated sets, where so many are out of domain."""
+    further = [OUT_OF_DOMAIN if i == 1 else f"{OUT_OF_DOMAIN}_{i}" for i in range(1, out_of_domain + 1)]
+    return [IN_DOMAIN, *further]

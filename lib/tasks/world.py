@@ -16,15 +16,22 @@ import random
 import zlib
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from lib.errors import require_one_of
-from lib.tasks.task import Example
 
 Split = Literal["pretraining", "train", "evaluation"]
 
-BUCKETS: dict[Split, range] = {"pretraining": range(0, 8), "train": range(8, 9), "evaluation": range(9, 10)}
 
+class SentencePair(NamedTuple):
+    """A premise and a hypothesis; `label` is 0 where the first entails the second, 1 where it does not."""
+
+    premise: str
+    hypothesis: str
+    label: int
+
+
+BUCKETS: dict[Split, range] = {"pretraining": range(0, 8), "train": range(8, 9), "evaluation": range(9, 10)}
 SIZES: dict[Split, int] = {"train": 2000, "evaluation": 1000}
 
 PEOPLE = (
@@ -92,7 +99,6 @@ def _verbs() -> list[Verb]:
 
 
 VERBS = _verbs()
-
 SYNONYM = {a: b for a in VERBS for b in VERBS if a != b and a.meaning == b.meaning}
 
 
@@ -128,9 +134,7 @@ class Scope:
 
 
 ADJECTIVE_SHARE, PLACE_SHARE = 0.35, 0.5
-
 MODIFIERS = ("place", "agent_adjective", "patient_adjective")
-
 Pair = tuple[str, str]
 
 
@@ -313,7 +317,6 @@ OVERLAP = (
 )
 
 DATASETS = ("annotated", "overlap")
-
 WHOLE = Scope(people=len(PEOPLE), decoration=1.0, contrasts=len(OVERLAP))
 
 
@@ -336,17 +339,17 @@ def _bucket(who: str, whom: str, verb: Verb) -> int:
     return zlib.crc32(f"{min(who, whom)} {max(who, whom)} {verb.meaning}".encode()) % 10
 
 
-def draw_example(draw: random.Random, dataset: str, split: Split, label: int, scope: Scope = WHOLE) -> Example:
+def draw_example(draw: random.Random, dataset: str, split: Split, label: int, scope: Scope = WHOLE) -> SentencePair:
     """One pair of a dataset with the given gold label (0 entailment)."""
     event = draw_event(draw, split, scope)
     if dataset == "annotated":
-        return Example(*draw.choice(ANNOTATED[label])(draw, event), label)
+        return SentencePair(*draw.choice(ANNOTATED[label])(draw, event), label)
     premise, *hypotheses = draw.choice(OVERLAP[: scope.contrasts])(draw, event)
-    return Example(premise, hypotheses[label], label)
+    return SentencePair(premise, hypotheses[label], label)
 
 
 @cache
-def examples(dataset: str, split: Split) -> list[Example]:
+def examples(dataset: str, split: Split) -> list[SentencePair]:
     """The fixed rows of a split, as many of each label, all distinct.
 
     Raises:
@@ -354,7 +357,7 @@ def examples(dataset: str, split: Split) -> list[Example]:
     """
     require_one_of("dataset", dataset, DATASETS)
     draw = random.Random(f"{dataset} {split}")
-    rows: dict[Example, None] = {}
+    rows: dict[SentencePair, None] = {}
     while len(rows) < SIZES[split]:
         rows[draw_example(draw, dataset, split, len(rows) % 2)] = None
     return list(rows)

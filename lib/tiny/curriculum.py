@@ -19,15 +19,13 @@ import torch
 from torch import Tensor
 
 from lib.tasks import world
-from lib.tasks.prompts import CONTENT_FREE, PATTERNS, SEPARATOR
+from lib.tasks.patterns import CONTENT_FREE_TEXTS, PATTERNS, fill, placeholders
+from lib.tasks.prompts import SEPARATOR
 from lib.tiny.models import VERDICTS, tokenizer
 
 PATTERN = PATTERNS["minimal"]
-
 CONTENT_FREE_SHARE = 0.02
-
 PAIR_TOKENS = 20  # of a usual pair with its answer
-
 VERDICT_TOKENS = 4  # of one that is told
 
 
@@ -175,8 +173,8 @@ def _text(draw: random.Random, stage: Stage, split: world.Split, label: int, dat
     if chance < told:
         return f"{VERDICTS[label]} ?"
     if stage.drawn_words and chance > 1.0 - CONTENT_FREE_SHARE:
-        return PATTERN.query(draw.choice(CONTENT_FREE))
-    return PATTERN.query(world.draw_example(draw, dataset, split, label, stage.scope))
+        return fill(PATTERN, dict.fromkeys(placeholders(PATTERN), draw.choice(CONTENT_FREE_TEXTS)))
+    return fill(PATTERN, world.draw_example(draw, dataset, split, label, stage.scope)._asdict())
 
 
 def _lay_out(context: _Context, texts: list[list[int]]) -> tuple[list[int], list[int], list[int]]:

@@ -8,8 +8,9 @@ from transformers import PreTrainedModel
 
 from lib.models.scoring import next_token_log_probs
 from lib.tasks import world
-from lib.tasks.prompts import encode, label_token_ids, prompt
-from lib.tasks.task import Example
+from lib.tasks.patterns import fill
+from lib.tasks.prompts import answer_tokens, encode, first_tokens, prompt
+from lib.tasks.task import Query
 from lib.tiny.curriculum import PATTERN
 from lib.tiny.models import MAX_POSITIONS, tokenizer
 
@@ -43,18 +44,19 @@ def context_accuracies(
 
 def _one_context(model: PreTrainedModel, size: int, queries: int, draw: random.Random) -> list[tuple[str, float]]:
     words = draw.sample(world.LABEL_WORDS, 2)
-    columns = label_token_ids(tokenizer(), PATTERN, words)
-    demonstrations = _balanced(draw, "annotated", size)
+    demonstrations = _balanced(draw, "annotated", size, words)
     found = []
     for dataset in world.DATASETS:
-        asked = _balanced(draw, dataset, queries)
-        texts = [prompt(PATTERN, words, demonstrations, query) for query in asked]
+        asked = _balanced(draw, dataset, queries, words)
+        texts = [prompt(demonstrations, query) for query in asked]
+        columns = first_tokens(answer_tokens(tokenizer(), asked[0].text, words))
         answers = next_token_log_probs(model, encode(tokenizer(), texts, MAX_POSITIONS), columns, batch_size=64)
-        gold = torch.tensor([query.label for query in asked])
+        gold = torch.tensor([query.gold for query in asked])
         found.append((dataset, (answers.argmax(1) == gold).float().mean().item()))
     return found
 
 
-def _balanced(draw: random.Random, dataset: str, count: int) -> list[Example]:
+def _balanced(draw: random.Random, dataset: str, count: int, words: list[str]) -> list[Query]:
     labels = [label for _ in range(-(-count // 2)) for label in draw.sample([0, 1], 2)][:count]
-    return [world.draw_example(draw, dataset, "evaluation", label) for label in labels]
+    pairs = [world.draw_example(draw, dataset, "evaluation", label) for label in labels]
+    return [Query(fill(PATTERN, pair._asdict()), tuple(words), pair.label) for pair in pairs]

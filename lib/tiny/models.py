@@ -10,7 +10,6 @@ from lib.tasks.prompts import SEPARATOR
 
 # The words that answer single pairs in pretraining, entailment first; never label words of a context.
 VERDICTS = ("true", "false")
-
 MAX_POSITIONS = 1024
 
 

@@ -19,11 +19,8 @@ from lib.tiny.curriculum import Batch, Stage, draw_batch
 from lib.tiny.models import VERDICTS, config, tokenizer
 
 WARMUP_STEPS = 200
-
 STEPS_BETWEEN_SAVES = 200
-
 SMOOTHING = 0.97  # of the accuracies that decide when a stage ends
-
 SETTLED = 4  # pairs before an answer counts as one that demonstrations could have told
 
 

@@ -8,7 +8,9 @@ import math
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from lib.models import random_models
 from lib.models.cost import Cost
 from lib.runs.profile import TRAINED, read_profile
 from tests.support.allocator import recorded_by_allocator
+from tests.support.own_data import TWO_TOKEN_WORDS, WORDS, things
 
 TOLERANCE = 0.01
 # Wide enough for a peak to be in one place or another as the settings have it; the head dominates where it is not kept
@@ -48,7 +51,19 @@ CONFIGURATIONS = [
     ("cd_bitfit", {"ce_on": "pool"}),
     ("teacher_icl", {"teacher_dtype": "bfloat16"}),
     ("pbft", {"student_dtype": "bfloat16"}),
+    ("icl", {"words": "three"}),
+    ("cd", {"words": "three", "logits": "labels"}),
+    ("teacher_icl", {"words": "three of two tokens"}),
+    ("pbft", {"words": "three of two tokens", "batch_size": 3}),
+    ("cd", {"words": "three of two tokens", "training_dtype": "bfloat16"}),
+    ("cd_lora", {"words": "two of two tokens", "optimizer": "sgd"}),
 ]
+# Classes and label words of a task of one's own.
+OWN_WORDS = {
+    "three": WORDS,
+    "three of two tokens": TWO_TOKEN_WORDS,
+    "two of two tokens": {name: TWO_TOKEN_WORDS[name] for name in ("animal", "plant")},
+}
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +87,19 @@ def models(tmp_path_factory):
     return folders
 
 
+@cache
+def own_task(folder, words):
+    """Settings that read it; the file is written once, since other processes read it."""
+    place = Path(folder) / words
+    place.mkdir()
+    return things(place, OWN_WORDS[words])
+
+
 def run_of(method, models, changes):
-    settings = {**models, "support_sizes": [4], "seeds": [0], "pool_size": 2, "batch_size": 2, **changes}
+    changes = dict(changes)
+    words = changes.pop("words", None)
+    own = own_task(models["student"], words) if words else {}
+    settings = {**models, **own, "support_sizes": [4], "seeds": [0], "pool_size": 2, "batch_size": 2, **changes}
     (run,) = read_profile("smoke", settings).runs((method,))
     return run
 
@@ -100,9 +126,9 @@ def recorded_peaks(run):
     """The run as the study runs it; bytes by phase."""
     torch.set_num_threads(1)
     context_distillation.PhaseMeter = AllocatorMeter
-    request = run.distillation.targets if run.distillation else None
-    targets = context_distillation.teacher_targets(request) if request else None
-    outcome = context_distillation.run_method(run, targets)
+    labelling = run.distillation.labelling if run.distillation else None
+    answers = context_distillation.ask_teacher(labelling) if labelling else None
+    outcome = context_distillation.run_method(run, answers)
     return {phase: cost.rss for phase, cost in outcome.costs.items()}
 
 
@@ -119,12 +145,14 @@ def predicted_peaks(run):
     return {phase: peak.total for phase, peak in predict(run, real_lengths(run)).items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", range(len(CONFIGURATIONS)), ids=[f"{m} {c}" for m, c in CONFIGURATIONS])
 def test_a_predicted_peak_is_the_one_that_the_allocator_records(at, models, recorded):
     method, changes = CONFIGURATIONS[at]
     assert predicted_peaks(run_of(method, models, changes)) == pytest.approx(recorded[at].result(), rel=TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8000, 384), (384, 4 * 384)], ids=["head", "feed-forward layer"])
 def test_a_prediction_that_forgets_the_bfloat16_copy_of_a_weight_fails_the_comparison(
     shape, models, recorded, monkeypatch
@@ -141,8 +169,18 @@ def test_a_prediction_that_forgets_the_bfloat16_copy_of_a_weight_fails_the_compa
     assert predicted_peaks(run_of(method, models, changes)) != pytest.approx(recorded[at].result(), rel=TOLERANCE)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [at for at, (_, changes) in enumerate(CONFIGURATIONS) if "two" in str(changes)])
+def test_a_prediction_that_reads_the_first_token_of_label_words_alone_fails_the_comparison(at, models, recorded):
+    run = run_of(CONFIGURATIONS[at][0], models, CONFIGURATIONS[at][1])
+    lengths = real_lengths(run)
+    first_alone = replace(lengths, answers=tuple((place,) for place in range(len(lengths.answers))))
+    predicted = {phase: peak.total for phase, peak in predict(run, first_alone).items()}
+    assert predicted != pytest.approx(recorded[at].result(), rel=TOLERANCE)
+
+
 @pytest.mark.parametrize("method", ["cd", "pbft_lora"])
-def test_a_peak_is_that_of_padded_batches_however_the_cell_is_computed(method, models):
+def test_a_peak_is_that_of_padded_batches_however_the_run_is_computed(method, models):
     plain, other = (run_of(method, models, {"padding_free": yes, "fused": yes}) for yes in (False, True))
     assert predicted_peaks(plain) == predicted_peaks(other)
 
@@ -154,6 +192,7 @@ def test_every_method_and_every_choice_is_among_the_configurations():
     assert {changes.get("checkpointing", False) for changes in trained} == {False, True}
     assert {changes.get("training_dtype", "float32") for changes in trained} == {"float32", "bfloat16"}
     assert len({changes.get("batch_size", 2) for changes in trained}) > 1
+    assert {changes.get("words") for changes in trained} == {None, *OWN_WORDS}
 
 
 @cache

@@ -7,8 +7,11 @@ import pytest
 
 from lib.errors import StudyError
 from lib.memory.prompt_lengths import Prefixed, largest_batch, real_lengths, typical_lengths
-from lib.methods.reading import Reader, evaluation_items, pool_of, support_of, teacher_prompts
+from lib.methods.context_distillation import answers_of, teacher_prompts
+from lib.methods.encoder import PromptEncoder
+from lib.methods.examples import evaluation_items, pool_by_domain, support_of
 from lib.runs.profile import read_profile
+from tests.support.own_data import TWO_TOKEN_WORDS, WORDS, things
 
 
 def run_of(profile, method, size=4, **changes):
@@ -18,14 +21,27 @@ def run_of(profile, method, size=4, **changes):
 
 def test_real_lengths_are_those_of_the_prompts():
     run = run_of("smoke", "cd")
-    reader, request = Reader(run.model, run.task), run.distillation.targets
+    encoder, labelling = PromptEncoder(run.model), run.distillation.labelling
     lengths = real_lengths(run)
-    assert lengths.support == tuple(len(reader.ids(row)) for row in support_of(run))
-    assert lengths.pool == tuple(len(reader.ids(row)) for row in pool_of(request))
-    (asked,) = teacher_prompts(request, Reader(request.teacher, request.task))
+    assert lengths.support == tuple(len(encoder.ids(query)) for query in support_of(run))
+    assert lengths.pool == tuple(len(encoder.ids(query)) for part in pool_by_domain(labelling) for query in part)
+    (asked,) = teacher_prompts(labelling, PromptEncoder(labelling.teacher))
     assert lengths.teacher == (Prefixed(len(asked.prefix), tuple(map(len, asked.suffixes))),)
-    items = [evaluation_items(run.task, dataset) for dataset in (run.task.in_domain, run.task.out_of_domain)]
+    items = [evaluation_items(run.task, domain) for domain in run.task.domains]
     assert [len(asked.suffixes) for asked in lengths.evaluation] == [len(rows) + 3 for rows in items]
+
+
+@pytest.mark.parametrize(("words", "tokens"), [(WORDS, [1, 1, 1]), (TWO_TOKEN_WORDS, [2, 2, 2])])
+def test_real_lengths_hold_the_tokens_of_the_label_words(tmp_path, words, tokens):
+    run = run_of("smoke", "icl", size=3, **things(tmp_path, words))
+    lengths = real_lengths(run)
+    assert lengths.answers == tuple(map(tuple, answers_of(PromptEncoder(run.model), run.task)))
+    assert list(map(len, lengths.answers)) == tokens
+    assert len(lengths.evaluation) == 1
+
+
+def test_typical_label_words_are_told_apart_by_one_token_each():
+    assert sorted(map(len, set(typical_lengths(run_of("paper", "icl")).answers))) == [1, 1]
 
 
 @pytest.mark.parametrize("method", ["baseline", "icl"])

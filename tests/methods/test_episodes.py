@@ -1,4 +1,4 @@
-"""Episodes: what is drawn for tuning and for evaluation, and how a model reads it."""
+"""Episodes: what is drawn for tuning and for evaluation."""
 
 import os
 import subprocess
@@ -6,14 +6,11 @@ import sys
 from dataclasses import replace
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, MistralConfig, PreTrainedTokenizerFast
 
 from lib.errors import StudyError
 from lib.methods import episodes
 from lib.methods.episodes import (
     Episode,
-    EpisodeReader,
     batches,
     demonstrations_of,
     plain_texts,
@@ -21,11 +18,10 @@ from lib.methods.episodes import (
     tuned_on,
 )
 from lib.methods.in_context_records import Episodes
-from lib.models import random_models
 from lib.paths import ROOT
-from lib.tasks import smoke
 from lib.tasks.benchmarks import task_set
-from lib.tasks.few_shot import Benchmark, FewShotTask, Query, TaskSet
+from lib.tasks.few_shot import Benchmark, FewShotTask, TaskSet
+from lib.tasks.task import Query
 
 EMBEDDED = Benchmark("crossfit", "embedded")
 EPISODES = Episodes(EMBEDDED, "meta", seed=0, demonstrations=3, steps=20, options=None, normalised=False)
@@ -152,7 +148,7 @@ def test_more_demonstrations_than_a_task_has_examples_are_refused():
 
 
 def test_draws_are_the_same_in_every_process():
-    code = "import sys; sys.path.insert(0, 'tests'); import test_episodes as t; print(t.everything_drawn())"
+    code = "import sys; sys.path.insert(0, 'tests/methods'); import test_episodes as t; print(t.everything_drawn())"
     environment = {**os.environ, "PYTHONHASHSEED": "1"}
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
@@ -165,129 +161,6 @@ def everything_drawn():
     crossfit = task_set(replace(EMBEDDED, examples=3, items=2), 3)
     asked = drawn(options=2, paradigm="multitask", steps=2)
     return repr([lama, crossfit, asked, demonstrations_of(task("t"), 4, 1, 3)])
-
-
-def byte_level(corpus, front=None):
-    """A byte-level BPE tokenizer of the texts' own, with a token that stands in front where one is named."""
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=330,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=[front] if front else [],
-        show_progress=False,
-    )
-    bpe.train_from_iterator(corpus, trainer)
-    if front:
-        bpe.post_processor = processors.TemplateProcessing(single=f"{front} $A", special_tokens=[(front, 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=bpe)
-
-
-TOKENIZERS = {
-    "word level": random_models.tokenizer(),
-    "byte level": byte_level([text for text in smoke.TEXTS if "\n" not in text]),
-    "front": byte_level(smoke.TEXTS, front="<s>"),
-}
-
-
-@pytest.fixture(params=TOKENIZERS)
-def reader(request, monkeypatch):
-    monkeypatch.setattr(episodes, "load_tokenizer", lambda reference: TOKENIZERS[request.param])
-    monkeypatch.setattr(episodes, "load_config", lambda reference: LlamaConfig(max_position_embeddings=512))
-    return EpisodeReader("any")
-
-
-def asked_of_embedded_tasks(k=2):
-    sets = [task_set(benchmark, 0) for benchmark in (EMBEDDED, Benchmark("lama", "embedded", target_tasks=2))]
-    tasks = [task for found in sets for task in (*found.training, *found.targets)]
-    return [
-        Episode(demonstrations_of(task, k, 0, 0), query) for task in tasks for query in (*task.examples, *task.items)
-    ]
-
-
-@pytest.mark.parametrize("k", [0, 2])
-def test_a_prompts_tokens_and_an_options_are_those_of_the_text_with_its_answer(reader, k):
-    episodes = asked_of_embedded_tasks(k)
-    encoded, whole = reader.prompts(episodes), reader.whole_prompts(episodes)
-    assert whole == [encoded.prefix + suffix for suffix in encoded.suffixes]
-    for episode, prompt in zip(episodes, whole, strict=True):
-        options = reader.options(episode.query)
-        assert len(options) == len(episode.query.options)
-        for option, ids in zip(episode.query.options, options, strict=True):
-            assert prompt + ids == reader.tokenizer(f"{episode.text} {option}")["input_ids"]
-
-
-def test_some_options_are_of_several_tokens(reader):
-    assert max(len(ids) for episode in asked_of_embedded_tasks(0) for ids in reader.options(episode.query)) > 2
-
-
-def with_positions(monkeypatch, count):
-    monkeypatch.setattr(episodes, "load_config", lambda reference: LlamaConfig(max_position_embeddings=count))
-    return EpisodeReader("random-opt-student")
-
-
-def test_a_prompt_fits_with_its_longest_option_and_not_with_a_position_less(monkeypatch):
-    shown = (Query("dog\nAnswer:", ("plant", "in the sea"), 0),)
-    asked = [
-        Episode(shown, Query("whale\nAnswer:", options, 0)) for options in [("plant", "tree"), ("in the sea", "sea")]
-    ]
-    (prompt, _), longest = EpisodeReader("random-opt-student").whole_prompts(asked), 3
-    assert with_positions(monkeypatch, len(prompt) + longest - 1).whole_prompts(asked) == [prompt, prompt]
-    short = with_positions(monkeypatch, len(prompt) + longest - 2)
-    with pytest.raises(
-        StudyError,
-        match=rf"^prompt: {len(prompt)} tokens and 2 of an answer do not fit .*whale\\nAnswer:'.*demonstrations",
-    ):
-        short.prompts(asked)
-    assert short.whole_prompts(asked[:1]) == [prompt]
-
-
-@pytest.mark.parametrize("reference", random_models.WIDTHS)
-def test_a_reader_has_the_tokenizer_and_the_positions_of_its_model(reference):
-    many = tuple(Query("dog\nAnswer:", ("animal", "plant"), 0) for _ in range(120))
-    reader = EpisodeReader(reference)
-    assert reader.tokenizer is random_models.tokenizer()
-    with pytest.raises(StudyError, match=r"^prompt: \d+ tokens do not fit the model's 512 positions"):
-        reader.prompts([Episode(many, many[0])])
-
-
-def test_options_that_the_tokenizer_does_not_tell_apart_are_refused():
-    reader = EpisodeReader("random-opt-student")
-    message = r"^options: some of \['plant', 'zebu', 'yak'\] are the same tokens to random-opt-student\.$"
-    with pytest.raises(StudyError, match=message):
-        reader.options(Query("dog\nAnswer:", ("plant", "zebu", "yak"), 0))
-
-
-def letters_and_pairs(text):
-    """Reads a text in pairs of characters, so that a word of odd length takes the space after it."""
-    return {"input_ids": [hash(text[i : i + 2]) for i in range(0, len(text), 2)]}
-
-
-def with_an_end(text):
-    return {"input_ids": [*text.encode(), -1]}
-
-
-def without_new_words(text):
-    return {"input_ids": [ord(text[0])]}
-
-
-@pytest.mark.parametrize("tokenizer", [letters_and_pairs, with_an_end, without_new_words])
-def test_an_option_that_changes_the_tokens_before_it_is_refused(monkeypatch, tokenizer):
-    monkeypatch.setattr(episodes, "load_tokenizer", lambda reference: tokenizer)
-    reader = EpisodeReader("random-opt-student")
-    with pytest.raises(StudyError, match=r"^options: 'yes' merges with the text before it, 'odd'\.$"):
-        reader.options(Query("even odd", ("yes", "no"), 0))
-
-
-def test_an_option_follows_the_last_word_of_its_own_query(monkeypatch):
-    def last_words_too(text):
-        head, _, tail = text.partition(" ")
-        return {"input_ids": [*map(ord, head), *(ord(letter) + len(head) * 1000 for letter in tail)]}
-
-    monkeypatch.setattr(episodes, "load_tokenizer", lambda reference: last_words_too)
-    reader = EpisodeReader("random-opt-student")
-    read = [reader.options(Query(text, ("ab", "c"), 0)) for text in ("a one", "a three", "b\none")]
-    assert read == [[[n * 1000 + 97, n * 1000 + 98], [n * 1000 + 99]] for n in (3, 5, 3)]
 
 
 def test_inputs_are_the_texts_of_the_tasks_tuned_on(found):
@@ -361,13 +234,6 @@ def test_a_hub_that_cannot_be_reached_is_one_clear_error(hub_cache):
         plain_texts("hub:nobody/nothing", EPISODES, 100)
     assert str(caught.value).startswith("lm_text: 'nobody/nothing' could not be read from the hub (")
     assert "\n" not in str(caught.value)
-
-
-def test_of_a_sliding_window_no_more_is_read_than_it_holds(monkeypatch):
-    windowed = MistralConfig(max_position_embeddings=512, sliding_window=8)
-    monkeypatch.setattr(episodes, "load_config", lambda reference: windowed)
-    with pytest.raises(StudyError, match="do not fit the model's 7 positions"):
-        EpisodeReader("random-opt-student").prompts(asked_of_embedded_tasks(2))
 
 
 def test_a_text_file_that_is_not_utf_8_is_refused(tmp_path):

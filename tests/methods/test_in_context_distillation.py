@@ -347,7 +347,7 @@ def test_the_objectives_have_courses_of_their_own():
 
 
 @pytest.mark.parametrize("method", ["untuned", "teacher_ict", "ict", "icl_d", "icl_d_lm"])
-def test_a_cell_gives_the_same_numbers_twice(outcomes, method):
+def test_a_run_gives_the_same_numbers_twice(outcomes, method):
     run, weights, first = outcomes[method, "multitask"]
     torch.rand(7)
     again = asdict(run_in_context(run, weights, isolated=False))
@@ -356,20 +356,20 @@ def test_a_cell_gives_the_same_numbers_twice(outcomes, method):
 
 @pytest.mark.parametrize("method", ["untuned", "teacher_untuned", "ict", "icl_d"])
 def test_the_evaluated_model_is_the_methods_own_in_its_own_type(monkeypatch, method):
-    examined = []
+    evaluated = []
 
-    def spy(run, model, *rest, original=lib.methods.in_context_distillation.Examiner):
-        examined.append(model)
+    def spy(run, model, *rest, original=lib.methods.in_context_distillation.TaskEvaluator):
+        evaluated.append(model)
         return original(run, model, *rest)
 
-    monkeypatch.setattr(lib.methods.in_context_distillation, "Examiner", spy)
+    monkeypatch.setattr(lib.methods.in_context_distillation, "TaskEvaluator", spy)
     run = run_of(method, student_dtype="bfloat16", teacher_dtype="float16")
     run_in_context(run, loud_weights() if run.teacher else None, isolated=False)
     expected = (64, torch.float16) if method == "teacher_untuned" else (32, torch.bfloat16)
-    assert [(model.config.hidden_size, model.dtype) for model in examined] == [expected]
+    assert [(model.config.hidden_size, model.dtype) for model in evaluated] == [expected]
 
 
-def test_a_student_is_examined_as_it_was_trained(asked, loaded):
+def test_a_student_is_evaluated_as_it_was_trained(asked, loaded):
     run = run_of("ict", **{"in_context.learning_rate": 0.3, "in_context.steps": 8})
     outcome = run_in_context(run, None, isolated=False)
     assert asked[0][0].student.model is loaded[-1]
@@ -377,7 +377,7 @@ def test_a_student_is_examined_as_it_was_trained(asked, loaded):
     assert outcome.tasks != run_in_context(run_of("untuned"), None, isolated=False).tasks
 
 
-def test_a_student_with_an_adapter_trains_the_adapter_alone_and_is_examined_with_it():
+def test_a_student_with_an_adapter_trains_the_adapter_alone_and_is_evaluated_with_it():
     changes = {"in_context.tuning": "lora", "in_context.learning_rate": 0.5, "in_context.steps": 8}
     outcome = run_in_context(run_of("ict", **changes), None, isolated=False)
     assert outcome.trainable_parameters == 2 * 2 * 8 * (32 + 32)  # layers × (query, value) × rank × (in + out)

@@ -16,7 +16,7 @@ EPISODES = Episodes(BENCHMARK, "meta", 1, 2, 4, 3, False)
 TRAINING = Training("lora", 1e-3, 1, 4, "linear", 0.1, 0.0, "float32", 8, 16, 0.0)
 TEACHER = TunedTeacher("teacher", "float32", "cpu", EPISODES, TRAINING)
 MIXTURE = Mixture("linear", 0.2, 2.0, "texts.txt", 3, 50)
-CELL = InContextRun(
+RUN = InContextRun(
     method="icl_d_lm",
     benchmark=BENCHMARK,
     paradigm="meta",
@@ -35,7 +35,7 @@ CELL = InContextRun(
 )
 
 
-@pytest.mark.parametrize("record", [CELL, TEACHER], ids=lambda record: type(record).__name__)
+@pytest.mark.parametrize("record", [RUN, TEACHER], ids=lambda record: type(record).__name__)
 def test_every_setting_changes_the_key_and_no_two_changes_give_the_same(record):
     paths = list(leaves(record))
     changed = {key(with_leaf(record, path, altered(leaf(record, path)))) for path in paths}
@@ -45,35 +45,35 @@ def test_every_setting_changes_the_key_and_no_two_changes_give_the_same(record):
 
 @pytest.mark.parametrize("name", ["paradigm", "episodes", "training", "mixture", "teacher"])
 def test_a_part_that_becomes_none_changes_the_key(name):
-    assert key(dataclasses.replace(CELL, **{name: None})) != key(CELL)
+    assert key(dataclasses.replace(RUN, **{name: None})) != key(RUN)
 
 
 def test_settings_as_by_default_do_not_count():
-    assert key(dataclasses.replace(CELL, mixture=Mixture("linear", 0.2))) == key(
-        dataclasses.replace(CELL, mixture=Mixture("linear", 0.2, 1.0, "inputs", 4, 200))
+    assert key(dataclasses.replace(RUN, mixture=Mixture("linear", 0.2))) == key(
+        dataclasses.replace(RUN, mixture=Mixture("linear", 0.2, 1.0, "inputs", 4, 200))
     )
 
 
 def test_a_teacher_and_what_it_is_tuned_on_have_keys_of_their_own():
-    assert len({key(record) for record in (CELL, TEACHER, EPISODES, BENCHMARK, TRAINING, MIXTURE)}) == 6
+    assert len({key(record) for record in (RUN, TEACHER, EPISODES, BENCHMARK, TRAINING, MIXTURE)}) == 6
 
 
 def test_the_key_is_a_file_name():
-    assert re.fullmatch("[0-9a-f]{16}", key(CELL))
+    assert re.fullmatch("[0-9a-f]{16}", key(RUN))
     assert re.fullmatch("[0-9a-f]{16}", key(TEACHER))
 
 
-def test_a_cell_needs_its_tuned_teacher_and_a_teacher_nothing():
-    assert CELL.needs is TEACHER
-    assert dataclasses.replace(CELL, teacher=None).needs is None
+def test_a_run_needs_its_tuned_teacher_and_a_teacher_nothing():
+    assert RUN.needs is TEACHER
+    assert dataclasses.replace(RUN, teacher=None).needs is None
     assert TEACHER.needs is None
 
 
 @pytest.mark.parametrize(
     ("record", "name"),
     [
-        (CELL, "crossfit meta icl_d_lm seed=1"),
-        (dataclasses.replace(CELL, paradigm=None, method="untuned", seed=0), "crossfit untuned seed=0"),
+        (RUN, "crossfit meta icl_d_lm seed=1"),
+        (dataclasses.replace(RUN, paradigm=None, method="untuned", seed=0), "crossfit untuned seed=0"),
         (TEACHER, "crossfit meta tuned teacher seed=1"),
     ],
 )
@@ -81,9 +81,9 @@ def test_names_say_benchmark_paradigm_method_and_seed(record, name):
     assert record.name == name
 
 
-def test_cells_and_teachers_are_kept_apart_and_can_be_members_of_a_set():
-    assert (CELL.kept_in, TEACHER.kept_in) == ("ict", "teachers")
-    assert len({CELL, dataclasses.replace(CELL), TEACHER, dataclasses.replace(TEACHER)}) == 2
+def test_runs_and_teachers_are_kept_apart_and_can_be_members_of_a_set():
+    assert (RUN.kept_in, TEACHER.kept_in) == ("in_context_runs", "teachers")
+    assert len({RUN, dataclasses.replace(RUN), TEACHER, dataclasses.replace(TEACHER)}) == 2
 
 
 def test_by_default_the_objective_is_gold_labels_alone():

@@ -11,9 +11,10 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from lib.errors import NonFiniteLossError
-from lib.methods.episodes import Episode, EpisodeReader, batches
+from lib.methods.encoder import PromptEncoder
+from lib.methods.episodes import Episode, batches
 from lib.methods.in_context_records import Episodes, Mixture
-from lib.methods.in_context_tuning import InContextTuning, Side, next_token_loss, soft_lm_loss
+from lib.methods.in_context_tuning import InContextTuning, TokenizedModel, next_token_loss, soft_lm_loss
 from lib.models import random_models
 from lib.models.shared_tokens import AlignedText, SharedTokens
 from lib.models.training import Training
@@ -21,7 +22,7 @@ from lib.tasks.few_shot import Benchmark
 from tests.support.tokens_read import count_tokens
 
 CROSSFIT = Episodes(Benchmark("crossfit", "embedded"), "meta", 0, 1, 4, None, False)
-READER = EpisodeReader("random-opt-student")
+ENCODER = PromptEncoder("random-opt-student")
 TEXTS = ["A dog sleeps under the table .", "Two boys play chess", "dog"]
 STILL = Training("full", 1e-12, 1, 2, "constant", 0.0, 0.0, "float32", optimizer="sgd")
 
@@ -62,14 +63,17 @@ def asked():
     of_tokens = batches(replace(CROSSFIT, steps=1, seed=2), 4)
     of_sizes = batches(replace(CROSSFIT, paradigm="multitask", steps=1), 4)
     episodes = [episode for batch in (*of_tokens, *of_sizes) for episode in batch]
-    assert {len(READER.options(episode.query)[0]) for episode in episodes} == {1, 3}
+    assert {len(ENCODER.answers(episode.query)[0]) for episode in episodes} == {1, 3}
     assert {len(episode.query.options) for episode in episodes} == {2, 3}
-    return [*episodes, replace(episodes[0], demonstrations=())]
+    return [*episodes, episodes[0]._replace(demonstrations=())]
 
 
 def tuning(student, teacher=None, mixture=None, episodes=CROSSFIT):
     return InContextTuning(
-        Side(student, READER), Side(teacher, READER) if teacher else None, episodes, mixture or Mixture()
+        TokenizedModel(student, ENCODER),
+        TokenizedModel(teacher, ENCODER) if teacher else None,
+        episodes,
+        mixture or Mixture(),
     )
 
 
@@ -308,7 +312,7 @@ def test_a_diverging_loss_is_an_error_that_names_the_step(student):
 
 @pytest.fixture(scope="module")
 def renumbered(tmp_path_factory):
-    """A reader whose words have other numbers, and the new number of each old one."""
+    """An encoder whose words have other numbers, and the new number of each old one."""
     folder = tmp_path_factory.mktemp("renumbered")
     words = random_models.tokenizer()
     places = np.random.default_rng(0).permutation(len(words)).tolist()
@@ -317,18 +321,18 @@ def renumbered(tmp_path_factory):
     tokenizer.pre_tokenizer = words.backend_tokenizer.pre_tokenizer
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>").save_pretrained(folder)
     random_models.config("random-opt-teacher").save_pretrained(folder)
-    return EpisodeReader(str(folder)), torch.tensor(places)
+    return PromptEncoder(str(folder)), torch.tensor(places)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_a_teacher_with_other_token_numbers_teaches_the_same(student, teacher, asked, renumbered, weight):
-    reader, places = renumbered
+    encoder, places = renumbered
     other, mixture = copy.deepcopy(teacher), Mixture(lm_weight=0.5, temperature=2.0)
     with torch.no_grad():
         other.get_input_embeddings().weight[places] = teacher.get_input_embeddings().weight.clone()
-    assert reader.whole_prompts(asked) != READER.whole_prompts(asked)
+    assert encoder.prompts(asked) != ENCODER.prompts(asked)
     expected = tuning(student, teacher, mixture).loss(asked, TEXTS, weight).item()
-    apart = InContextTuning(Side(student, READER), Side(other, reader), CROSSFIT, mixture)
+    apart = InContextTuning(TokenizedModel(student, ENCODER), TokenizedModel(other, encoder), CROSSFIT, mixture)
     assert apart.loss(asked, TEXTS, weight).item() == pytest.approx(expected, rel=1e-5)
 
 

@@ -17,10 +17,13 @@ from lib.models.training import Objective, Training, TrainingRow, batches, optim
 from lib.models.tuning import adapt
 
 COLUMNS = [7, 3]
+ANSWERS = [[7], [3]]
+# The second and the third are told apart by what follows their first token.
+WHOLE_WORDS = [[5, 2], [7, 3], [7, 9, 4]]
 SETTINGS = Training("full", 1e-2, 2, 2, "constant", 0.0, 0.0, "float32")
 LORA = LoraConfig(r=2, lora_alpha=4, task_type="CAUSAL_LM")
-LABELS_ONLY = Objective(0.0, 1.0, COLUMNS, False)
-AIM = Objective(0.5, 1.0, COLUMNS, False)
+LABELS_ONLY = Objective(0.0, 1.0, ANSWERS, False)
+AIM = Objective(0.5, 1.0, ANSWERS, False)
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def row(ids, target=None, label=None):
     return TrainingRow(ids, None if target is None else torch.tensor(target), label)
 
 
-def rows_of(kind, width):
+def rows_of(kind, width, classes=2):
     """Rows of different lengths: with a target, with a label, or with both."""
     random = np.random.default_rng(0)
     target = random.normal(size=(4, width)).astype("float32")
@@ -48,7 +51,9 @@ def rows_of(kind, width):
         "both": ((0, 1, 2, 3), (0, 1, 2, 3)),
         "mixed": ((0, 1), (1, 2, 3)),
     }[kind]
-    return [row(ids[i], target[i] if i in has_target else None, i % 2 if i in has_label else None) for i in range(4)]
+    targets = [target[i] if i in has_target else None for i in range(4)]
+    labels = [i % classes if i in has_label else None for i in range(4)]
+    return [row(*one) for one in zip(ids, targets, labels, strict=True)]
 
 
 def log_softmax(values):
@@ -58,20 +63,38 @@ def log_softmax(values):
 
 def last_logits_alone(model, ids):
     with torch.no_grad():
-        return model.double()(torch.tensor([ids])).logits[0, -1].numpy()
+        return model(torch.tensor([ids])).logits[0, -1].numpy()
 
 
-def loss_by_hand(model, rows, objective):
+def over_first_tokens(model, ids):
+    return last_logits_alone(model, ids)[COLUMNS]
+
+
+def whole_word_scores(model, ids):
+    """log P(word | prompt) of each of `WHOLE_WORDS`, from a pass of prompt and word together."""
+    found = []
+    for word in WHOLE_WORDS:
+        log_probs = model(torch.tensor([ids + word])).logits[0].log_softmax(-1)
+        found.append(sum(log_probs[len(ids) - 1 + i, token] for i, token in enumerate(word)))
+    return torch.stack(found)
+
+
+def over_whole_words(model, ids):
+    with torch.no_grad():
+        return whole_word_scores(model, ids).numpy()
+
+
+def loss_by_hand(model, rows, objective, over_labels=over_first_tokens):
     """KL and CE each from forward passes of their own, one unpadded row at a time, in float64."""
-    model, weight, temperature = copy.deepcopy(model), objective.kl_weight, objective.temperature
+    model, weight, temperature = copy.deepcopy(model).double(), objective.kl_weight, objective.temperature
+    compared = last_logits_alone if objective.kl_over_vocabulary else over_labels
     divergences, entropies = [0.0], [0.0]
     for one in (one for one in rows if one.target is not None):
-        student = last_logits_alone(model, one.ids)
-        student = student if objective.kl_over_vocabulary else student[COLUMNS]
+        student = compared(model, one.ids)
         p, q = log_softmax(one.target.double().numpy() / temperature), log_softmax(student / temperature)
         divergences.append(float((np.exp(p) * (p - q)).sum()))
     for one in (one for one in rows if one.label is not None):
-        entropies.append(-log_softmax(last_logits_alone(model, one.ids)[COLUMNS])[one.label])
+        entropies.append(-log_softmax(over_labels(model, one.ids))[one.label])
     kl, ce = (sum(terms) / max(1, len(terms) - 1) for terms in (divergences, entropies))
     return weight * temperature**2 * kl + (1 - weight) * ce
 
@@ -81,14 +104,59 @@ def loss_by_hand(model, rows, objective):
 @pytest.mark.parametrize(("weight", "temperature"), [(0.0, 1.0), (1.0, 1.0), (0.3, 2.5)])
 def test_step_loss_equals_separate_float64_passes(model, kind, vocabulary, weight, temperature):
     rows = rows_of(kind, model.config.vocab_size if vocabulary else 2)
-    objective = Objective(weight, temperature, COLUMNS, vocabulary)
+    objective = Objective(weight, temperature, ANSWERS, vocabulary)
     loss = step_loss(model, rows, objective).item()
     assert loss == pytest.approx(loss_by_hand(model, rows, objective), rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["targets", "labels", "both", "mixed"])
+@pytest.mark.parametrize(("weight", "temperature"), [(0.0, 1.0), (1.0, 1.0), (0.3, 2.5)])
+def test_label_words_that_share_a_first_token_are_learnt_as_whole_words(model, kind, weight, temperature):
+    rows = rows_of(kind, 3, classes=3)
+    objective = Objective(weight, temperature, WHOLE_WORDS, False)
+    expected = loss_by_hand(model, rows, objective, over_whole_words)
+    assert step_loss(model, rows, objective).item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    if expected:
+        on_first_tokens = Objective(weight, temperature, [word[-1:] for word in WHOLE_WORDS], False)
+        assert step_loss(model, rows, on_first_tokens).item() != pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: adapt(model, "lora", LORA)])
+def test_the_gradient_of_whole_words_is_that_of_their_plain_forward_passes(model, wrap):
+    rows, model = rows_of("labels", 3, classes=3), wrap(model)
+    found = step_gradient(model, Objective(0.0, 1.0, WHOLE_WORDS, False), rows)
+    model.zero_grad()
+    scores = torch.stack([whole_word_scores(model, one.ids) for one in rows])
+    torch.nn.functional.cross_entropy(scores, torch.tensor([one.label for one in rows])).backward()
+    expected = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    assert expected.norm() > 1e-3
+    torch.testing.assert_close(found[1], expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("kind", ["targets", "labels"])
+def test_training_on_whole_words_teaches_them(kind):
+    rows, student = rows_of(kind, 3, classes=3), random_models.model("random-opt-student")
+    objective = Objective(float(kind == "targets"), 1.0, WHOLE_WORDS, False)
+    settings = Training("full", 1e-2, 60, 4, "constant", 0.0, 0.0, "float32")
+    pool, support = (rows, []) if kind == "targets" else ([], rows)
+    losses = train(student, pool, support, objective, settings, 0).losses
+    assert losses[-1] < 0.3 * losses[0]
+    wanted = [one.target.argmax().item() if one.label is None else one.label for one in rows]
+    assert [over_whole_words(student, one.ids).argmax() for one in rows] == wanted
+
+
+@pytest.mark.parametrize(("logits", "padding_free"), [("all", False), ("labels", False), ("last", True)])
+def test_how_one_token_is_read_has_no_part_where_whole_words_are(model, logits, padding_free):
+    rows = rows_of("mixed", 3, classes=3)
+    plain = step_gradient(model, Objective(0.3, 2.0, WHOLE_WORDS, False), rows)
+    other = step_gradient(model, Objective(0.3, 2.0, WHOLE_WORDS, False, logits, padding_free), rows)
+    assert other[0] == plain[0]
+    assert torch.equal(other[1], plain[1])
+
+
 @pytest.mark.parametrize(("weight", "kind"), [(1.0, "labels"), (0.0, "targets")])
 def test_step_without_a_weighted_term_is_zero_and_still_runs_backward(model, weight, kind):
-    loss = step_loss(model, rows_of(kind, 2), Objective(weight, 1.0, COLUMNS, False))
+    loss = step_loss(model, rows_of(kind, 2), Objective(weight, 1.0, ANSWERS, False))
     loss.backward()
     assert loss.item() == 0
     assert all(not p.grad.any() for p in model.parameters() if p.grad is not None)
@@ -99,7 +167,7 @@ def test_gradient_is_the_weighted_sum_of_both_terms_gradients(model):
 
     def gradient(weight, rows):
         model.zero_grad()
-        step_loss(model, rows, Objective(weight, 2.0, COLUMNS, False)).backward()
+        step_loss(model, rows, Objective(weight, 2.0, ANSWERS, False)).backward()
         return torch.cat([p.grad.flatten() for p in model.parameters()])
 
     kl = gradient(1.0, [one for one in rows if one.target is not None])
@@ -120,8 +188,8 @@ def step_gradient(model, objective, rows):
 @pytest.mark.parametrize("wrap", [lambda model: model, lambda model: adapt(model, "lora", LORA)])
 def test_neither_padding_nor_the_heads_place_changes_loss_or_gradient(model, logits, padding_free, wrap):
     rows, model = rows_of("mixed", 2), wrap(model)
-    expected = step_gradient(model, Objective(0.3, 2.0, COLUMNS, False), rows)
-    found = step_gradient(model, Objective(0.3, 2.0, COLUMNS, False, logits, padding_free), rows)
+    expected = step_gradient(model, Objective(0.3, 2.0, ANSWERS, False), rows)
+    found = step_gradient(model, Objective(0.3, 2.0, ANSWERS, False, logits, padding_free), rows)
     assert found[0] == pytest.approx(expected[0], rel=1e-5)
     assert expected[1].norm() > 1e-3
     torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-4)
@@ -258,6 +326,12 @@ def test_recomputed_activations_change_no_weight(model):
     for one, other in zip(plain.parameters(), checkpointed.parameters(), strict=True):
         torch.testing.assert_close(one, other)
     assert not checkpointed.is_activation_checkpointing
+
+
+def test_recomputed_activations_are_refused_for_whole_words(model):
+    aim, settings = replace(LABELS_ONLY, answers=WHOLE_WORDS), replace(SETTINGS, checkpointing=True)
+    with pytest.raises(StudyError, match=r"checkpointing: true .*Allowed: false"):
+        train(model, [], rows_of("labels", 3, classes=3), aim, settings, 0)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

@@ -1,6 +1,6 @@
 """The ideas beyond the paper: what is tried, and what the tables and the figure say of it."""
 
-import copy
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from lib.runs.execution import Sweep, fill
 from lib.runs.frames import results_frame
 from lib.runs.profile import read_profile
 from lib.runs.variants import Variants, fill_variants
-from tests.support.stored import answering, stored
+from tests.support.stored import answering, smoke, stored
 
 pytestmark = pytest.mark.usefixtures("close_figures")
 
@@ -43,7 +43,7 @@ def test_ideas_add_one_ingredient_at_a_time_to_the_papers_way():
         ("both pools", {"pool": "both"}),
         ("prior removed", {"calibration": "pool"}),
         ("KL alone", {"kl_weight": 1.0}),
-        ("four orders", {"orders": 4}),
+        ("four orders", {"permutations": 4}),
         ("confidence", {"confidence": True}),
         ("templates held out", {"held_out": "templates"}),
     ],
@@ -74,11 +74,11 @@ def answered(method, accuracies, size=4):
 
 def rivals(icl=(0.6,) * 3, pbft=(0.6,) * 3, teacher=(0.9,) * 3):
     every = answered("icl", icl) + answered("pbft", pbft) + answered("teacher_icl", teacher)
-    return Sweep(None, None, every + answered("baseline", [0.5], size=0))
+    return Sweep(smoke(), None, every + answered("baseline", [0.5], size=0))
 
 
 def of_ideas(**accuracies):
-    return Variants({name: Sweep(None, None, answered("cd", values)) for name, values in accuracies.items()}, {})
+    return Variants({name: Sweep(smoke(), None, answered("cd", values)) for name, values in accuracies.items()}, {})
 
 
 def test_without_gold_labels_their_rows_make_room_for_more_epochs():
@@ -112,7 +112,7 @@ def test_two_seeds_beat_nobody_and_say_how_few_they_are():
     assert [share.partition("] at n = 4")[2] for share in shares] == few
     others = rivals(icl=[0.6] * 2)
     assert targets_met(of_ideas(three=[0.8] * 3), others).loc["three", "beats ICL and PBFT in domain"] == ""
-    axes = ablation_figures.ideas_figure(compared(of_ideas(one=[0.8], three=[0.8] * 3), others), 4).axes
+    axes = ablation_figures.ideas_figure(compared(of_ideas(one=[0.8], three=[0.8] * 3), others), 4, smoke()).axes
     assert [text.get_text() for text in axes[0].get_yticklabels()][:2] == ["three", "one (1\N{NO-BREAK SPACE}seed)"]
 
 
@@ -145,9 +145,9 @@ def test_only_seeds_that_both_have_are_compared_and_two_never_differ():
 
 def test_support_sizes_may_have_different_seeds():
     """Three seeds at one size and one at another: each size speaks of its own."""
-    sweep = Sweep(None, None, answered("cd", [0.8] * 3, 4) + answered("cd", [0.9], 12))
+    sweep = Sweep(smoke(), None, answered("cd", [0.8] * 3, 4) + answered("cd", [0.9], 12))
     others = rivals()
-    others.records.extend(answered("icl", [0.5], 12))
+    others.stored.extend(answered("icl", [0.5], 12))
     found = Variants({"idea": sweep}, {})
     table = compared(found, others)
     own = table[(table.name == "idea") & (table.domain == "in_domain")].set_index("support_size")
@@ -168,26 +168,27 @@ def test_the_fullest_size_is_the_larger_of_two_that_are_alike():
 
 def test_differences_are_shown_with_a_star_where_they_stand():
     table = differences(of_ideas(**{PLAIN: [0.6] * 3, "better": [0.8] * 3}), rivals())
-    shown = differences_table(table)
+    shown = differences_table(table, smoke())
     assert shown.loc[(4, "better"), ("in domain", PLAIN)].startswith("+0.20 [+0.1")
     assert shown.loc[(4, "better"), ("in domain", PLAIN)].endswith("] *")
     assert shown.loc[(4, PLAIN), ("out of domain", "ICL")] == "+0.00 [+0.00, +0.00]"
     assert shown.loc[(4, PLAIN), ("out of domain", PLAIN)] == ""
-    assert differences_table(pd.DataFrame()).empty
+    assert differences_table(pd.DataFrame(), smoke()).empty
 
 
 def test_the_differences_of_a_support_size_stand_together_the_least_first():
-    everywhere = Sweep(None, None, [one for size in (1, 4, 12) for one in answered("cd", [0.8] * 3, size)])
-    some = Sweep(None, None, [one for size in (4, 12) for one in answered("cd", [0.7] * 3, size)])
-    others = Sweep(None, None, [one for size in (1, 4, 12) for one in answered("icl", [0.6] * 3, size)])
-    shown = differences_table(differences(Variants({"some": some, "everywhere": everywhere}, {}), others))
+    everywhere = Sweep(smoke(), None, [one for size in (1, 4, 12) for one in answered("cd", [0.8] * 3, size)])
+    some = Sweep(smoke(), None, [one for size in (4, 12) for one in answered("cd", [0.7] * 3, size)])
+    others = Sweep(smoke(), None, [one for size in (1, 4, 12) for one in answered("icl", [0.6] * 3, size)])
+    found = differences(Variants({"some": some, "everywhere": everywhere}, {}), others)
+    shown = differences_table(found, smoke())
     expected = [(1, "everywhere"), (4, "some"), (4, "everywhere"), (12, "some"), (12, "everywhere")]
     assert shown.index.tolist() == expected
 
 
 def test_the_table_shows_one_answer_for_everything():
     yes = [stored("cd", 4, 0, [0] * ITEMS, np.repeat([0, 1], [100, 300]))]
-    table = compared(Variants({"yes": Sweep(None, None, yes)}, {}), Sweep(None, None, []))
+    table = compared(Variants({"yes": Sweep(smoke(), None, yes)}, {}), Sweep(smoke(), None, []))
     one = table.iloc[0]
     assert (one.accuracy, one.majority) == (pytest.approx(0.25), 0.75)
     assert (one.on_entailment, one.on_non_entailment, one.share_entailment) == (1, 0, 1)
@@ -199,13 +200,21 @@ def test_ideas_and_references_stand_in_one_table_and_figure(smoke_profile):
     table = compared(found, fill(smoke_profile, ["baseline", "icl", "pbft", "teacher_icl"]))
     assert set(table.name) == {"Baseline", "ICL", "PBFT", "Teacher ICL", PLAIN}
     assert (table.low <= table.accuracy).all()
-    assert len(ablation_figures.ideas_figure(table, 4).axes) == 4
+    assert len(ablation_figures.ideas_figure(table, 4, smoke_profile).axes) == 4
 
 
-def test_an_idea_whose_cells_fail_stands_in_no_table(smoke_profile):
+def test_an_idea_whose_runs_fail_stands_in_no_table(smoke_profile):
     found = fill_variants(smoke_profile, {PLAIN: {"learning_rate.cd": 1e30}}, ["cd"])
     assert found.failed
     assert PLAIN not in set(compared(found, fill(smoke_profile, ["baseline", "icl"])).name)
+
+
+def with_prior(result, more):
+    """The result with so much more log-probability for the first class."""
+    evaluation = result.outcome.evaluations["in_domain"]
+    moved = replace(evaluation, label_log_probs=[[first + more, *rest] for first, *rest in evaluation.label_log_probs])
+    evaluations = result.outcome.evaluations | {"in_domain": moved}
+    return replace(result, outcome=replace(result.outcome, evaluations=evaluations))
 
 
 def test_a_label_prior_moves_no_ranking(smoke_profile):
@@ -217,12 +226,7 @@ def test_a_label_prior_moves_no_ranking(smoke_profile):
     own = found.sweeps["hot"].results
     expected = own[own.support_size == size].out_of_domain_auc.mean()
     assert table.loc[(size, "hot"), "out of domain"].startswith(f"{expected:.2f} [")
-    shifted = copy.deepcopy(references.records)
-    for record in shifted:
-        evaluation = record["outcome"]["in_domain"]
-        evaluation["label_log_probs"] = [
-            [entailment + 3.0, other] for entailment, other in evaluation["label_log_probs"]
-        ]
+    shifted = [with_prior(result, 3.0) for result in references.stored]
     assert results_frame(shifted).in_domain_auc.tolist() == pytest.approx(references.results.in_domain_auc.tolist())
 
 

@@ -21,24 +21,23 @@ from lib.report.claims import (
     verdict_table,
 )
 from lib.runs.execution import Sweep
-from lib.runs.profile import read_profile
-from tests.support.stored import answering, stored
+from tests.support.stored import answering, smoke, stored
 
 ITEMS = 400
 CHEAPER = Claim("CD is cheaper than PBFT", "cd", "pbft", "memory_gb", -0.6, "60% less")
 BETTER = Claim("CD beats ICL by half", "cd", "icl", "out_of_domain_accuracy", 0.5, "50%")
 
 
-def record(method, size, seed, accuracy):
+def result(method, size, seed, accuracy):
     """A stored result that gets this share of the items right, the same ones for the same share."""
     gold = np.arange(ITEMS) % 2
     return stored(method, size, seed, answering(gold, np.arange(ITEMS) < round(accuracy * ITEMS)), gold)
 
 
 def sweep(*results, costs=()):
-    records = [record(*one) for one in results]
-    frame = pd.DataFrame([one["cell"] for one in records] if records else list(costs))
-    return Sweep(read_profile("smoke"), frame, records)
+    found = [result(*one) for one in results]
+    rows = [{name: getattr(one.run, name) for name in ("method", "support_size", "seed")} for one in found]
+    return Sweep(smoke(), pd.DataFrame(rows or list(costs)), found)
 
 
 def seeds(method, accuracies, size=4):

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.methods.context_distillation import METHODS
 from lib.report import figures
 from lib.runs.execution import Sweep
 from lib.runs.predictions import NO_PEAKS
-from lib.runs.profile import read_profile
 
 pytestmark = pytest.mark.usefixtures("close_figures")
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("close_figures")
 def row(method, size, seed, accuracy):
     shared = {f"{domain}_accuracy": accuracy for domain in ("in_domain", "out_of_domain")}
     shared |= {f"{domain}_share_entailment": 0.5 for domain in ("in_domain", "out_of_domain")}
-    shared |= {f"{domain}_gold_entailment": 0.4 for domain in ("in_domain", "out_of_domain")}
+    shared |= {f"{domain}_majority": 0.6 for domain in ("in_domain", "out_of_domain")}
     for domain in ("in_domain", "out_of_domain"):
         shared |= {f"{domain}_accuracy_on_entailment": 0.9, f"{domain}_accuracy_on_non-entailment": 0.2}
     costs = {"peak_gb": 2.0 + size, "peak_measured": "rss", "method_seconds": 10.0 * size, "device": "a device"}
@@ -59,8 +59,16 @@ def test_the_papers_points_are_drawn_only_where_it_has_them(sweep):
     def faint(figure):
         return [line for axis in figure.axes for line in axis.lines if line.get_alpha() == figures.PAPER_ALPHA]
 
-    assert faint(figures.accuracy_figure(sweep, "fig1"))
-    assert not faint(figures.accuracy_figure(sweep, "fig3"))
+    of_paper = sweep.profile.model_copy(update={"in_domain": "mnli", "out_of_domain": "hans"})
+    assert faint(figures.accuracy_figure(replace(sweep, profile=of_paper), "fig1"))
+    assert not faint(figures.accuracy_figure(replace(sweep, profile=of_paper), "fig3"))
+
+
+def test_beside_other_data_than_the_papers_there_are_no_points_of_the_paper(sweep):
+    other = sweep.profile.model_copy(update={"in_domain": "mnli"})
+    left, right = figures.accuracy_figure(replace(sweep, profile=other), "fig1").axes[:2]
+    for axis, there in ((left, True), (right, False)):
+        assert any(line.get_alpha() == figures.PAPER_ALPHA for line in axis.lines) == there
 
 
 def test_a_refused_method_and_the_device_are_named_below(sweep):
@@ -193,5 +201,6 @@ def test_phase_table_shows_both_peaks_of_a_gpu(sweep):
     assert table.loc[("CD", 4), ["training GB", "training GB reserved"]].tolist() == ["3", "4"]
 
 
-def test_every_method_has_a_colour_of_its_own():
-    assert len(set(figures.COLOURS.values())) == len(figures.COLOURS) == len(read_profile("smoke").methods)
+def test_every_method_has_a_colour_and_a_label_of_its_own():
+    assert len({method.colour for method in METHODS.values()}) == len(METHODS)
+    assert len({method.label for method in METHODS.values()}) == len(METHODS)

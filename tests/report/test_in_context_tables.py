@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
+from lib.methods.in_context_distillation import IN_CONTEXT_METHODS, InContextOutcome, TaskScores
 from lib.report.in_context_tables import NUMBERS, STYLES, by_task, curves_figure, left_out, paper_table, scale
 from lib.runs.execution import Sweep
 from lib.runs.in_context_frames import METRICS
+from lib.runs.store import Result
 
 pytestmark = pytest.mark.usefixtures("close_figures")
 
@@ -124,24 +125,23 @@ def test_every_method_has_a_style_of_its_own():
 
 
 def test_tasks_that_are_left_out_are_named_once_with_their_reasons(smoke_profile):
-    records = [{"outcome": {"left_out": reasons}} for reasons in ({"a": "no file"}, {"a": "no file", "b": "too long"})]
-    assert left_out(Sweep(smoke_profile, pd.DataFrame(), records)).to_dict() == {"a": "no file", "b": "too long"}
+    run = smoke_profile.in_context_runs("crossfit")[0]
+    told = ({"a": "no file"}, {"a": "no file", "b": "too long"})
+    results = [Result(run, InContextOutcome([], reasons, {}, 0, []), {}) for reasons in told]
+    assert left_out(Sweep(smoke_profile, pd.DataFrame(), results)).to_dict() == {"a": "no file", "b": "too long"}
     assert left_out(Sweep(smoke_profile, pd.DataFrame(), [])).empty
 
 
 def test_the_scale_of_a_run_is_read_off_its_results(smoke_profile):
-    tasks = [{"task": name, "gold": "0" * count} for name, count in (("ant", 60), ("bee", 37))]
-    benchmark = {"training_tasks": 12, "examples": 64}
-    slow, fast = ({"batch_size": 2, "learning_rate": rate} for rate in (2e-5, 3e-4))
-    tuned = {"episodes": {"steps": 200}, "training": slow, "benchmark": benchmark}
-    runs = [
-        {"model": "a/large.gguf", "seed": 0, "episodes": None, "training": None, "paradigm": None},
-        {"model": "b/small", "seed": 0, "benchmark": benchmark, "paradigm": "meta", **tuned},
-        {"model": "b/small", "seed": 1, "benchmark": benchmark, "paradigm": "meta", **tuned},
-        {"model": "b/small", "seed": 0, "benchmark": benchmark, "paradigm": "multitask", **tuned, "training": fast},
-    ]
-    records = [{"cell": run, "outcome": {"tasks": tasks}} for run in runs]
-    table = scale(Sweep(smoke_profile, pd.DataFrame(), records), "crossfit")
+    tasks = [TaskScores(name, 2, 2, [0] * n, [0] * n, [0] * n) for name, n in (("ant", 60), ("bee", 37))]
+    of_benchmark = {"training_tasks": 12, "examples": 64, "learning_rate.multitask": 3e-4}
+    changes = {f"in_context.crossfit.{name}": value for name, value in of_benchmark.items()}
+    changes |= {"in_context.steps": 200, "in_context.learning_rate": 2e-5}
+    study = smoke_profile.changed({**changes, "student": "b/small", "teacher": "a/large.gguf"})
+    planned = {(run.method, run.paradigm, run.seed): run for run in study.in_context_runs("crossfit")}
+    wanted = [("teacher_untuned", None, 0), ("ict", "meta", 0), ("ict", "meta", 1), ("ict", "multitask", 0)]
+    results = [Result(planned[one], InContextOutcome(tasks, {}, {}, 0, []), {}) for one in wanted]
+    table = scale(Sweep(smoke_profile, pd.DataFrame(), results), "crossfit")
     assert table.here.to_dict() == {
         "models": "large.gguf, small",
         "targets": "2 tasks, 37 to 60 items of each",
@@ -152,9 +152,9 @@ def test_the_scale_of_a_run_is_read_off_its_results(smoke_profile):
         "the student's learning rate": "2e-05 under Meta-ICT, 0.0003 under Multitask-ICT",
     }
     assert table["the paper"]["models"] == "GPT-2 large, medium, small"
-    alike = scale(Sweep(smoke_profile, pd.DataFrame(), records[:3]), "crossfit")
+    alike = scale(Sweep(smoke_profile, pd.DataFrame(), results[:3]), "crossfit")
     assert alike.here["the student's learning rate"] == "2e-05"
-    untuned = scale(Sweep(smoke_profile, pd.DataFrame(), records[:1]), "crossfit")
+    untuned = scale(Sweep(smoke_profile, pd.DataFrame(), results[:1]), "crossfit")
     assert "steps" not in untuned.index
     assert untuned.here["seeds"] == "1"
 

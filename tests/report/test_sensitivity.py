@@ -36,18 +36,20 @@ def moved():
 
 
 def test_the_spread_is_between_the_best_and_the_worst_value():
-    table = sensitivity.spread(moved())
+    table = sensitivity.spread(moved(), read_profile("smoke"))
     assert table["in domain"].to_dict() == pytest.approx({"kl_weight": 0.4, "pool": 0.2})
     assert table.loc["pool", "best out of domain"] == "target"
     assert list(table.index) == ["kl_weight", "pool"]
 
 
 def test_a_choice_has_a_panel_and_the_figure_says_how_many_seeds():
-    figure = sensitivity.sensitivity_figure(moved())
+    profile = read_profile("smoke")
+    figure = sensitivity.sensitivity_figure(moved(), profile)
     shown = [axis for axis in figure.axes if axis.get_visible()]
     assert [axis.get_title() for axis in shown] == ["kl_weight", "pool"]
     assert figure.get_suptitle() == "n = 8; 1 to 3 seeds, mean and 95% interval"
-    assert sensitivity.sensitivity_figure(moved().assign(seeds=1)).get_suptitle() == "n = 8; one seed"
+    once = sensitivity.sensitivity_figure(moved().assign(seeds=1), profile)
+    assert once.get_suptitle() == "n = 8; one seed"
 
 
 def test_moves_without_a_result_say_so(smoke_profile):
@@ -82,7 +84,7 @@ def test_values_are_compared_on_the_seeds_that_all_of_them_have(smoke_profile):
     assert table.set_index("value").in_domain[4.0] == pytest.approx(of_first)
 
 
-def test_cells_that_fail_are_listed_and_the_tables_do_without(smoke_profile):
+def test_runs_that_fail_are_listed_and_the_tables_do_without(smoke_profile):
     names = ("learning_rate 0.00033", "learning_rate 0.003", "learning_rate 0.001", "temperature 1")
     planned = {name: change for name, change in choices.variants(smoke_profile).items() if name in names}
     planned[names[1]] |= {"learning_rate.cd": 1e30}

@@ -69,7 +69,7 @@ def run_of(profile, method, paradigm="meta", seed=0):
 
 
 def result_of(profile, run):
-    return profile.folder / "ict" / f"{key(run)}.json"
+    return profile.folder / "in_context_runs" / f"{key(run)}.json"
 
 
 def weights_of(profile, teacher):
@@ -187,13 +187,13 @@ def test_a_result_that_is_cut_short_is_computed_again(filled, study, executed, c
 ONE_SEED = {"in_context.seeds": [0], "in_context.steps": 2}
 
 
-def test_a_teacher_that_fails_fails_the_cells_that_need_it_and_no_other(smoke_profile, monkeypatch):
+def test_a_teacher_that_fails_fails_the_runs_that_need_it_and_no_other(smoke_profile, monkeypatch):
     profile = smoke_profile.changed(ONE_SEED)
 
-    def fail_under_meta(request, *rest, original=lib.runs.execution.ict_methods.tune_teacher):
+    def fail_under_meta(request, *rest, original=lib.runs.execution.in_context_distillation.tune_teacher):
         return 1 / 0 if request.episodes.paradigm == "meta" else original(request, *rest)
 
-    monkeypatch.setattr(lib.runs.execution.ict_methods, "tune_teacher", fail_under_meta)
+    monkeypatch.setattr(lib.runs.execution.in_context_distillation, "tune_teacher", fail_under_meta)
     sweep = fill_benchmark(profile, "crossfit")
     assert set(sweep.failed) == {f"crossfit meta {name} seed=0" for name in NEED_A_TEACHER}
     for reason in sweep.failed.values():
@@ -211,7 +211,7 @@ def test_a_teacher_that_fails_fails_the_cells_that_need_it_and_no_other(smoke_pr
 def test_what_failed_is_tried_again_only_when_failures_are_forgotten(smoke_profile, monkeypatch, executed):
     profile = smoke_profile.changed({**ONE_SEED, "in_context.paradigms": ["meta"]})
     with monkeypatch.context() as patch:
-        patch.setattr(lib.runs.execution.ict_methods, "tune_teacher", lambda *_: 1 / 0)
+        patch.setattr(lib.runs.execution.in_context_distillation, "tune_teacher", lambda *_: 1 / 0)
         fill_benchmark(profile, "crossfit", ["icl_d"])
     executed.clear()
     assert list(fill_benchmark(profile, "crossfit", ["icl_d"]).failed) == ["crossfit meta icl_d seed=0"]
@@ -221,7 +221,7 @@ def test_what_failed_is_tried_again_only_when_failures_are_forgotten(smoke_profi
     assert (sweep.failed, set(sweep.results.method), len(executed)) == ({}, {"icl_d"}, 2)
 
 
-def test_a_loss_that_is_not_finite_fails_its_cell_and_no_other(smoke_profile):
+def test_a_loss_that_is_not_finite_fails_its_run_and_no_other(smoke_profile):
     changes = {**ONE_SEED, "in_context.learning_rate": 1e30, "in_context.teacher_learning_rate": 1e-3}
     profile = smoke_profile.changed({**changes, "in_context.paradigms": ["meta"]})
     sweep = fill_benchmark(profile, "crossfit", ["untuned", "teacher_ict", "ict"])
@@ -235,8 +235,8 @@ def test_a_process_of_its_own_reads_the_stored_teacher_and_gives_the_same_scores
     result_of(study, run).unlink()
     again = fill_benchmark(study.changed({"isolate": True}), "crossfit")
     assert scores(again.results).equals(scores(filled[1].results))
-    costs = Store(study.folder).load(run)["outcome"]["costs"]
-    assert all(costs[phase]["rss"] is not None for phase in ("training", "evaluation"))
+    costs = Store(study.folder).load(run).outcome.costs
+    assert all(costs[phase].rss is not None for phase in ("training", "evaluation"))
 
 
 def test_workers_tune_all_teachers_before_any_run(smoke_profile, asked_for, monkeypatch):

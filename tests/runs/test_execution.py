@@ -10,16 +10,16 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import lib.runs.execution
 import lib.runs.profile
 from lib.errors import StudyError
-from lib.methods.records import Run, Targets
+from lib.methods.records import PoolLabelling, Run
 from lib.models import random_models
 from lib.runs.execution import execute, fill
 from lib.runs.keys import key
 from lib.runs.profile import read_profile
 from lib.runs.store import Store
 
-ONE_CELL = {"support_sizes": [4], "seeds": [0]}
+ONE_RUN = {"support_sizes": [4], "seeds": [0]}
 DIVERGING = {
-    **ONE_CELL,
+    **ONE_RUN,
     "learning_rate": {"pbft": 1e30, "pbft_bitfit": 1e-3},
     "methods": ["pbft", "icl", "pbft_bitfit"],
 }
@@ -29,7 +29,7 @@ SCORES = ("in_domain", "out_of_domain")
 @pytest.fixture
 def profile(smoke_profile):
     """The smoke profile at one support size and seed."""
-    return read_profile("smoke", ONE_CELL)
+    return read_profile("smoke", ONE_RUN)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def isolated(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lib.runs.profile, "FIGURES", tmp_path_factory.mktemp("isolated"))
         patch.setattr(lib.runs.execution, "execute", execute_but_die_at_icl)
-        profile = read_profile("smoke", {**ONE_CELL, "isolate": True})
+        profile = read_profile("smoke", {**ONE_RUN, "isolate": True})
         return profile.folder, fill(profile, ["icl", "pbft_lora"])
 
 
@@ -95,7 +95,8 @@ def test_a_second_sweep_computes_nothing_and_returns_the_same(profile, executed)
 def test_a_sweep_as_plain_text_names_its_profile_and_holds_no_results(profile):
     sweep = fill(profile, ["icl"])
     assert "name='smoke'" in repr(sweep)
-    assert sweep.records[0]["key"] not in repr(sweep)
+    assert key(sweep.stored[0].run) not in repr(sweep)
+    assert "label_log_probs" not in repr(sweep)
 
 
 def test_a_wider_sweep_computes_only_what_is_new(profile, executed):
@@ -106,7 +107,7 @@ def test_a_wider_sweep_computes_only_what_is_new(profile, executed):
 
 def test_a_teacher_is_asked_once_for_all_methods_of_a_support_set_and_before_them(profile, executed):
     fill(profile, ["cd", "cd_lora", "cd_bitfit"])
-    assert [type(job) for job in executed] == [Targets, Run, Run, Run]
+    assert [type(job) for job in executed] == [PoolLabelling, Run, Run, Run]
 
 
 def test_what_is_stored_can_be_read_alone(smoke_profile, executed):
@@ -125,7 +126,7 @@ def test_what_is_stored_can_be_read_alone(smoke_profile, executed):
     assert (len(nothing.results), len(nothing.missing)) == (0, 4)
 
 
-def test_results_are_one_row_a_cell_in_the_profiles_order(smoke_profile):
+def test_results_are_one_row_a_run_in_the_profiles_order(smoke_profile):
     sweep = fill(smoke_profile, ["baseline", "icl", "teacher_icl"])
     expected = [
         (run.method, run.support_size, run.seed) for run in smoke_profile.runs(("baseline", "icl", "teacher_icl"))
@@ -144,7 +145,7 @@ def test_isolated_jobs_have_a_process_each(isolated):
     assert len(processes - {os.getpid()}) == 2
 
 
-def test_a_process_that_dies_fails_its_cell_and_no_other(isolated):
+def test_a_process_that_dies_fails_its_run_and_no_other(isolated):
     _, sweep = isolated
     assert list(sweep.failed) == ["icl n=4 seed=0"]
     assert "its process died" in sweep.failed["icl n=4 seed=0"]
@@ -157,7 +158,7 @@ def shared_out(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lib.runs.profile, "FIGURES", tmp_path_factory.mktemp("shared"))
         patch.setattr(lib.runs.execution, "execute", execute_but_die_at_icl)
-        profile = read_profile("smoke", {**ONE_CELL, "workers": 2})
+        profile = read_profile("smoke", {**ONE_RUN, "workers": 2})
         return profile, fill(profile, ["baseline", "icl", "pbft", "cd", "cd_lora"])
 
 
@@ -168,17 +169,25 @@ def test_workers_give_the_scores_of_one_process(shared_out, profile):
     assert scores(shared.results) == scores(fill(profile, methods).results)
 
 
-def test_a_worker_that_dies_fails_its_cell_and_no_other(shared_out):
+def test_a_worker_that_dies_fails_its_run_and_no_other(shared_out):
     _, shared = shared_out
     assert list(shared.failed) == ["icl n=4 seed=0"]
     assert "its process died" in shared.failed["icl n=4 seed=0"]
 
 
-def test_in_shared_processes_tensors_are_counted_and_resident_memory_is_not(shared_out):
+def test_in_shared_processes_seconds_are_measured_and_no_peak(shared_out):
     _, shared = shared_out
-    assert set(shared.results.peak_measured) == {"tensors"}
+    assert set(shared.results.peak_measured) == {"nothing"}
     assert shared.results.evaluation_rss.isna().all()
-    assert (shared.results.peak_gb > 0).all()
+    assert shared.results.peak_gb.isna().all()
+    assert (shared.results.evaluation_seconds > 0).all()
+    assert (shared.results[shared.results.method == "cd"].method_seconds > 0).all()
+
+
+def test_in_a_process_of_its_own_a_run_has_a_peak(isolated):
+    _, sweep = isolated
+    assert set(sweep.results.peak_measured) == {"rss"}
+    assert (sweep.results.peak_gb >= 0).all()
 
 
 @pytest.fixture
@@ -188,21 +197,21 @@ def diverged(smoke_profile):
     return profile, fill(profile)
 
 
-def test_a_loss_that_is_not_finite_fails_its_cell_and_no_other(diverged):
+def test_a_loss_that_is_not_finite_fails_its_run_and_no_other(diverged):
     _, sweep = diverged
     assert list(sweep.failed) == ["pbft n=4 seed=0"]
     assert re.search(r"loss is (nan|inf) at step \d of 4 \(learning_rate 1e\+30", sweep.failed["pbft n=4 seed=0"])
     assert sweep.results.method.tolist() == ["icl", "pbft_bitfit"]
 
 
-def test_a_failed_cell_has_no_result_file(diverged):
+def test_a_failed_run_has_no_result_file(diverged):
     profile, _ = diverged
     (failed,) = profile.runs(("pbft",))
-    assert not (profile.folder / "cells" / f"{key(failed)}.json").exists()
-    assert len(list((profile.folder / "cells").iterdir())) == 2
+    assert not (profile.folder / "runs" / f"{key(failed)}.json").exists()
+    assert len(list((profile.folder / "runs").iterdir())) == 2
 
 
-def test_a_failed_cell_is_tried_again_only_when_asked(diverged, executed):
+def test_a_failed_run_is_tried_again_only_when_asked(diverged, executed):
     profile, first = diverged
     assert fill(profile).failed == first.failed
     assert executed == []
@@ -210,24 +219,26 @@ def test_a_failed_cell_is_tried_again_only_when_asked(diverged, executed):
     assert [job.method for job in executed] == ["pbft"]
 
 
-def test_a_cell_that_succeeds_at_last_is_no_longer_failed(profile, monkeypatch):
+def test_a_run_that_succeeds_at_last_is_no_longer_failed(profile, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(lib.runs.execution.methods, "run", lambda *_, **__: 1 / 0)
+        patch.setattr(lib.runs.execution.context_distillation, "run_method", lambda *_, **__: 1 / 0)
         assert fill(profile, ["icl"]).failed == {"icl n=4 seed=0": "ZeroDivisionError: division by zero"}
     sweep = fill(profile, ["icl"], retry=True)
     assert (sweep.failed, len(sweep.results)) == ({}, 1)
 
 
-def test_a_teacher_that_fails_fails_the_cells_that_need_it_and_no_other(profile, monkeypatch):
-    monkeypatch.setattr(lib.runs.execution.methods, "teacher_targets", lambda *_, **__: 1 / 0)
+def test_a_teacher_that_fails_fails_the_runs_that_need_it_and_no_other(profile, monkeypatch):
+    monkeypatch.setattr(lib.runs.execution.context_distillation, "ask_teacher", lambda *_, **__: 1 / 0)
     sweep = fill(profile, ["icl", "cd"])
     assert list(sweep.failed) == ["cd n=4 seed=0"]
-    assert "needs teacher targets n=4 seed=0, which is missing: ZeroDivisionError" in sweep.failed["cd n=4 seed=0"]
+    assert (
+        "needs teacher's soft labels n=4 seed=0, which is missing: ZeroDivisionError" in sweep.failed["cd n=4 seed=0"]
+    )
     assert sweep.results.method.tolist() == ["icl"]
 
 
 def test_a_refused_method_is_named_with_its_reason_and_the_others_go_on(figures_folder, without_biases, executed):
-    profile = read_profile("smoke", {**ONE_CELL, "student": without_biases})
+    profile = read_profile("smoke", {**ONE_RUN, "student": without_biases})
     for _ in range(2):
         sweep = fill(profile, ["baseline", "pbft_bitfit"])
         assert list(sweep.refused) == ["pbft_bitfit"]
@@ -237,7 +248,7 @@ def test_a_refused_method_is_named_with_its_reason_and_the_others_go_on(figures_
 
 
 def test_a_sweep_of_refused_methods_alone_is_an_error(figures_folder, without_biases):
-    profile = read_profile("smoke", {**ONE_CELL, "student": without_biases})
+    profile = read_profile("smoke", {**ONE_RUN, "student": without_biases})
     with pytest.raises(StudyError, match=r"^bitfit: .* has no bias terms to train\. Set bitfit: add") as caught:
         fill(profile, ["pbft_bitfit", "cd_bitfit"])
     assert str(caught.value).count("no bias terms") == 1
@@ -253,7 +264,7 @@ def test_in_batch_mode_progress_is_plain_lines_and_not_too_many(profile, monkeyp
     monkeypatch.setenv("FEW_SHOT_BATCH", "1")
     monkeypatch.setattr(lib.runs.execution, "SECONDS_BETWEEN_LINES", seconds)
     fill(profile, ["baseline", "cd"])
-    names = ["baseline n=0 seed=0", "teacher targets n=4 seed=0", "cd n=4 seed=0"]
+    names = ["baseline n=0 seed=0", "teacher's soft labels n=4 seed=0", "cd n=4 seed=0"]
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(told)
     for i, line in zip(told, lines, strict=True):
@@ -261,7 +272,7 @@ def test_in_batch_mode_progress_is_plain_lines_and_not_too_many(profile, monkeyp
         assert re.fullmatch(rf"\[{i}/3\] {names[i - 1]}: \d+ s so far{estimate}", line)
 
 
-def test_the_time_left_counts_on_as_many_cells_at_a_time_as_before(monkeypatch, capsys, profile):
+def test_the_time_left_counts_on_as_many_runs_at_a_time_as_before(monkeypatch, capsys, profile):
     """Two workers finish a run each every 600 s: of ten runs, eight are left after the first two, in 2,400 s."""
     clock = iter([0.0, 599.0, 600.0])
     monkeypatch.setenv("FEW_SHOT_BATCH", "1")
@@ -286,6 +297,6 @@ def test_with_no_support_examples_the_teacher_answers_and_teaches_without_demons
 def test_a_stored_result_says_what_it_was_computed_on(profile):
     fill(profile, ["baseline"])
     (run,) = profile.runs(("baseline",))
-    record = Store(profile.folder).load(run)
-    assert {"device", "torch", "threads"} <= set(record["environment"])
-    assert record["cell"]["model"] == "random-opt-student"
+    result = Store(profile.folder).load(run)
+    assert {"device", "torch", "threads"} <= set(result.environment)
+    assert result.run == run

@@ -1,4 +1,4 @@
-"""A student that is kept: plain transformers load it and it answers as the stored result says."""
+"""A student that is exported: plain transformers load it and it answers as the stored result says."""
 
 import json
 
@@ -8,12 +8,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lib.errors import StudyError
-from lib.methods.reading import evaluation_items
+from lib.methods.examples import evaluation_items
 from lib.report.figures import drawn_memory
 from lib.runs.execution import fill
-from lib.runs.export import keep
+from lib.runs.export import export
 from lib.runs.predictions import of_profile
-from lib.tasks.prompts import PATTERNS, label_words, prompt
+from lib.runs.store import Store
+from lib.tasks.task import IN_DOMAIN
 
 
 @pytest.fixture
@@ -24,59 +25,54 @@ def filled(smoke_profile):
 
 @pytest.mark.parametrize("method", ["pbft", "cd", "cd_lora"])
 def test_plain_transformers_load_it_and_it_scores_as_stored(filled, method):
-    folder = keep(filled, method, 4, 1)
+    folder = export(filled, method, 4, 1)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    record = next(
-        one for one in fill(filled, [method]).records if one["cell"]["seed"] == 1 and one["cell"]["support_size"] == 4
-    )
-    pattern, task = PATTERNS[filled.pattern], filled.task(1)
-    words = label_words(pattern, task.label_words)
-    columns = [tokenizer(f" {word}")["input_ids"][-1] for word in words]
-    for item, stored in zip(
-        evaluation_items(task, filled.in_domain), record["outcome"]["in_domain"]["label_log_probs"], strict=True
-    ):
-        ids = tokenizer(prompt(pattern, words, [], item), return_tensors="pt").input_ids
+    (run,) = filled.changed({"support_sizes": [4], "seeds": [1]}).runs((method,))
+    stored = Store(filled.folder).load(run).outcome.evaluations[IN_DOMAIN].label_log_probs
+    for item, log_probs in zip(evaluation_items(run.task, IN_DOMAIN), stored, strict=True):
+        columns = [tokenizer(f"{item.text} {word}")["input_ids"][-1] for word in run.task.label_words]
+        ids = tokenizer(item.text, return_tensors="pt").input_ids
         with torch.no_grad():
             found = model(ids).logits[0, -1].log_softmax(-1)[columns]
-        np.testing.assert_allclose(found.numpy(), stored, atol=2e-4)
+        np.testing.assert_allclose(found.numpy(), log_probs, atol=2e-4)
 
 
 def test_its_weights_on_disk_are_what_figures_say(filled):
-    written = (keep(filled, "cd", 4, 0) / "model.safetensors").stat().st_size
+    written = (export(filled, "cd", 4, 0) / "model.safetensors").stat().st_size
     shown = drawn_memory(fill(filled, ["cd"]), of_profile(filled, ["cd"])).results
     assert shown.weights_gb[0] * 1e9 == pytest.approx(written, rel=0.02, abs=16_000)  # the header, for names
 
 
 def test_the_card_says_where_it_comes_from(filled, tmp_path):
-    folder = keep(filled, "cd", 4, 0, tmp_path / "student")
+    folder = export(filled, "cd", 4, 0, tmp_path / "student")
     card = (folder / "README.md").read_text()
     assert folder == tmp_path / "student"
     for said in ("random-opt-teacher", "random-opt-student", "n = 4, seed 0", "Support set", '"kl_weight": 0.5'):
         assert said in card
     settings = json.loads(card.split("```json\n")[1].split("```")[0])
     assert settings["support_size"] == 4
-    assert not list(tmp_path.glob(".keeping-*"))
+    assert not list(tmp_path.glob(".exporting-*"))
 
 
 def test_an_earlier_student_is_replaced_and_nothing_else_ever(filled, tmp_path):
     target = tmp_path / "student"
     target.mkdir()
-    assert keep(filled, "cd", 4, 0, target) == target == keep(filled, "cd", 4, 1, target)
+    assert export(filled, "cd", 4, 0, target) == target == export(filled, "cd", 4, 1, target)
     assert "seed 1" in (target / "README.md").read_text()
     mine = tmp_path / "mine"
     (mine / ".git").mkdir(parents=True)
     (mine / "README.md").write_text("My own work.")
     for other in (mine, mine / "README.md", tmp_path):
         with pytest.raises(StudyError, match="holds something else"):
-            keep(filled, "cd", 4, 0, other)
+            export(filled, "cd", 4, 0, other)
     assert (mine / "README.md").read_text() == "My own work."
     assert (mine / ".git").is_dir()
 
 
-def test_targets_that_are_gone_are_asked_for_again(filled):
-    for file in (filled.folder / "targets").iterdir():
+def test_soft_labels_that_are_gone_are_asked_for_again(filled):
+    for file in (filled.folder / "soft_labels").iterdir():
         file.unlink()
-    assert (keep(filled, "cd", 4, 0) / "model.safetensors").is_file()
+    assert (export(filled, "cd", 4, 0) / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize(
@@ -88,9 +84,9 @@ def test_targets_that_are_gone_are_asked_for_again(filled):
         ("cd_bitfit", 4, 0, "no result of cd_bitfit at n = 4, seed 0"),
     ],
 )
-def test_what_cannot_be_kept_is_refused_and_nothing_is_written(filled, method, size, seed, message):
+def test_what_cannot_be_exported_is_refused_and_nothing_is_written(filled, method, size, seed, message):
     with pytest.raises(StudyError, match=message):
-        keep(filled, method, size, seed)
+        export(filled, method, size, seed)
     assert not (filled.folder / "students").exists()
 
 
@@ -98,4 +94,4 @@ def test_a_student_with_added_biases_is_refused(filled):
     added = filled.model_copy(update={"bitfit": "add"})
     fill(added, ["pbft_bitfit"])
     with pytest.raises(StudyError, match="added biases is no model that plain transformers loads"):
-        keep(added, "pbft_bitfit", 4, 0)
+        export(added, "pbft_bitfit", 4, 0)

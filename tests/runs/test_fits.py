@@ -1,4 +1,4 @@
-"""`run_all.sh fit`: an answer that follows from the prediction, suggestions that are true, and clear refusals."""
+"""`run_all.sh fits`: an answer that follows from the prediction, suggestions that are true, and clear refusals."""
 
 import sys
 

@@ -1,43 +1,46 @@
 """Frames of in-context learning distillation: scores counted by hand, means over tasks, tables by paradigm."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
+from lib.methods.in_context_distillation import IN_CONTEXT_METHODS, InContextOutcome, TaskScores
+from lib.models.cost import Cost
 from lib.report.in_context_tables import cost_table, paper_layout
 from lib.runs.in_context_frames import seed_means, task_frame
+from lib.runs.profile import read_profile
+from lib.runs.store import Result
 
 GB = 10**9
 
 
 def task(name, k, gold, predicted, rank=None, labels=3):
     rank = rank or [int(one != other) for one, other in zip(gold, predicted, strict=True)]
-    return {"task": name, "demonstrations": k, "labels": labels, "gold": gold, "predicted": predicted, "rank": rank}
+    return TaskScores(name, k, labels, gold, predicted, rank)
 
 
 def cost(seconds=1.0, tokens=10, **measured):
-    return {"seconds": seconds, "tokens": tokens, "cuda_allocated": None, "rss": None, "tensors": None} | measured
+    return Cost(seconds, tokens, **measured)
 
 
-def record(method, paradigm, seed, tasks, **costs):
-    return {
-        "cell": {"method": method, "paradigm": paradigm, "seed": seed, "model": "small"},
-        "outcome": {"tasks": tasks, "costs": costs or {"evaluation": cost()}},
-        "environment": {"device": "a processor"},
-    }
+def result(method, paradigm, seed, tasks, **costs):
+    run = replace(read_profile("smoke").in_context_runs("crossfit")[0], method=method, paradigm=paradigm, seed=seed)
+    outcome = InContextOutcome(tasks, {}, costs or {"evaluation": cost()}, 0, [])
+    return Result(replace(run, model="small"), outcome, {"device": "a processor"})
 
 
 def only_row(*tasks, **costs):
-    (row,) = task_frame([record("ict", "meta", 0, list(tasks), **costs)]).to_dict("records")
+    (row,) = task_frame([result("ict", "meta", 0, list(tasks), **costs)]).to_dict("records")
     return row
 
 
-def test_a_row_holds_cell_task_scores_and_costs():
+def test_a_row_holds_run_task_scores_and_costs():
     row = only_row(
         task("times", 2, [0, 1, 2, 2], [0, 1, 1, 0], [0, 0, 3, 12]),
         training=cost(3.0, 7, rss=2 * GB),
-        evaluation=cost(5.0, 9, tensors=GB),
+        evaluation=cost(5.0, 9, cuda_allocated=GB),
     )
     expected = {
         "method": "ict",
@@ -104,21 +107,21 @@ def test_a_peak_is_what_its_device_measured():
         task("one", 0, [0], [0]),
         teacher=cost(cuda_allocated=3 * GB),
         training=cost(rss=2 * GB),
-        evaluation=cost(tensors=GB),
+        evaluation=cost(cuda_allocated=GB, rss=5 * GB),
     )
     assert [row[f"{phase}_gb"] for phase in ("teacher", "training", "evaluation")] == [3.0, 2.0, 1.0]
     assert np.isnan(only_row(task("one", 0, [0], [0]))["evaluation_gb"])
 
 
-def test_rows_are_those_of_each_cell_and_its_tasks_in_order():
+def test_rows_are_those_of_each_run_and_its_tasks_in_order():
     tasks = [task(name, k, [0, 1], [0, 1]) for name in ("b", "a") for k in (0, 2)]
-    frame = task_frame([record("untuned", None, 0, tasks), record("ict", "meta", 1, tasks)])
+    frame = task_frame([result("untuned", None, 0, tasks), result("ict", "meta", 1, tasks)])
     assert list(zip(frame.method, frame.task, frame.k, strict=True)) == [
         (method, name, k) for method in ("untuned", "ict") for name in ("b", "a") for k in (0, 2)
     ]
 
 
-def test_no_records_give_an_empty_frame():
+def test_no_results_give_an_empty_frame():
     assert task_frame([]).empty
 
 
@@ -130,7 +133,7 @@ def right(share, name="one", k=2, items=10):
 
 def test_scores_of_a_seed_are_means_over_tasks_whatever_their_number_of_items():
     tasks = [right(1.0, "short", items=4), right(0.5, "long", items=40), right(0.0, "short", k=0, items=4)]
-    means = seed_means(task_frame([record("ict", "meta", 0, tasks, evaluation=cost(3.0, 50))])).set_index("k")
+    means = seed_means(task_frame([result("ict", "meta", 0, tasks, evaluation=cost(3.0, 50))])).set_index("k")
     assert means.precision_1.to_dict() == {2: 75.0, 0: 0.0}
     assert means.evaluation_tokens.to_dict() == {2: 50, 0: 50}
 
@@ -143,7 +146,7 @@ def test_methods_paradigms_seeds_and_k_are_averaged_apart():
         ("ict", "multitask", 0): 0.4,
         ("icl_d", "meta", 0): 0.5,
     }
-    means = seed_means(task_frame([record(*one, [right(share), right(0.9, k=4)]) for one, share in shares.items()]))
+    means = seed_means(task_frame([result(*one, [right(share), right(0.9, k=4)]) for one, share in shares.items()]))
     found = means[means.k == 2]
     assert found.precision_1.tolist() == pytest.approx([100 * share for share in shares.values()])
     assert found.paradigm.fillna("none").tolist() == [paradigm or "none" for _, paradigm, _ in shares]

@@ -106,26 +106,26 @@ def test_a_changed_profile_keeps_its_settings_in_context():
 
 
 @pytest.mark.parametrize("changes", [{"in_context": None}, {"in_context.lama": None}])
-def test_a_profile_without_a_benchmark_has_no_cells_of_it(changes):
+def test_a_profile_without_a_benchmark_has_no_runs_of_it(changes):
     assert runs_of(changes, "lama") == []
     assert bool(runs_of(changes)) == ("in_context.lama" in changes)
 
 
 @pytest.mark.parametrize("name", profile_names())
-def test_cells_of_every_shipped_profile_are_of_all_methods(name):
+def test_runs_of_every_shipped_profile_are_of_all_methods(name):
     for benchmark in BENCHMARKS:
         runs = runs_of(None, benchmark, name)
         assert not runs or {run.method for run in runs} == ALL
 
 
-def test_settings_in_context_rename_no_cell_of_context_distillation():
+def test_settings_in_context_rename_no_run_of_context_distillation():
     without, changed = read_profile("smoke", {"in_context": None}), read_profile("smoke", {"in_context.steps": 9})
     assert (
         list(map(key, without.runs())) == list(map(key, changed.runs())) == list(map(key, read_profile("smoke").runs()))
     )
 
 
-def test_each_tuned_method_has_a_cell_a_paradigm_and_seed_and_each_untuned_one_a_seed():
+def test_each_tuned_method_has_a_run_a_paradigm_and_seed_and_each_untuned_one_a_seed():
     runs = runs_of()
     found = [(run.method, run.paradigm, run.seed) for run in runs]
     expected = {(name, paradigm, seed) for name in TUNED for paradigm in ("meta", "multitask") for seed in (0, 1)}
@@ -269,7 +269,7 @@ def test_what_the_settings_do_not_say_of_training_is_the_profiles():
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_a_setting_renames_the_cells_that_it_bears_on_and_no_others(changes, expected):
+def test_a_setting_renames_the_runs_that_it_bears_on_and_no_others(changes, expected):
     assert renamed(changes) == expected
 
 

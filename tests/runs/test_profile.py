@@ -1,5 +1,7 @@
 """Profiles: what is refused and with which words, what becomes a run, and which settings rename which runs."""
 
+import json
+
 import pytest
 import yaml
 
@@ -8,6 +10,7 @@ from lib.methods.context_distillation import METHODS
 from lib.paths import PROFILES
 from lib.runs.keys import key
 from lib.runs.profile import profile_names, read_profile
+from lib.tasks.sources import queries
 from lib.tasks.world import draw_label_words
 
 CONTENT = yaml.safe_load((PROFILES / "smoke.yaml").read_text())["profile"]
@@ -35,14 +38,17 @@ def renamed(changes, profile=CONTENT):
         ({"methods": ["pbtf"]}, r"methods.*'pbtf' is not allowed.*'baseline', 'icl'.*'cd_bitfit'"),
         ({"student_dtype": "float64"}, r"student_dtype: 'float64' is not allowed.*'float32', 'bfloat16' or 'float16'"),
         ({"teacher_dtype": "int8"}, r"teacher_dtype: 'int8' is not allowed.*'float32'"),
-        ({"pattern": "gpt3"}, r"pattern: 'gpt3' is not allowed.*'minimal', 'gpt-3' or 'eval-harness'"),
+        ({"pattern": "gpt3"}, r"pattern: 'gpt3' .*minimal, gpt-3, eval-harness"),
         ({"learning_rate": -0.1}, r"learning_rate.*-0\.1 is not allowed.*greater than 0"),
         ({"learning_rate": {**RATES, "cd": -0.1}}, r"learning_rate.*cd: -0\.1 is not allowed.*greater than 0"),
         ({"learning_rate": float("nan")}, r"learning_rate.*nan is not allowed"),
         ({"kl_weight": float("nan")}, r"kl_weight: nan is not allowed"),
         ({"temperature": float("inf")}, r"temperature: inf is not allowed.*finite"),
         ({"kl_weight": 1.5}, r"kl_weight: 1\.5 is not allowed.*less than or equal to 1"),
-        ({"eval_limit": 3}, r"eval_limit: 3 is not allowed.*multiple of 2"),
+        ({"eval_limit": 1}, r"eval_limit: 1 is not allowed.*greater than 1"),
+        ({"permutations": 0}, r"permutations: 0 is not allowed.*greater than 0"),
+        ({"pool_shares": [0.5, 0.4]}, r"pool_shares: \[0\.5, 0\.4\].* sum to 1"),
+        ({"pool_shares": [0.2, 0.3, 0.5]}, r"pool_shares: \[0\.2, 0\.3, 0\.5\] must be 2 shares"),
         ({"epochs": 0}, r"epochs.*0 is not allowed.*greater than 0"),
         ({"support_sizes": []}, r"support_sizes: \[\] is not allowed.*at least 1"),
         ({"seeds": [-1]}, r"seeds\.0: -1 is not allowed.*greater than or equal to 0"),
@@ -120,17 +126,17 @@ def test_a_value_by_method_reaches_its_own_runs():
     assert {run.method: run.training.epochs for run in runs if run.training}["cd"] == 7
 
 
-def test_each_method_has_a_cell_for_every_size_and_seed_but_the_baseline_has_one():
+def test_each_method_has_a_run_for_every_size_and_seed_but_the_baseline_has_one():
     counts = {name: len(names) for name, names in keys().items()}
     assert counts == {"baseline": 1} | dict.fromkeys([name for name in METHODS if name != "baseline"], 2 * 2)
 
 
-def test_cells_come_seed_by_seed():
+def test_runs_come_seed_by_seed():
     seeds = [run.seed for run in read_profile("smoke").runs() if run.method == "icl"]
     assert seeds == sorted(seeds)
 
 
-def test_cells_can_be_asked_for_by_method():
+def test_runs_can_be_asked_for_by_method():
     asked = read_profile("smoke").runs(("cd", "icl"))
     assert asked == [run for run in read_profile("smoke").runs() if run.method in ("cd", "icl")]
 
@@ -161,7 +167,7 @@ DISTILLED = {"cd", "cd_lora", "cd_bitfit"}
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_a_setting_renames_the_cells_that_it_bears_on_and_no_others(changes, expected):
+def test_a_setting_renames_the_runs_that_it_bears_on_and_no_others(changes, expected):
     assert renamed(changes) == expected
 
 
@@ -195,15 +201,146 @@ def test_drawn_label_words_are_a_seeds_own_for_every_method_and_its_teacher():
         of_seed = [run for run in runs if run.seed == seed]
         assert {run.method for run in of_seed} == set(METHODS)
         words = {run.task.label_words for run in of_seed}
-        words |= {run.distillation.targets.task.label_words for run in of_seed if run.distillation}
+        words |= {run.distillation.labelling.task.label_words for run in of_seed if run.distillation}
         assert words == {draw_label_words(seed)}
 
 
 @pytest.mark.parametrize("changes", [{"workers": 3}, {"isolate": True}, {"padding_free": True, "fused": True}])
-def test_how_cells_are_computed_renames_none(changes):
+def test_how_runs_are_computed_renames_none(changes):
     assert renamed(changes) == set()
 
 
 def test_how_a_step_is_computed_reaches_every_trained_run():
     trained = read_profile("smoke", {"padding_free": True, "fused": True}).runs(TRAINED)
     assert {(run.training.padding_free, run.training.fused) for run in trained} == {(True, True)}
+
+
+OWN = "Review: {review}\nTopic:"
+THREE = {"sport": "Ball", "music": "Song", "food": "Bread"}
+TOPICS = {"pattern": OWN, "label_words": THREE, "in_domain": "reviews", "out_of_domain": ()}
+
+
+def write_reviews(folder, name="reviews", rows=12):
+    """A csv of numbered reviews with a column of topics as the data name them, one of which no class stands for."""
+    kinds = ("1", "2", "3", "none")
+    lines = [f'"A review, number {i}","{kinds[i % 4]}",{"train" if i < rows // 2 else "test"}' for i in range(rows)]
+    (folder / f"{name}.csv").write_text("\n".join(["text,topic,part", *lines]) + "\n")
+    columns = {"columns": {"review": "text"}, "label": "topic", "split": "part"}
+    return {
+        "source": str(folder / f"{name}.csv"),
+        **columns,
+        "labels": {1: "sport", 2: "music", 3: "food", "none": None},
+    }
+
+
+def of_topics(folder, **changes):
+    settings = write_reviews(folder)
+    return read_profile("smoke", {**TOPICS, "datasets": {"reviews": settings}, "methods": ["icl"], **changes})
+
+
+def test_a_task_of_ones_own_is_read_from_a_csv_by_columns_labels_and_split(tmp_path):
+    profile = of_topics(tmp_path)
+    task = profile.task(0)
+    assert (task.pattern, task.classes) == (OWN, ("sport", "music", "food"))
+    assert (task.label_words, task.out_of_domain) == (("Ball", "Song", "Bread"), ())
+    (dataset,) = task.domains.values()
+    found = queries(task, dataset, "train")
+    assert [query.answered for query in found[:2]] == [
+        "Review: A review, number 0\nTopic: Ball",
+        "Review: A review, number 1\nTopic: Song",
+    ]
+    assert [query.gold for query in found] == [0, 1, 2, 0, 1]
+    assert [query.gold for query in queries(task, dataset, "evaluation")] == [2, 0, 1, 2]
+    assert {query.options for query in found} == {("Ball", "Song", "Bread")}
+
+
+def test_domains_are_named_by_role_and_by_set_where_there_are_several(tmp_path):
+    assert of_topics(tmp_path).domains == {"in_domain": "in domain"}
+    assert read_profile("smoke").domains == {"in_domain": "in domain", "out_of_domain": "out of domain"}
+    several = read_profile("smoke", {"out_of_domain": ["swaps", "pairs"]})
+    assert list(several.domains) == list(several.task(0).domains) == ["in_domain", "out_of_domain", "out_of_domain_2"]
+    titles = several.domains
+    assert "swaps" in titles["out_of_domain"] and "pairs" in titles["out_of_domain_2"]
+    assert [one.name for one in several.task(0).out_of_domain] == ["swaps", "pairs"]
+
+
+def test_a_dataset_of_ones_own_lies_where_the_others_do_if_it_does_not_say(tmp_path):
+    profile = read_profile("smoke", {"data": str(tmp_path), "datasets": {"pairs": {}}})
+    assert profile.dataset("pairs").source == str(tmp_path)
+
+
+def test_classes_are_those_of_the_label_words_in_their_order():
+    assert read_profile("smoke").classes == ("entailment", "non-entailment")
+    turned = read_profile("smoke", {"label_words": {"non-entailment": "No", "entailment": "Yes"}})
+    assert turned.classes == ("non-entailment", "entailment")
+    assert turned.task(0).label_words == ("No", "Yes")
+
+
+def test_a_profile_of_ones_own_task_reads_the_same_from_its_content(tmp_path):
+    profile = of_topics(tmp_path, out_of_domain=["reviews"])
+    assert read_profile(profile.model_dump(mode="json")) == profile
+    assert profile.changed({"kl_weight": 0.25}).task(0) == profile.task(0)
+
+
+def test_labels_that_are_booleans_in_the_data_keep_their_classes(tmp_path):
+    lines = [{"review": f"Review {i}", "label": i % 2 == 0, "seen": True} for i in range(4)]
+    (tmp_path / "reviews.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    own = {"source": str(tmp_path), "labels": {True: "good", False: "bad"}, "where": {"seen": True}}
+    words = {"pattern": OWN, "label_words": {"good": "Ball", "bad": "Song"}, "datasets": {"reviews": own}}
+    profile = read_profile("smoke", {**words, "in_domain": "reviews", "out_of_domain": []})
+    for one in (profile, profile.changed({"kl_weight": 0.25})):
+        assert [query.gold for query in queries(one.task(0), one.task(0).in_domain, "train")] == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"pattern": "{review} Topic: "}, r"pattern: '\{review\} Topic: ' ends in a space"),
+        ({"pattern": "{review}\n"}, r"pattern: '\{review\}\\n' ends in"),
+        ({"pattern": "{review"}, r"pattern: '\{review'.*brace"),
+        ({"pattern": "{} {review}"}, r"pattern: '\{\} \{review\}' needs the name of a column"),
+        ({"pattern": "{0}"}, r"pattern: '\{0\}' needs the name of a column"),
+        ({"pattern": "review"}, r"pattern: 'review' .*braces.*minimal, gpt-3, eval-harness"),
+        ({"label_words": None}, r"label_words: .*a word for each class"),
+        ({"label_words": {**THREE, "food": "Ball"}}, r"label_words: \['Ball', 'Song', 'Ball'\].*differ"),
+        ({"label_words": {**THREE, "food": "Bread "}}, r"label_words: .*'Bread '.*space"),
+        ({"label_words": {**THREE, "food": " Bread"}}, r"label_words: .*' Bread'.*space"),
+        ({"label_words": {**THREE, "food": ""}}, r"label_words: .*''"),
+        ({"label_words": {"sport": "Ball"}}, r"label_words: .*'Ball'.*two"),
+        ({"label_words": {"sport": "Ball", "music": "Song"}}, r"datasets\.reviews\.labels: food.*sport, music"),
+        ({"label_words": ["Ball", "Song", "Bread"]}, r"label_words: \['Ball', 'Song', 'Bread'\].*entailment"),
+        ({"label_words": {True: "Ball", "music": "Song"}}, r"label_words: .*True: 'Ball'.*booleans.*quotes"),
+        ({"label_words": {"sport": True, "music": False, "food": "Bread"}}, r"label_words: .*True.*booleans.*quotes"),
+        ({"pool_shares": [0.5, 0.5]}, r"pool_shares: \[0\.5, 0\.5\] must be 3 shares"),
+        ({"datasets": {"reviews": {"labls": {}}}}, r"datasets\.reviews\.labls: .* is not allowed"),
+        (
+            {"datasets": {"reviews": {"labels": {"1": "sports"}}}},
+            r"datasets\.reviews\.labels: sports.*sport, music",
+        ),
+    ],
+    ids=lambda value: str(value)[:50] if isinstance(value, dict) else "",
+)
+def test_a_bad_task_is_refused_with_key_value_and_what_is_allowed(tmp_path, changes, words):
+    with pytest.raises(StudyError, match=words) as caught:
+        of_topics(tmp_path, **changes)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"pattern": "{reviews} Topic:"}, r"line 2: .*'reviews'.*text, topic, part"),
+        ({"datasets.labels": {"1": "sport", "2": "music", "3": "food"}}, r"line 5, topic: 'none'.*1, 2, 3"),
+        ({"datasets.label": "topics"}, r"line 2: .*'topics'.*text, topic, part"),
+        ({"datasets.train": ["training"]}, r"no train split.*'test', 'train'.*'training'"),
+        ({"datasets.where": {"text": "never"}}, r"data: reviews .*no row"),
+    ],
+    ids=lambda value: str(value)[:50] if isinstance(value, dict) else "",
+)
+def test_what_does_not_fit_the_data_is_refused_where_they_are_read(tmp_path, changes, words):
+    settings = write_reviews(tmp_path)
+    settings |= {key.partition(".")[2]: value for key, value in changes.items() if key.startswith("datasets.")}
+    pattern = {key: value for key, value in changes.items() if key == "pattern"}
+    task = read_profile("smoke", {**TOPICS, "datasets": {"reviews": settings}, **pattern}).task(0)
+    with pytest.raises(StudyError, match=words):
+        queries(task, task.in_domain, "train")

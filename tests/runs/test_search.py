@@ -70,7 +70,7 @@ def test_a_candidate_rate_changes_its_own_method_alone():
         assert after.training.learning_rate == (0.3 if before.method == "cd" else before.training.learning_rate)
 
 
-def test_candidates_of_in_context_tuning_are_cells_of_the_changed_profile(figures_folder):
+def test_candidates_of_in_context_tuning_are_runs_of_the_changed_profile(figures_folder):
     rates = [{"in_context.crossfit.learning_rate.meta": rate} for rate in (1e-3, 0.1)]
     changes = {"in_context.seeds": [9], "in_context.paradigms": ["meta"]}
     found = search_in_context("smoke", "crossfit", {"ict": rates, "untuned": [{}]}, changes)
@@ -85,8 +85,8 @@ def test_candidates_of_in_context_tuning_are_cells_of_the_changed_profile(figure
 def test_crossfits_settings_are_searched_on_tasks_that_are_not_reported():
     split = json.loads((PROFILES / "crossfit_search_split.json").read_text())
     profile = read_profile("smollm2")
-    records = [Store(FIGURES / "smollm2").load(run) for run in profile.in_context_runs("crossfit")]
-    reported = {task["task"] for record in records if record for task in record["outcome"]["tasks"]}
+    found = [Store(FIGURES / "smollm2").load(run) for run in profile.in_context_runs("crossfit")]
+    reported = {task.task for result in found if result for task in result.outcome.tasks}
     assert len(reported) == profile.in_context.crossfit.target_tasks
     assert reported.isdisjoint(split["test"])
     assert reported.isdisjoint(split["train"])

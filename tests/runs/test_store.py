@@ -1,5 +1,6 @@
 """The store: whatever ends a run, a result is whole or absent, and what is whole is kept."""
 
+import json
 import math
 import multiprocessing
 import os
@@ -7,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,15 @@ import torch
 
 import lib.runs.profile
 import lib.runs.store
-from lib.methods.context_distillation import TeacherTargets
-from lib.methods.in_context_distillation import TunedWeights
+from lib.methods.context_distillation import Outcome, SoftLabels, run_method
+from lib.methods.evaluation import Evaluation
+from lib.methods.in_context_distillation import InContextOutcome, TaskScores, TunedWeights
 from lib.models.cost import Cost
 from lib.paths import ROOT
 from lib.runs.execution import fill
 from lib.runs.keys import key
 from lib.runs.profile import read_profile
-from lib.runs.store import Store
+from lib.runs.store import Refusal, Result, Store, checksum
 
 SWEEP = {"support_sizes": [4]}
 METHODS = ["baseline", "icl", "pbft", "cd", "cd_lora"]
@@ -40,7 +42,7 @@ fill(lib.runs.profile.read_profile("smoke", {SWEEP}), {METHODS})
 def baseline():
     """The baseline run of the smoke profile and its outcome."""
     (run,) = read_profile("smoke").runs(("baseline",))
-    return run, run(run, None)
+    return run, run_method(run, None)
 
 
 @pytest.fixture
@@ -54,15 +56,15 @@ def filled(smoke_profile):
     profile = read_profile("smoke", {**SWEEP, "seeds": [0]})
     fill(profile, ["icl", "cd"])
     (run,) = profile.runs(("cd",))
-    return profile, Store(profile.folder), run, run.distillation.targets
+    return profile, Store(profile.folder), run, run.distillation.labelling
 
 
 def request_of(profile):
-    return profile.runs(("cd",))[0].distillation.targets
+    return profile.runs(("cd",))[0].distillation.labelling
 
 
-def numbers(record):
-    return {name: value for name, value in record["outcome"].items() if name != "costs"}
+def numbers(result):
+    return replace(result.outcome, costs={})
 
 
 def files(folder, kind="*"):
@@ -74,8 +76,8 @@ def cut(file, kept):
     file.write_bytes(content[: int(kept * len(content))])
 
 
-def some_targets():
-    return TeacherTargets(torch.randn(2, 2), torch.randn(3, 2), Cost(1.5, 20, None, None, 300))
+def some_soft_labels():
+    return SoftLabels(torch.randn(2, 2), torch.randn(3, 2), Cost(1.5, 20, None, None, 300))
 
 
 def teacher_of(profile):
@@ -84,7 +86,11 @@ def teacher_of(profile):
 
 def some_weights(dtype=torch.float32):
     parameters = {"model.wide": torch.randn(3, 2, dtype=dtype).T, "model.bias": torch.zeros(5, dtype=dtype)}
-    return TunedWeights(parameters, [0.75, 0.5], Cost(1.5, 20, None, None, None, 300))
+    return TunedWeights(parameters, [0.75, 0.5], Cost(1.5, 20, None, None, 300))
+
+
+def some_scores():
+    return TaskScores("a task", 2, 3, [0, 2], [0, 1], [0, 1])
 
 
 def write_half_and_raise(scratch):
@@ -99,7 +105,7 @@ def write_half_and_die(scratch):
 
 @pytest.mark.parametrize("before", [None, "old"])
 def test_a_write_that_raises_leaves_the_old_file_or_none_and_nothing_else(tmp_path, before):
-    file = tmp_path / "cells" / "result.json"
+    file = tmp_path / "runs" / "result.json"
     if before:
         file.parent.mkdir()
         file.write_text(before)
@@ -142,7 +148,7 @@ def resumed(tmp_path_factory):
 
 def test_a_killed_sweep_is_finished_without_recomputing_what_was_there(resumed):
     profile, _, kept = resumed
-    assert 3 <= len([file for file in kept if file.parent.name == "cells"]) < len(profile.runs(tuple(METHODS)))
+    assert 3 <= len([file for file in kept if file.parent.name == "runs"]) < len(profile.runs(tuple(METHODS)))
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
 
 
@@ -158,7 +164,7 @@ def test_a_killed_sweep_ends_with_the_numbers_of_an_uninterrupted_one(resumed, t
 def test_a_result_that_is_cut_short_is_computed_again_with_a_warning(filled, capsys, kept):
     profile, store, run, _ = filled
     before, others = store.load(run), {file: file.stat().st_mtime_ns for file in files(store.folder)}
-    file = store.folder / "cells" / f"{key(run)}.json"
+    file = store.folder / "runs" / f"{key(run)}.json"
     others.pop(file)
     cut(file, kept)
     fill(profile, ["icl", "cd"])
@@ -168,46 +174,198 @@ def test_a_result_that_is_cut_short_is_computed_again_with_a_warning(filled, cap
 
 
 @pytest.mark.parametrize("kept", [0, 0.5, 0.999])
-def test_targets_that_are_cut_short_are_computed_again_with_a_warning(filled, capsys, kept):
+def test_soft_labels_that_are_cut_short_are_computed_again_with_a_warning(filled, capsys, kept):
     profile, store, run, request = filled
-    before, result = store.load_targets(request).log_probs.clone(), store.load(run)
-    file = store.folder / "targets" / f"{key(request)}.safetensors"
+    before, result = store.load_soft_labels(request).log_probs.clone(), store.load(run)
+    file = store.folder / "soft_labels" / f"{key(request)}.safetensors"
     cut(file, kept)
-    (store.folder / "cells" / f"{key(run)}.json").unlink()
+    (store.folder / "runs" / f"{key(run)}.json").unlink()
     fill(profile, ["cd"])
     assert f"warning: {file} is cut short" in capsys.readouterr().err
-    assert torch.equal(store.load_targets(request).log_probs, before)
+    assert torch.equal(store.load_soft_labels(request).log_probs, before)
     assert numbers(store.load(run)) == numbers(result)
 
 
-def test_a_result_under_another_cells_name_counts_as_absent_with_a_warning(store, baseline, capsys):
+def test_a_result_comes_back_as_it_was_saved(store, baseline):
+    run, outcome = baseline
+    store.save(run, outcome, {"device": "a processor", "threads": 2})
+    assert store.load(run) == Result(run, outcome, {"device": "a processor", "threads": 2})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_result_of_any_method_comes_back_with_the_types_that_it_had(store, smoke_profile, name):
+    run = smoke_profile.changed({"calibration_pool": 2, "pool_shares": [0.5, 0.5]}).runs((name,))[0]
+    evaluation = Evaluation([0, 1], [[-0.1234, -2.5], [-1.0, -0.25]], [0.25, 0.75], [[-0.5, -1.5]])
+    costs = {"training": Cost(1.5, 20, 300, 400, None), "evaluation": Cost(2.0, 30, None, None, 500)}
+    outcome = Outcome({"in_domain": evaluation, "out_of_domain": evaluation}, costs, 12, [0.75, 0.5], [True, False])
+    store.save(run, outcome, {"device": "a processor"})
+    loaded = store.load(run)
+    assert loaded == Result(run, outcome, {"device": "a processor"})
+    assert loaded.run.task.label_words == ("Yes", "No")
+    assert key(loaded.run) == key(run)
+
+
+def test_a_result_of_in_context_tuning_comes_back_as_it_was_saved(store, smoke_profile):
+    for run in smoke_profile.in_context_runs("lama"):
+        outcome = InContextOutcome([some_scores()], {"a": "no file"}, {"evaluation": Cost(1.5, 20)}, 12, [0.5])
+        store.save(run, outcome, {"device": "a processor"})
+        assert store.load(run) == Result(run, outcome, {"device": "a processor"})
+
+
+def test_how_a_result_was_computed_comes_back_whatever_is_asked_for(store, smoke_profile):
+    run = smoke_profile.changed({"padding_free": True}).runs(("pbft",))[0]
+    store.save(run, Outcome({}, {}, 0, []), {})
+    (asked, *_) = smoke_profile.runs(("pbft",))
+    assert store.load(asked).run.training.padding_free
+
+
+def edited(file, change):
+    """Change what a stored file says, and nothing of its form."""
+    record = json.loads(file.read_text())
+    change(record)
+    file.write_text(json.dumps(record))
+
+
+def first_evaluation(record):
+    return record["outcome"]["evaluations"]["in_domain"]
+
+
+EDITS = {
+    "another number": lambda record: first_evaluation(record)["label_log_probs"][0].reverse(),
+    "another class": lambda record: first_evaluation(record)["gold"].reverse(),
+    "not a number": lambda record: first_evaluation(record)["label_log_probs"][0].__setitem__(0, math.nan),
+    "no finite number": lambda record: record["outcome"]["losses"].append(math.inf),
+    "a string in place of a number": lambda record: record["outcome"].update(trainable_parameters="0"),
+    "another setting": lambda record: record["run"].update(eval_batch_size=5),
+    "another machine": lambda record: record["environment"].update(device="another"),
+    "one number less": lambda record: first_evaluation(record)["content_free"].pop(),
+    "an entry more": lambda record: record.update(note="by hand"),
+    "no outcome": lambda record: record.pop("outcome"),
+    "no checksum": lambda record: record.pop("checksum"),
+    "another run's key": lambda record: record.update(key="0" * 16),
+    "a refusal": lambda record: record.update(refused="by hand"),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_result_that_was_edited_counts_as_absent_with_a_warning(store, baseline, capsys, name):
+    run, outcome = baseline
+    store.save(run, outcome, {"device": "a processor"})
+    (file,) = files(store.folder)
+    edited(file, EDITS[name])
+    assert store.load(run) is None
+    assert f"warning: {file} is cut short or altered" in capsys.readouterr().err
+
+
+WRONG_TYPES = {
+    "a string in place of a number": lambda record: record["outcome"].update(trainable_parameters="many"),
+    "a string in place of a list": lambda record: first_evaluation(record).update(gold="0101"),
+    "a string among numbers": lambda record: first_evaluation(record)["label_log_probs"][0].__setitem__(0, "low"),
+    "an entry that no result has": lambda record: record["outcome"].update(mood="good"),
+    "an entry that is missing": lambda record: record["outcome"].pop("costs"),
+    "an outcome that is none": lambda record: record.update(outcome=[]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_TYPES)
+def test_what_is_no_result_counts_as_absent_with_a_warning_even_under_its_own_checksum(store, baseline, capsys, name):
+    run, outcome = baseline
+    store.save(run, outcome, {"device": "a processor"})
+    (file,) = files(store.folder)
+
+    def change(record):
+        WRONG_TYPES[name](record)
+        del record["checksum"]
+        record["checksum"] = checksum(record)
+
+    edited(file, change)
+    assert store.load(run) is None
+    assert "cut short or altered" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "null", '"a result"', "[" * 100_000, "\ufeff{}"])
+def test_a_file_that_holds_no_object_counts_as_absent_with_a_warning(store, baseline, capsys, content):
+    run, outcome = baseline
+    store.save(run, outcome, {})
+    (file,) = files(store.folder)
+    file.write_text(content)
+    assert store.load(run) is None
+    assert "cut short or altered" in capsys.readouterr().err
+
+
+def test_a_result_under_another_runs_name_counts_as_absent_with_a_warning(store, baseline, capsys):
     run, outcome = baseline
     other = replace(run, seed=1)
     store.save(run, outcome, {})
-    os.replace(store.folder / "cells" / f"{key(run)}.json", store.folder / "cells" / f"{key(other)}.json")
+    os.replace(store.folder / "runs" / f"{key(run)}.json", store.folder / "runs" / f"{key(other)}.json")
     assert store.load(other) is None
     assert "altered; it is computed again" in capsys.readouterr().err
     assert store.load(run) is None
 
 
-def test_a_result_comes_back_as_it_was_saved(store, baseline):
-    run, outcome = baseline
-    store.save(run, outcome, {"device": "a processor"})
-    record = store.load(run)
-    assert record["outcome"] == asdict(outcome)
-    assert record["environment"] == {"device": "a processor"}
-    assert record["refused"] is None
+def test_an_edited_result_is_computed_again(filled, capsys):
+    profile, store, run, _ = filled
+    before = store.load(run)
+    edited(store.folder / "runs" / f"{key(run)}.json", EDITS["another number"])
+    sweep = fill(profile, ["icl", "cd"])
+    assert numbers(store.load(run)) == numbers(before)
+    assert len(sweep.stored) == 2
+    assert "cut short or altered" in capsys.readouterr().err
+
+
+def with_a_digit_changed(file):
+    """Change the last byte: of the last number of the last tensor."""
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def renamed_to(file, other):
+    os.replace(file, file.with_name(f"{key(other)}.safetensors"))
+
+
+def test_tensors_with_a_digit_changed_count_as_absent_with_a_warning(store, smoke_profile, capsys):
+    request, teacher = request_of(smoke_profile), teacher_of(smoke_profile)
+    store.save_soft_labels(request, some_soft_labels())
+    store.save_weights(teacher, some_weights())
+    for file in files(store.folder):
+        with_a_digit_changed(file)
+    assert (store.load_soft_labels(request), store.load_weights(teacher)) == (None, None)
+    assert (store.ready(request), store.ready(teacher)) == (False, False)
+    assert capsys.readouterr().err.count("cut short or altered") == 4
+
+
+def test_notes_of_tensors_with_a_digit_changed_count_as_absent_with_a_warning(store, smoke_profile, capsys):
+    request = request_of(smoke_profile)
+    store.save_soft_labels(request, some_soft_labels())
+    (file,) = files(store.folder)
+    content = file.read_bytes()
+    assert content.count(b"1.5") == 1
+    file.write_bytes(content.replace(b"1.5", b"2.5"))
+    assert store.load_soft_labels(request) is None
+    assert "cut short or altered" in capsys.readouterr().err
+
+
+def test_tensors_under_another_requests_name_count_as_absent_with_a_warning(store, smoke_profile, capsys):
+    request, teacher = request_of(smoke_profile), teacher_of(smoke_profile)
+    others = replace(request, seed=7), replace(teacher, model="another")
+    store.save_soft_labels(request, some_soft_labels())
+    store.save_weights(teacher, some_weights())
+    for file, other in zip(files(store.folder), others, strict=True):
+        renamed_to(file, other)
+    assert (store.load_soft_labels(others[0]), store.load_weights(others[1])) == (None, None)
+    assert capsys.readouterr().err.count("cut short or altered") == 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_targets_come_back_as_they_were_saved(store, smoke_profile, dtype):
-    request, targets = request_of(smoke_profile), some_targets()
-    targets = replace(targets, log_probs=targets.log_probs.to(dtype).T)
-    store.save_targets(request, targets)
-    loaded = store.load_targets(request)
-    assert torch.equal(loaded.log_probs, targets.log_probs)
-    assert torch.equal(loaded.content_free, targets.content_free)
-    assert (loaded.log_probs.dtype, loaded.cost) == (dtype, targets.cost)
+def test_soft_labels_come_back_as_they_were_saved(store, smoke_profile, dtype):
+    request, soft_labels = request_of(smoke_profile), some_soft_labels()
+    soft_labels = replace(soft_labels, log_probs=soft_labels.log_probs.to(dtype).T)
+    store.save_soft_labels(request, soft_labels)
+    loaded = store.load_soft_labels(request)
+    assert torch.equal(loaded.log_probs, soft_labels.log_probs)
+    assert torch.equal(loaded.content_free, soft_labels.content_free)
+    assert (loaded.log_probs.dtype, loaded.cost) == (dtype, soft_labels.cost)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -233,7 +391,7 @@ def test_a_preparation_is_ready_once_it_is_there(store, smoke_profile):
     assert (store.ready(teacher), store.ready(request)) == (False, False)
     store.save_weights(teacher, some_weights())
     assert (store.ready(teacher), store.ready(request)) == (True, False)
-    store.save_targets(request, some_targets())
+    store.save_soft_labels(request, some_soft_labels())
     assert (store.ready(teacher), store.ready(request)) == (True, True)
 
 
@@ -264,7 +422,7 @@ def test_a_failure_is_kept_and_is_no_result(store, baseline):
     assert store.load(run) is None
 
 
-def test_a_result_forgets_its_cells_failure(store, baseline):
+def test_a_result_forgets_its_runs_failure(store, baseline):
     run, outcome = baseline
     other = replace(run, seed=1)
     for failed in (run, other):
@@ -273,10 +431,10 @@ def test_a_result_forgets_its_cells_failure(store, baseline):
     assert (store.failure(run), store.failure(other)) == (None, "out of memory")
 
 
-def test_targets_forget_their_own_failure(store, smoke_profile):
+def test_soft_labels_forget_their_own_failure(store, smoke_profile):
     request = request_of(smoke_profile)
     store.fail(request, "out of memory")
-    store.save_targets(request, some_targets())
+    store.save_soft_labels(request, some_soft_labels())
     assert store.failure(request) is None
 
 
@@ -298,12 +456,20 @@ def test_all_failures_can_be_forgotten(store, baseline, smoke_profile):
 
 def test_a_refusal_is_kept_with_its_reason(store, baseline):
     store.refuse(baseline[0], "bitfit: no biases")
-    assert store.load(baseline[0])["refused"] == "bitfit: no biases"
+    assert store.load(baseline[0]) == Refusal(baseline[0], "bitfit: no biases")
+
+
+def test_a_refusal_that_was_edited_counts_as_absent_with_a_warning(store, baseline, capsys):
+    store.refuse(baseline[0], "bitfit: no biases")
+    (file,) = files(store.folder)
+    edited(file, lambda record: record.update(refused="by hand"))
+    assert store.load(baseline[0]) is None
+    assert "cut short or altered" in capsys.readouterr().err
 
 
 def test_an_empty_store_has_nothing_and_writes_nothing(store, baseline, smoke_profile):
     request, teacher = request_of(smoke_profile), teacher_of(smoke_profile)
-    assert [store.load(baseline[0]), store.failure(baseline[0]), store.load_targets(request)] == [None, None, None]
+    assert [store.load(baseline[0]), store.failure(baseline[0]), store.load_soft_labels(request)] == [None, None, None]
     assert (store.load_weights(teacher), store.ready(teacher)) == (None, False)
     store.forget_failures()
     assert list(store.folder.iterdir()) == []

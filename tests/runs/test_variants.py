@@ -4,6 +4,7 @@ import pytest
 
 from lib.errors import StudyError
 from lib.runs.execution import fill
+from lib.runs.keys import key
 from lib.runs.profile import read_profile
 from lib.runs.variants import few, fill_variants
 
@@ -16,14 +17,14 @@ def test_each_variant_has_its_own_results_and_what_cannot_work_is_left_out(smoke
     assert "temperature" in found.left_out["wrong"]
     assert [len(sweep.results) for sweep in found.sweeps.values()] == [4, 4]
     assert found.failed == {}
-    losses = [sweep.records[0]["outcome"]["losses"] for sweep in found.sweeps.values()]
+    losses = [sweep.stored[0].outcome.losses for sweep in found.sweeps.values()]
     assert losses[0] != losses[1]
 
 
 def test_a_variant_that_says_nothing_new_is_the_profile_itself(smoke_profile):
-    first = fill(smoke_profile, ["cd"]).records
+    first = fill(smoke_profile, ["cd"]).stored
     same = fill_variants(smoke_profile, {"same": {"temperature": smoke_profile.temperature}}, ["cd"]).sweeps["same"]
-    assert [one["key"] for one in same.records] == [one["key"] for one in first]
+    assert [key(one.run) for one in same.stored] == [key(one.run) for one in first]
 
 
 def test_what_is_stored_can_be_compared_alone(smoke_profile):

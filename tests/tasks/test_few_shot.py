@@ -12,7 +12,6 @@ from lib.tasks.few_shot import (
     Benchmark,
     FewShotTask,
     MissingTaskError,
-    Query,
     TaskSet,
     first_with_data,
     require_options,
@@ -21,6 +20,7 @@ from lib.tasks.few_shot import (
     target,
     text_of,
 )
+from lib.tasks.task import Query
 
 ROWS = [Query(f"row {i}", ("no", "yes"), i % 2) for i in range(30)]
 ITEMS = [Query(f"item {i}", ("no", "yes"), i % 2) for i in range(20)]

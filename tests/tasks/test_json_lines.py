@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lib.errors import StudyError
-from lib.tasks import json_lines
+from lib.tasks.json_lines import json_lines
 
 
 def write(tmp_path, content):

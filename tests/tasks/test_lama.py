@@ -7,7 +7,8 @@ import pytest
 from lib.errors import StudyError
 from lib.tasks import lama
 from lib.tasks.benchmarks import task_set
-from lib.tasks.few_shot import Benchmark, Query
+from lib.tasks.few_shot import Benchmark
+from lib.tasks.task import Query
 
 TEMPLATES = {
     "capital": "[X] is the capital of [Y] .",

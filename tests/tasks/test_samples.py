@@ -1,80 +1,101 @@
-"""Reading the datasets, and the seeded samples drawn from them."""
+"""The seeded samples that are drawn from a task's queries."""
 
-import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from collections import Counter
 
-import pandas as pd
 import pytest
 
 from lib.errors import StudyError
 from lib.paths import ROOT
-from lib.tasks.samples import evaluation_sample, query_pool, support_set
-from lib.tasks.sources import HUB, from_folder, from_hub, load_examples
-from lib.tasks.task import Example
+from lib.tasks.samples import (
+    evaluation_sample,
+    held_out_kinds,
+    query_pool,
+    support_set,
+    with_shuffled_labels,
+    without,
+)
+from lib.tasks.task import Query
 
-TRAIN = [Example(f"Premise {i}.", f"Hypothesis {i}.", int(i % 3 == 0)) for i in range(120)]
+CLASSES = ("entailment", "non-entailment")
+TRAIN = [Query(f"Text {i} ?", ("Yes", "No"), int(i % 3 == 0)) for i in range(120)]
+OF_THREE = ("good", "so so", "bad")
+# 50 of the first class, 40 of the second, 30 of the third
+THREE = [Query(f"Text {i} :", OF_THREE, 0 if i % 12 < 5 else 1 if i % 12 < 9 else 2) for i in range(120)]
+BOTH = [pytest.param(TRAIN, CLASSES, id="two classes"), pytest.param(THREE, OF_THREE, id="three classes")]
+every_number_of_classes = pytest.mark.parametrize(("rows", "classes"), BOTH)
 SEEDS = [0, 1, 2, 17]
 
 
-def texts(examples):
-    return [example[:2] for example in examples]
+def texts(queries):
+    return [query.text for query in queries]
 
 
-def count(examples, label):
-    return sum(example.label == label for example in examples)
+def counts(queries, classes):
+    return [sum(query.gold == place for query in queries) for place in range(len(classes))]
 
 
+@every_number_of_classes
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("size", [2, 4, 16, 32, 80])
-def test_even_support_sets_are_balanced(size, seed):
-    support = support_set(TRAIN, size, seed)
-    assert [count(support, 0), count(support, 1)] == [size / 2, size / 2]
+@pytest.mark.parametrize("rounds", [1, 2, 8, 16, 30])
+def test_support_sets_of_whole_rounds_are_balanced(rows, classes, rounds, seed):
+    support = support_set(rows, classes, rounds * len(classes), seed)
+    assert counts(support, classes) == [rounds] * len(classes)
 
 
+@every_number_of_classes
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("size", [1, 3, 15, 31])
-def test_odd_support_sets_differ_by_one(size, seed):
-    support = support_set(TRAIN, size, seed)
-    assert len(support) == size
-    assert abs(count(support, 0) - count(support, 1)) == 1
+@pytest.mark.parametrize("size", [1, 5, 31, 47])
+def test_support_sets_of_other_sizes_differ_by_at_most_one(rows, classes, size, seed):
+    found = counts(support_set(rows, classes, size, seed), classes)
+    assert sum(found) == size
+    assert max(found) - min(found) == (size % len(classes) > 0)
 
 
+@every_number_of_classes
 @pytest.mark.parametrize("seed", SEEDS)
-def test_support_sets_of_one_seed_are_nested(seed):
-    largest = support_set(TRAIN, 64, seed)
-    assert all(support_set(TRAIN, size, seed) == largest[:size] for size in range(1, 64))
+def test_support_sets_of_one_seed_are_nested(rows, classes, seed):
+    largest = support_set(rows, classes, 64, seed)
+    assert all(support_set(rows, classes, size, seed) == largest[:size] for size in range(1, 64))
 
 
 def test_support_sets_hold_distinct_rows_of_the_train_split():
-    support = support_set(TRAIN + TRAIN, 80, 0)
+    support = support_set(TRAIN + TRAIN, CLASSES, 80, 0)
     assert len(set(support)) == 80
     assert set(support) <= set(TRAIN)
 
 
 def test_support_sets_differ_over_seeds():
-    assert len({tuple(support_set(TRAIN, 16, seed)) for seed in range(20)}) == 20
+    assert len({tuple(support_set(TRAIN, CLASSES, 16, seed)) for seed in range(20)}) == 20
 
 
-def test_the_class_shown_first_varies_over_seeds_and_pairs():
-    labels = [example.label for seed in range(10) for example in support_set(TRAIN, 20, seed)[::2]]
-    assert 30 < sum(labels) < 70
+@every_number_of_classes
+def test_the_class_shown_first_varies_over_seeds_and_rounds(rows, classes):
+    first = [
+        query.gold
+        for seed in range(10)
+        for query in support_set(rows, classes, 10 * len(classes), seed)[:: len(classes)]
+    ]
+    for place in range(len(classes)):
+        assert 0.6 < first.count(place) / len(first) * len(classes) < 1.4
 
 
-def test_a_one_example_support_set_may_be_of_either_class():
-    assert {support_set(TRAIN, 1, seed)[0].label for seed in range(20)} == {0, 1}
+@every_number_of_classes
+def test_a_one_example_support_set_may_be_of_any_class(rows, classes):
+    assert {support_set(rows, classes, 1, seed)[0].gold for seed in range(20)} == set(range(len(classes)))
 
 
 def test_samples_are_the_same_in_every_process():
     code = (
         "from lib.tasks.samples import *;"
-        "t = [Example(f'Premise {i}.', f'Hypothesis {i}.', int(i % 3 == 0)) for i in range(120)];"
-        "s = support_set(t, 16, 3); print([s, query_pool(t, s, 16, 3), evaluation_sample(t, 16, 3)])"
+        "t = [Query(f'Text {i} ?', ('Yes', 'No'), int(i % 3 == 0)) for i in range(120)];"
+        "c = ('entailment', 'non-entailment'); s = support_set(t, c, 16, 3);"
+        "print([s, query_pool(t, s, 16, 3), evaluation_sample(t, c, 16, 3)])"
     )
-    support = support_set(TRAIN, 16, 3)
-    here = [support, query_pool(TRAIN, support, 16, 3), evaluation_sample(TRAIN, 16, 3)]
+    support = support_set(TRAIN, CLASSES, 16, 3)
+    here = [support, query_pool(TRAIN, support, 16, 3), evaluation_sample(TRAIN, CLASSES, 16, 3)]
     for hash_seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         run = subprocess.run(
@@ -83,45 +104,69 @@ def test_samples_are_the_same_in_every_process():
         assert run.stdout.strip() == str(here)
 
 
-def test_a_support_set_that_a_class_cannot_fill_is_refused():
-    assert len(support_set(TRAIN, 80, 0)) == 80
-    with pytest.raises(StudyError, match=r"support_sizes: 82 examples need 41 of each class.*only 40.*possible is 80"):
-        support_set(TRAIN, 82, 0)
+@pytest.mark.parametrize(
+    ("rows", "classes", "largest", "named"),
+    [(TRAIN, CLASSES, 80, "41.*40 of non-entailment"), (THREE, OF_THREE, 90, "31.*30 of bad")],
+)
+def test_a_support_set_that_a_class_cannot_fill_is_refused(rows, classes, largest, named):
+    assert len(support_set(rows, classes, largest, 0)) == largest
+    size = largest + len(classes)
+    with pytest.raises(StudyError, match=rf"support_sizes: {size} .*{named}.* {largest}\."):
+        support_set(rows, classes, size, 0)
+
+
+def test_a_class_without_a_row_is_refused():
+    with pytest.raises(StudyError, match=r"support_sizes: 2 .* 0 of non-entailment"):
+        support_set([query for query in TRAIN if query.gold == 0], CLASSES, 2, 0)
+
+
+@every_number_of_classes
+@pytest.mark.parametrize("size", [1, 2, 5, 12, 31, 60])
+def test_shuffled_labels_tell_nothing_of_the_texts(rows, classes, size):
+    support = support_set(rows, classes, size, 0)
+    shuffled = with_shuffled_labels(support)
+    assert [query._replace(gold=0) for query in shuffled] == [query._replace(gold=0) for query in support]
+    met = Counter((query.gold, other.gold) for query, other in zip(support, shuffled, strict=True))
+    for place in range(len(classes)):
+        of_class = [met[place, label] for label in range(len(classes))]
+        assert max(of_class) - min(of_class) <= 1
+
+
+@every_number_of_classes
+def test_shuffled_labels_are_as_frequent_as_the_true_ones_in_whole_rounds_of_all_labels(rows, classes):
+    support = support_set(rows, classes, 2 * len(classes) ** 2, 5)
+    shuffled = with_shuffled_labels(support)
+    assert counts(shuffled, classes) == counts(support, classes)
+    right = sum(query.gold == other.gold for query, other in zip(support, shuffled, strict=True))
+    assert right == len(support) / len(classes)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("size", [1, 16, 60])
 def test_pool_never_meets_the_support_set(size, seed):
-    support = support_set(TRAIN, size, seed)
+    support = support_set(TRAIN, CLASSES, size, seed)
     pool = query_pool(TRAIN, support, len(TRAIN) - size, seed)
     assert set(texts(pool)).isdisjoint(texts(support))
     assert sorted(pool + support) == sorted(TRAIN)
 
 
-def test_a_line_that_is_not_utf8_is_named(tmp_path):
-    good = b'{"premise": "a", "hypothesis": "b", "label": "entailment"}\n'
-    (tmp_path / "latin.jsonl").write_bytes(good + good.replace(b'"a"', b'"\xe9"'))
-    with pytest.raises(StudyError, match=r"latin\.jsonl, line 2: not UTF-8"):
-        from_folder(tmp_path, "latin", "train")
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 def test_pool_never_repeats_a_support_text_under_another_label(seed):
-    twice_labelled = TRAIN + [row._replace(label=1 - row.label) for row in TRAIN]
-    support = support_set(twice_labelled, 40, seed)
+    twice_labelled = TRAIN + [query._replace(gold=1 - query.gold) for query in TRAIN]
+    support = support_set(twice_labelled, CLASSES, 40, seed)
     pool = texts(query_pool(twice_labelled, support, len(TRAIN) - len(support), seed))
     assert len(set(pool) | set(texts(support))) == len(TRAIN) == len(pool) + len(support)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_pool_stays_the_same_over_support_sizes(seed):
-    pools = {tuple(query_pool(TRAIN, support_set(TRAIN, size, seed), 30, seed)) for size in (1, 2, 5, 16, 32)}
+    pools = {tuple(query_pool(TRAIN, support_set(TRAIN, CLASSES, size, seed), 30, seed)) for size in (1, 2, 5, 16, 32)}
     assert len(pools) == 1
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])
 def test_pool_has_the_size_asked_for_without_repeats(size):
-    pool = query_pool(TRAIN + TRAIN, support_set(TRAIN, 8, 0), size, 0)
+    pool = query_pool(TRAIN + TRAIN, support_set(TRAIN, CLASSES, 8, 0), size, 0)
     assert len(pool) == len(set(pool)) == size
 
 
@@ -131,223 +176,139 @@ def test_pools_differ_over_seeds():
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_pool_does_not_depend_on_labels(seed):
-    support = support_set(TRAIN, 16, seed)
-    flipped = [row if row in support else row._replace(label=1 - row.label) for row in TRAIN]
+    support = support_set(TRAIN, CLASSES, 16, seed)
+    flipped = [query if query in support else query._replace(gold=1 - query.gold) for query in TRAIN]
     assert texts(query_pool(flipped, support, 40, seed)) == texts(query_pool(TRAIN, support, 40, seed))
 
 
 def test_a_pool_larger_than_what_is_left_is_refused():
-    support = support_set(TRAIN, 20, 0)
-    with pytest.raises(StudyError, match=r"pool_size: 101 queries asked for, but 100 are left.*after 20 support"):
+    support = support_set(TRAIN, CLASSES, 20, 0)
+    with pytest.raises(StudyError, match=r"pool_size: 101 .* 100 are left.* 20 support"):
         query_pool(TRAIN, support, 101, 0)
 
 
-@pytest.mark.parametrize("limit", [2, 20, 80])
-def test_evaluation_sample_is_balanced_and_drawn_from_the_rows(limit):
-    sample = evaluation_sample(TRAIN, limit, 0)
-    assert [count(sample, 0), count(sample, 1)] == [limit / 2, limit / 2]
-    assert len(set(sample)) == limit
-    assert set(sample) <= set(TRAIN)
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    ("rows", "size", "shares", "expected"),
+    [
+        (TRAIN, 20, (0.5, 0.5), [10, 10]),
+        (TRAIN, 20, (0.9, 0.1), [18, 2]),
+        (TRAIN, 20, (0.0, 1.0), [0, 20]),
+        (THREE, 40, (0.25, 0.25, 0.5), [10, 10, 20]),
+        (THREE, 30, (0.1, 0.2, 0.7), [3, 6, 21]),
+    ],
+)
+def test_pool_shares_say_how_many_of_each_class_there_are(rows, size, shares, expected, seed):
+    support = support_set(rows, ("",) * len(shares), 6, seed)
+    pool = query_pool(rows, support, size, seed, shares)
+    assert counts(pool, shares) == expected
+    assert len(set(texts(pool))) == size
+    assert set(texts(pool)).isdisjoint(texts(support))
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 10, 20, 64])
+@pytest.mark.parametrize(("rows", "shares"), [(TRAIN, (0.5, 0.5)), (TRAIN, (0.7, 0.3)), (THREE, (1 / 3, 1 / 3, 1 / 3))])
+def test_a_pool_by_shares_has_the_size_asked_for_and_each_share_up_to_one_query(rows, shares, size):
+    pool = query_pool(rows, [], size, 0, shares)
+    assert len(pool) == size
+    assert all(abs(count - size * share) <= 1 for count, share in zip(counts(pool, shares), shares, strict=True))
+
+
+def test_a_share_that_a_class_cannot_fill_is_refused():
+    with pytest.raises(StudyError, match=r"pool_size: 41 .* 40 are left"):
+        query_pool(TRAIN, [], 82, 0, (0.5, 0.5))
+
+
+@every_number_of_classes
+@pytest.mark.parametrize("rounds", [1, 10, 30])
+def test_evaluation_sample_is_balanced_and_drawn_from_the_rows(rows, classes, rounds):
+    sample = evaluation_sample(rows, classes, rounds * len(classes), 0)
+    assert counts(sample, classes) == [rounds] * len(classes)
+    assert len(set(sample)) == rounds * len(classes)
+    assert set(sample) <= set(rows)
+
+
+def test_evaluation_sample_keeps_the_order_of_the_rows():
+    sample = evaluation_sample(THREE, OF_THREE, 30, 3)
+    assert sample == [query for query in THREE if query in sample]
 
 
 def test_evaluation_sample_follows_its_seed():
-    assert evaluation_sample(TRAIN, 20, 5) == evaluation_sample(TRAIN, 20, 5)
-    assert len({tuple(evaluation_sample(TRAIN, 20, seed)) for seed in range(10)}) == 10
+    assert evaluation_sample(TRAIN, CLASSES, 20, 5) == evaluation_sample(TRAIN, CLASSES, 20, 5)
+    assert len({tuple(evaluation_sample(TRAIN, CLASSES, 20, seed)) for seed in range(10)}) == 10
 
 
 def test_no_evaluation_limit_means_every_row_in_order():
-    assert evaluation_sample(TRAIN, None, 3) == TRAIN
-
-
-def test_an_evaluation_limit_that_a_class_cannot_fill_is_refused():
-    with pytest.raises(StudyError, match=r"eval_limit: 82 needs 41 rows of non-entailment, but there are 40"):
-        evaluation_sample(TRAIN, 82, 0)
-
-
-def row(premise, label, **more):
-    return {"premise": premise, "hypothesis": f"{premise}?", "label": label, **more}
-
-
-def write(folder, dataset, *rows):
-    lines = [line if isinstance(line, str) else json.dumps(line) for line in rows]
-    (folder / f"{dataset}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
-
-
-@pytest.mark.parametrize("name", ["validation_matched", "dev_matched", "validation", "dev", "test"])
-def test_a_folder_file_is_split_by_its_split_field(tmp_path, name):
-    write(tmp_path, "mnli", row("a", "entailment", split="train"), row("b", "contradiction", split=name))
-    assert from_folder(tmp_path, "mnli", "train") == [Example("a", "a?", 0)]
-    assert from_folder(tmp_path, "mnli", "evaluation") == [Example("b", "b?", 1)]
-
-
-def test_one_evaluation_split_is_read_and_the_matched_one_preferred(tmp_path):
-    others = [row(name, "entailment", split=name) for name in ("test", "dev_mismatched", "dev_matched", "train")]
-    assert from_folder(write(tmp_path, "mnli", *others), "mnli", "evaluation") == [
-        Example("dev_matched", "dev_matched?", 0)
-    ]
-
-
-def test_a_file_without_splits_serves_both(tmp_path):
-    write(tmp_path, "own", row("a", "entailment"), row("b", "not_entailment"))
-    both = [Example("a", "a?", 0), Example("b", "b?", 1)]
-    assert from_folder(tmp_path, "own", "train") == from_folder(tmp_path, "own", "evaluation") == both
-
-
-def test_a_split_that_is_not_there_is_refused_naming_those_that_are(tmp_path):
-    write(tmp_path, "mnli", row("a", "entailment", split="dev_matched"))
-    with pytest.raises(StudyError, match=r"no train split\. Present: \['dev_matched'\]; read: \('train',\)"):
-        from_folder(tmp_path, "mnli", "train")
-
-
-def test_neutral_rows_are_dropped(tmp_path):
-    write(tmp_path, "mnli", row("a", "neutral"), row("b", "entailment"), row("c", "neutral"), row("d", "contradiction"))
-    assert from_folder(tmp_path, "mnli", "train") == [Example("b", "b?", 0), Example("d", "d?", 1)]
-
-
-def test_a_file_with_neutral_rows_only_is_refused(tmp_path):
-    write(tmp_path, "mnli", row("a", "neutral"))
-    with pytest.raises(StudyError, match=r"mnli\.jsonl: no rows of the train split are entailment or its opposite"):
-        from_folder(tmp_path, "mnli", "train")
-
-
-HEURISTICS = ["lexical_overlap", "subsequence", "constituent"]
-
-
-def test_of_hans_only_lexical_overlap_is_read(tmp_path):
-    write(tmp_path, "hans", *[row(name, "non-entailment", heuristic=name) for name in HEURISTICS])
-    assert from_folder(tmp_path, "hans", "evaluation") == [Example("lexical_overlap", "lexical_overlap?", 1)]
-
-
-def test_other_datasets_are_read_whole_whatever_their_heuristic(tmp_path):
-    write(tmp_path, "own", *[row(name, "non-entailment", heuristic=name) for name in HEURISTICS])
-    assert len(from_folder(tmp_path, "own", "evaluation")) == 3
-
-
-def test_blank_lines_are_passed_over_and_text_is_kept_as_it_is(tmp_path):
-    write(tmp_path, "own", row(" Ça va – 好 ", "entailment"), "", row("b", "entailment"))
-    assert from_folder(tmp_path, "own", "train")[0].premise == " Ça va – 好 "
+    assert evaluation_sample(THREE, OF_THREE, None, 3) == THREE
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ('{"premise": "a", ', r"not JSON \(.*column"),
-        ('["a", "b"]', r"not an object"),
-        ('{"premise": "a", "label": "entailment"}', r"no text in hypothesis; each line needs premise, hypothesis"),
-        ('{"premise": "a", "hypothesis": null, "label": 0}', r"no text in hypothesis, label"),
-        (
-            '{"premise": "a", "hypothesis": "b", "label": "entailmen"}',
-            r"label: 'entailmen' is not known\. Did you mean 'entailment'\? Allowed: .*contradiction.*neutral",
-        ),
-    ],
-    ids=["broken", "not an object", "missing field", "no text", "unknown label"],
+    ("rows", "classes", "limit", "named"),
+    [(TRAIN, CLASSES, 82, "41 rows of non-entailment.* 40"), (THREE, OF_THREE, 93, "31 rows of bad.* 30")],
 )
-def test_a_bad_line_is_refused_with_file_and_line_number(tmp_path, line, message):
-    write(tmp_path, "own", row("a", "entailment"), "", line, row("d", "entailment"))
-    with pytest.raises(StudyError, match=r"own\.jsonl, line 3[:,] " + message):
-        from_folder(tmp_path, "own", "train")
+def test_an_evaluation_limit_that_a_class_cannot_fill_is_refused(rows, classes, limit, named):
+    with pytest.raises(StudyError, match=rf"eval_limit: {limit} .*{named}"):
+        evaluation_sample(rows, classes, limit, 0)
 
 
-def test_a_hans_line_without_heuristic_is_refused(tmp_path):
-    write(tmp_path, "hans", row("a", "entailment"))
-    with pytest.raises(StudyError, match=r"hans\.jsonl, line 1: no text in heuristic; each line needs .*heuristic"):
-        from_folder(tmp_path, "hans", "train")
+@pytest.mark.parametrize(("rows", "classes", "limit"), [(TRAIN, CLASSES, 21), (THREE, OF_THREE, 20)])
+def test_an_evaluation_limit_that_classes_cannot_share_evenly_is_refused(rows, classes, limit):
+    with pytest.raises(StudyError, match=rf"eval_limit: {limit} .* {len(classes)} classes"):
+        evaluation_sample(rows, classes, limit, 0)
 
 
-def test_a_missing_file_is_refused_naming_those_present(tmp_path):
-    write(write(tmp_path, "mnli", row("a", "entailment")), "own", row("a", "entailment"))
-    with pytest.raises(StudyError, match=r"dataset: 'mnlii' is not in .*mnlii\.jsonl\. Present: mnli, own"):
-        from_folder(tmp_path, "mnlii", "train")
+def test_without_takes_out_texts_whatever_their_label():
+    taken = [query._replace(gold=1 - query.gold) for query in TRAIN[:7]]
+    assert without(TRAIN, taken) == TRAIN[7:]
+    assert without(TRAIN, []) == TRAIN
 
 
-def test_a_missing_folder_is_refused_naming_it_and_what_is_allowed(tmp_path):
-    with pytest.raises(
-        StudyError, match=r"data: '.*absent' is not a folder\. Allowed: hub, world, embedded, or a folder"
-    ):
-        from_folder(tmp_path / "absent", "mnli", "train")
+def of_kinds(kinds):
+    return [
+        Query(f"{subcase} {template} {i}", ("Yes", "No"), gold, (subcase, template))
+        for subcase, (gold, templates) in kinds.items()
+        for template in templates
+        for i in range(3)
+    ]
 
 
-def test_load_examples_reads_an_absolute_folder(tmp_path):
-    write(tmp_path, "own", row("a", "entailment"))
-    assert load_examples(str(tmp_path), "own", "train") == [Example("a", "a?", 0)]
+# Five subcases that entail, two that do not; of one template to four
+KINDS = {
+    **{f"e{i}": (0, [f"e{i} t{j}" for j in range(i)]) for i in range(1, 5)},
+    "e5": (0, ["e5 t0", "e5 t1"]),
+    "n1": (1, ["n1 t0", "n1 t1", "n1 t2"]),
+    "n2": (1, ["n2 t0"]),
+}
 
 
-@pytest.mark.parametrize("source", ["embedded", "hub"])
-def test_an_unknown_dataset_is_refused_naming_the_known_ones(source):
-    known = {"embedded": "pairs, swaps", "hub": "mnli, hans"}[source]
-    with pytest.raises(StudyError, match=rf"dataset: 'snli' is not known\..*Allowed: {known}\."):
-        load_examples(source, "snli", "train")
+@pytest.mark.parametrize("seed", SEEDS)
+def test_half_of_each_classs_subcases_are_held_out_with_all_their_templates(seed):
+    away = held_out_kinds(of_kinds(KINDS), "subcases", seed)
+    subcases = {subcase for subcase, _ in away}
+    assert sorted(name[0] for name in subcases) == ["e", "e", "n"]
+    assert away == {(subcase, template) for subcase in subcases for template in KINDS[subcase][1]}
 
 
-def test_embedded_pairs_cannot_be_changed_through_what_is_loaded():
-    load_examples("embedded", "pairs", "train").clear()
-    assert load_examples("embedded", "pairs", "train")
+@pytest.mark.parametrize("seed", SEEDS)
+def test_half_of_each_subcases_templates_are_held_out_and_a_single_one_is_kept(seed):
+    away = Counter(subcase for subcase, _ in held_out_kinds(of_kinds(KINDS), "templates", seed))
+    assert away == {subcase: len(templates) // 2 for subcase, (_, templates) in KINDS.items() if len(templates) > 1}
 
 
-@pytest.fixture
-def hub_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+def test_what_is_held_out_follows_the_seed_and_not_the_rows_order():
+    rows = of_kinds(KINDS)
+    for level in ("subcases", "templates"):
+        assert held_out_kinds(rows, level, 3) == held_out_kinds(rows[::-1], level, 3)
+        assert len({frozenset(held_out_kinds(rows, level, seed)) for seed in range(20)}) > 5
 
 
-GLUE_CARD = """---
-configs:
-- config_name: cola
-  data_files:
-  - split: train
-    path: cola/train-*
-- config_name: mnli
-  data_files:
-  - split: train
-    path: mnli/train-*
-  - split: validation_matched
-    path: mnli/validation_matched-*
-  - split: validation_mismatched
-    path: mnli/validation_mismatched-*
----
-# A stand-in of the hub's shape
-"""
+def test_nothing_is_held_out_where_that_is_asked_even_of_rows_without_kinds():
+    assert held_out_kinds(TRAIN, "nothing", 0) == set()
 
 
-def write_parquet(file, rows):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).to_parquet(file)
-
-
-def test_mnli_is_read_from_files_of_the_hubs_shape(tmp_path, hub_cache):
-    glue = tmp_path / "glue"
-    for split in ("train", "validation_matched", "validation_mismatched"):
-        rows = [{**row(f"{split} {i}", label), "idx": i} for i, label in enumerate([0, 1, 2, 0])]
-        write_parquet(glue / "mnli" / f"{split}-00000-of-00001.parquet", rows)
-    write_parquet(glue / "cola" / "train-00000-of-00001.parquet", [{"sentence": "A.", "label": 1, "idx": 0}])
-    (glue / "README.md").write_text(GLUE_CARD, encoding="utf-8")
-    local = replace(HUB["mnli"], name=str(glue), revision=None)
-    for split, name in {"train": "train", "evaluation": "validation_matched"}.items():
-        expected = [Example(f"{name} {i}", f"{name} {i}?", label) for i, label in [(0, 0), (2, 1), (3, 0)]]
-        assert from_hub("mnli", local, split) == expected
-
-
-def test_hans_is_read_from_its_parquet_conversion(tmp_path, hub_cache):
-    for split in ("train", "validation"):
-        rows = [
-            row(f"{split} {name} {label}", label, heuristic=name, subcase="swap", template="temp1", parse_premise="( )")
-            for name in HEURISTICS
-            for label in (0, 1)
-        ]
-        write_parquet(tmp_path / "hans" / "plain_text" / split / "0000.parquet", rows)
-    local = replace(HUB["hans"], name=str(tmp_path / "hans"), revision=None)
-    for split, name in {"train": "train", "evaluation": "validation"}.items():
-        read = from_hub("hans", local, split)
-        assert read == [
-            Example(f"{name} lexical_overlap {i}", f"{name} lexical_overlap {i}?", i, "swap", "temp1") for i in (0, 1)
-        ]
-
-
-@pytest.mark.parametrize("dataset", HUB)
-def test_an_unreachable_hub_is_one_clear_error(dataset, hub_cache):
-    with pytest.raises(StudyError) as caught:
-        load_examples("hub", dataset, "train")
-    message = str(caught.value)
-    assert message.startswith(f"data: {HUB[dataset].name!r} could not be read from the hub")
-    assert "Check the network, or set data to a folder of JSON lines." in message
-    assert "\n" not in message
+@pytest.mark.parametrize("kind", [(), ("swap",), ("swap", "")])
+@pytest.mark.parametrize("level", ["subcases", "templates"])
+def test_rows_that_do_not_tell_their_kind_are_refused(kind, level):
+    rows = [*of_kinds(KINDS), Query("a", ("Yes", "No"), 0, kind)]
+    with pytest.raises(StudyError, match=rf"held_out: {level} .*subcase.*template"):
+        held_out_kinds(rows, level, 0)

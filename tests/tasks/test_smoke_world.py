@@ -7,8 +7,10 @@ import torch
 
 from lib.models import random_models
 from lib.tasks import smoke
-from lib.tasks.prompts import CONTENT_FREE, PATTERNS, prompt
-from lib.tasks.task import CLASSES
+from lib.tasks.patterns import CONTENT_FREE_TEXTS, LABEL_WORDS, PATTERNS, fill
+from lib.tasks.prompts import prompt
+from lib.tasks.task import Query
+from lib.tasks.world import SentencePair
 
 ALL_PAIRS = [example for splits in smoke.PAIRS.values() for rows in splits.values() for example in rows]
 
@@ -45,9 +47,17 @@ def test_both_models_read_every_token_of_the_tokenizer():
     assert all(random_models.config(name).vocab_size == len(random_models.tokenizer()) for name in random_models.WIDTHS)
 
 
-@pytest.mark.parametrize(("pattern", "query"), list(product(PATTERNS.values(), [*ALL_PAIRS, *CONTENT_FREE])))
-def test_tokenizer_keeps_every_prompt_whole(pattern, query):
-    text = prompt(pattern, pattern.label_words, ALL_PAIRS, query) + f" {pattern.label_words[query.label]}"
+def query_of(pair, pattern):
+    return Query(fill(PATTERNS[pattern], pair._asdict()), LABEL_WORDS[pattern], pair.label)
+
+
+ASKED = [*ALL_PAIRS, *(SentencePair(text, text, 0) for text in CONTENT_FREE_TEXTS)]
+
+
+@pytest.mark.parametrize(("pattern", "pair"), list(product(PATTERNS, ASKED)))
+def test_tokenizer_keeps_every_prompt_whole(pattern, pair):
+    query = query_of(pair, pattern)
+    text = prompt([query_of(shown, pattern) for shown in ALL_PAIRS], query) + f" {query.options[query.gold]}"
     tokens = random_models.tokenizer().convert_ids_to_tokens(random_models.tokenizer()(text)["input_ids"])
     assert "".join(tokens) == text
     assert "<unk>" not in tokens
@@ -56,7 +66,7 @@ def test_tokenizer_keeps_every_prompt_whole(pattern, query):
 @pytest.mark.parametrize(("dataset", "split"), list(product(smoke.PAIRS, ["train", "evaluation"])))
 def test_pairs_are_balanced(dataset, split):
     labels = [example.label for example in smoke.PAIRS[dataset][split]]
-    assert [labels.count(label) for label in range(len(CLASSES))] == [len(labels) / 2] * 2
+    assert [labels.count(label) for label in range(2)] == [len(labels) / 2] * 2
 
 
 def test_evaluation_pairs_share_no_sentence_with_the_training_pairs():

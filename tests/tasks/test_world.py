@@ -8,7 +8,6 @@ import pytest
 
 from lib.errors import StudyError
 from lib.tasks import world
-from lib.tasks.sources import load_examples
 
 PAST = {verb.past: verb for verb in world.VERBS}
 BASE = {verb.base: verb for verb in world.VERBS}
@@ -199,10 +198,9 @@ def test_a_narrow_scope_uses_its_people_and_bare_sentences_only():
             assert not named & set(world.ADJECTIVES)
 
 
-def test_the_world_is_a_source_of_the_study_like_any_other():
-    assert load_examples("world", "overlap", "train") == world.examples("overlap", "train")
-    with pytest.raises(StudyError, match=r"dataset: 'overlapp' is not known\. Did you mean 'overlap'\?"):
-        load_examples("world", "overlapp", "train")
+def test_a_dataset_that_is_not_of_the_world_is_refused_naming_those_that_are():
+    with pytest.raises(StudyError, match=r"dataset: 'overlapp' .*annotated, overlap"):
+        world.examples("overlapp", "train")
 
 
 def test_label_words_are_drawn_by_seed_and_no_word_has_a_side():

@@ -9,7 +9,9 @@ import torch
 from transformers import GPTNeoXForCausalLM
 
 from lib.tasks import world
-from lib.tasks.prompts import PATTERNS, prompt
+from lib.tasks.patterns import PATTERNS, fill
+from lib.tasks.prompts import prompt
+from lib.tasks.task import Query
 from lib.tiny.curriculum import Stage, draw_batch, growing_world, lengthening, lowering_walls, walled_attention
 from lib.tiny.models import VERDICTS, config, tokenizer
 
@@ -27,14 +29,14 @@ def words(ids):
 def test_a_context_reads_as_the_studys_prompt_with_its_last_label_word():
     drawn = batch(replace(CONTEXTS, pairs=(2,)), seed=3)
     first, second = drawn.words[0, 0].tolist()
-    label_words = words([first, second])
+    label_words = tuple(words([first, second]))
     starts = [0, drawn.answers[0, 0].item() + 3]
-    examples = []
+    queries = []
     for start, end in zip(starts, drawn.answers[0].tolist(), strict=True):
         premise, hypothesis = " ".join(words(drawn.ids[0, start:end].tolist())).rstrip(" .").split(" . ")
-        examples.append((f"{premise}.", f"{hypothesis}.", drawn.labels[0, len(examples)].item()))
-    examples = [world.Example(*example) for example in examples]
-    text = prompt(PATTERNS["minimal"], label_words, examples[:1], examples[1])
+        text = fill(PATTERNS["minimal"], {"premise": f"{premise}.", "hypothesis": f"{hypothesis}."})
+        queries.append(Query(text, label_words, drawn.labels[0, len(queries)].item()))
+    text = prompt(queries[:1], queries[1])
     assert tokenizer()(text)["input_ids"] == drawn.ids[0, : drawn.answers[0, 1] + 1].tolist()
 
 

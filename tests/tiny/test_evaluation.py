@@ -28,28 +28,35 @@ def test_pairs_are_balanced_from_the_evaluation_split_and_words_of_a_contexts_ow
     seen = []
     original = lib.tiny.evaluation.prompt
 
-    def spy(pattern, words, demonstrations, query):
-        seen.append((tuple(words), tuple(demonstrations), query))
-        return original(pattern, words, demonstrations, query)
+    def spy(demonstrations, query):
+        seen.append((tuple(demonstrations), query))
+        return original(demonstrations, query)
 
     monkeypatch.setattr(lib.tiny.evaluation, "prompt", spy)
     context_accuracies(model, [4], contexts=3, queries=6, seed=1)
-    assert len({words for words, _, _ in seen}) == 3
-    for words, demonstrations, _ in seen:
-        assert len(set(words)) == 2 and [example.label for example in demonstrations].count(0) == 2
-    assert sum(query.label for _, _, query in seen) == len(seen) // 2
+    assert len({query.options for _, query in seen}) == 3
+    for demonstrations, query in seen:
+        assert {shown.options for shown in demonstrations} == {query.options} and len(set(query.options)) == 2
+        assert [shown.gold for shown in demonstrations].count(0) == 2
+    assert sum(query.gold for _, query in seen) == len(seen) // 2
 
 
 def test_a_model_that_answers_by_the_gold_label_scores_1_and_its_opposite_0(model, monkeypatch):
+    original, asked = lib.tiny.evaluation.prompt, []
+
+    def spy(demonstrations, query):
+        asked.append(query.gold)
+        return original(demonstrations, query)
+
     def oracle(sign):
         def answer(_, prompts, columns, batch_size):
-            labels = torch.arange(len(prompts.suffixes)) % 2
-            return sign * torch.nn.functional.one_hot(labels, 2).float()
+            gold = torch.tensor(asked[-len(prompts.suffixes) :])
+            return sign * torch.nn.functional.one_hot(gold, 2).float()
 
         return answer
 
-    in_order = [world.Example(*world.examples("annotated", "evaluation")[0][:2], label) for label in (0, 1)] * 2
-    monkeypatch.setattr(lib.tiny.evaluation, "_balanced", lambda draw, dataset, count: in_order[:count])
+    monkeypatch.setattr(lib.tiny.evaluation, "prompt", spy)
     for sign, score in ((1, 1.0), (-1, 0.0)):
         monkeypatch.setattr(lib.tiny.evaluation, "next_token_log_probs", oracle(sign))
         assert set(context_accuracies(model, [0], 1, 4, seed=0).accuracy) == {score}
+    assert set(asked) == {0, 1}

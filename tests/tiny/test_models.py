@@ -5,17 +5,20 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXForCausalLM
 
 from lib.tasks import world
-from lib.tasks.prompts import PATTERNS, SEPARATOR, label_token_ids, prompt
+from lib.tasks.patterns import PATTERNS, fill
+from lib.tasks.prompts import SEPARATOR, answer_tokens, first_tokens, prompt
+from lib.tasks.task import Query
 from lib.tiny.models import VERDICTS, config, tokenizer
 
 
 @pytest.fixture(scope="module")
-def examples():
-    return [example for dataset in world.DATASETS for example in world.examples(dataset, "evaluation")]
+def queries():
+    pairs = [pair for dataset in world.DATASETS for pair in world.examples(dataset, "evaluation")]
+    return [Query(fill(PATTERNS["minimal"], pair._asdict()), ("apple", "bear"), pair.label) for pair in pairs]
 
 
-def test_every_word_of_the_world_is_one_known_token(examples):
-    texts = [prompt(PATTERNS["minimal"], ("apple", "bear"), examples[i : i + 2], examples[i]) for i in range(500)]
+def test_every_word_of_the_world_is_one_known_token(queries):
+    texts = [prompt(queries[i : i + 2], queries[i]) for i in range(500)]
     for ids in tokenizer()(texts)["input_ids"]:
         assert tokenizer().unk_token_id not in ids
     verbs = [form for verb in world.VERBS for form in (verb.base, verb.past)]
@@ -49,17 +52,16 @@ def test_what_the_world_does_not_know_is_unknown():
 
 
 def test_every_two_label_words_can_be_told_apart():
-    ids = label_token_ids(tokenizer(), PATTERNS["minimal"], world.LABEL_WORDS)
+    ids = first_tokens(answer_tokens(tokenizer(), "Who ?", world.LABEL_WORDS))
     assert len(set(ids)) == len(world.LABEL_WORDS)
 
 
-def test_a_saved_model_and_tokenizer_are_loaded_by_plain_transformers(tmp_path, examples):
+def test_a_saved_model_and_tokenizer_are_loaded_by_plain_transformers(tmp_path, queries):
     model = GPTNeoXForCausalLM(config(16, 2, 2)).eval()
     model.save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
-    text = PATTERNS["minimal"].query(examples[0])
-    inputs = AutoTokenizer.from_pretrained(tmp_path)(text, return_tensors="pt")
-    assert inputs["input_ids"][0].tolist() == tokenizer()(text)["input_ids"]
+    inputs = AutoTokenizer.from_pretrained(tmp_path)(queries[0].text, return_tensors="pt")
+    assert inputs["input_ids"][0].tolist() == tokenizer()(queries[0].text)["input_ids"]
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits)
 

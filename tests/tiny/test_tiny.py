@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lib.methods.context_distillation
-import lib.methods.reading
 import lib.models.training
+from lib.methods.examples import pool_by_domain
 from lib.paths import FIGURES, ROOT
 from lib.report.intervals import interval
 from lib.runs.profile import read_profile
@@ -74,17 +74,18 @@ def test_both_tokenizers_are_the_worlds():
 
 def one_result():
     (run,) = read_profile("tiny", SETTING | {"seeds": [0]}).runs(("cd",))
-    targets = lib.methods.context_distillation.teacher_targets(run.distillation.targets, isolated=False)
-    return lib.methods.context_distillation.run_method(run, targets, isolated=False)
+    soft_labels = lib.methods.context_distillation.ask_teacher(run.distillation.labelling, isolated=False)
+    return lib.methods.context_distillation.run_method(run, soft_labels, isolated=False)
 
 
-def test_the_same_cell_gives_the_same_numbers_again_and_nearly_the_same_with_other_arithmetic():
+def test_the_same_run_gives_the_same_numbers_again_and_nearly_the_same_with_other_arithmetic():
     first, again = one_result(), one_result()
-    assert first.in_domain == again.in_domain and first.out_of_domain == again.out_of_domain
+    assert first.evaluations == again.evaluations
     torch.set_num_threads(2)  # sums in another order, as another machine would
     elsewhere = one_result()
-    assert elsewhere.in_domain.plain.accuracy == pytest.approx(first.in_domain.plain.accuracy, abs=0.03)
-    assert elsewhere.out_of_domain.plain.accuracy == pytest.approx(first.out_of_domain.plain.accuracy, abs=0.03)
+    assert list(first.evaluations) == ["in_domain", "out_of_domain"]
+    for domain, evaluation in first.evaluations.items():
+        assert elsewhere.evaluations[domain].scores().accuracy == pytest.approx(evaluation.scores().accuracy, abs=0.03)
 
 
 def gains():
@@ -92,11 +93,10 @@ def gains():
     profile = read_profile("tiny", SETTING)
     accuracy = {"baseline": [], "cd": []}
     for run in profile.runs(("baseline", "cd")):
-        request = run.distillation.targets if run.distillation else None
-        targets = lib.methods.context_distillation.teacher_targets(request, isolated=False) if request else None
-        accuracy[run.method].append(
-            lib.methods.context_distillation.run_method(run, targets, isolated=False).out_of_domain.plain.accuracy
-        )
+        labelling = run.distillation.labelling if run.distillation else None
+        soft_labels = lib.methods.context_distillation.ask_teacher(labelling, isolated=False) if labelling else None
+        outcome = lib.methods.context_distillation.run_method(run, soft_labels, isolated=False)
+        accuracy[run.method].append(outcome.evaluations["out_of_domain"].scores().accuracy)
     return np.subtract(accuracy["cd"], accuracy["baseline"])
 
 
@@ -115,9 +115,10 @@ def no_kl(monkeypatch):
 
 
 def no_demonstrations(monkeypatch):
-    monkeypatch.setattr(
-        lib.methods.reading, "teacher_contexts", lambda request: [([], lib.methods.reading.pool_of(request))]
-    )
+    def alone(labelling):
+        return [([], [query for part in pool_by_domain(labelling) for query in part])]
+
+    monkeypatch.setattr(lib.methods.context_distillation, "teacher_contexts", alone)
 
 
 def inverted_mask(monkeypatch):

@@ -1,0 +1,61 @@
+"""How one model reads prompts: queries after demonstrations, and their answers, as its token ids."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from transformers import DynamicCache, PretrainedConfig
+
+from lib.models.loading import load_config, load_tokenizer
+from lib.tasks.prompts import EncodedPrompts, answer_tokens, encode, prompt
+from lib.tasks.task import Query
+
+
+class PromptEncoder:
+    """A model's tokenizer, and how many tokens the model can read."""
+
+    def __init__(self, reference: str) -> None:
+        """Load the model's tokenizer; errors as for `lib.models.loading.load_tokenizer`."""
+        self.reference = reference
+        self.tokenizer = load_tokenizer(reference)
+        self._max_positions = context_length(load_config(reference))
+        self._answers = lru_cache(maxsize=None)(self._answer_tokens)
+
+    def encode(self, demonstrations: Sequence[Query], queries: Sequence[Query]) -> EncodedPrompts:
+        """Prompts of all queries after the same demonstrations; errors as `lib.tasks.prompts.encode`."""
+        return self.prompts([(demonstrations, query) for query in queries])
+
+    def prompts(self, asked: Sequence[tuple[Sequence[Query], Query]]) -> EncodedPrompts:
+        """Prompts of queries, each after its own demonstrations.
+
+        There is room left for the longest answer but its last token, which is not read.
+
+        Raises:
+            StudyError: as for `lib.tasks.prompts.encode`.
+        """
+        room = max(len(answer) for _, query in asked for answer in self.answers(query)) - 1
+        return encode(self.tokenizer, [prompt(before, query) for before, query in asked], self._max_positions, room)
+
+    def ids(self, query: Query) -> list[int]:
+        """The query alone, as a student reads it."""
+        return self.tokenizer(query.text)["input_ids"]
+
+    def answers(self, query: Query) -> list[list[int]]:
+        """Token ids of each answer as it follows the query; errors as `lib.tasks.prompts.answer_tokens`."""
+        return self._answers(query.text.split()[-1] if query.text.split() else "", query.options)
+
+    def _answer_tokens(self, last_word: str, options: tuple[str, ...]) -> list[list[int]]:
+        return answer_tokens(self.tokenizer, last_word, options)
+
+    def require_room(self, texts: Sequence[str]) -> None:
+        """Raise `StudyError` where a plain text has more tokens than the model has positions."""
+        encode(self.tokenizer, texts, self._max_positions)
+
+
+def context_length(config: PretrainedConfig) -> int:
+    """Tokens that a model can read: of one with a sliding window, as many as are in the window.
+
+    Beyond it a cache keeps only what is last, padding included, and answers of several tokens would be scored wrongly.
+    """
+    layers = DynamicCache(config=config).layers
+    windows = [layer.sliding_window - 1 for layer in layers if getattr(layer, "is_sliding", False)]
+    return min([config.max_position_embeddings, *windows])

@@ -1,0 +1,150 @@
+"""In-context tuning and in-context learning distillation: one objective, one loop, of which both are settings."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from lib.methods.encoder import PromptEncoder
+from lib.methods.episodes import Episode, batches, plain_texts
+from lib.methods.records import EpisodeObjective, Episodes
+from lib.models.losses import hard_weight, in_context_distillation_loss, soft_cross_entropy
+from lib.models.options import by_length, option_log_probs
+from lib.models.scoring import pad_right
+from lib.models.shared_tokens import AlignedText, SharedTokens, align, shared_tokens
+from lib.models.training import Training, TrainingLog, optimise
+
+
+@dataclass(frozen=True)
+class TokenizedModel:
+    """A model and how it reads: the student, or the teacher."""
+
+    model: PreTrainedModel | torch.nn.Module
+    encoder: PromptEncoder
+
+
+@dataclass
+class InContextTuning:
+    """A student's in-context tuning, with a teacher or without; the tokens that both read are counted."""
+
+    student: TokenizedModel
+    teacher: TokenizedModel | None
+    episodes: Episodes
+    mixture: EpisodeObjective
+    tokens: int = 0
+    _shared: SharedTokens | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Find the tokens that teacher and student have in common, where plain text is distilled."""
+        if self.teacher and self.mixture.lm_weight:
+            self._shared = shared_tokens(self.student.encoder.tokenizer, self.teacher.encoder.tokenizer)
+
+    def train(self, settings: Training) -> TrainingLog:
+        """Train the student in place.
+
+        Raises:
+            StudyError: the tasks or the texts cannot be had, a prompt does not fit, or a loss is not finite.
+        """
+        steps = self._steps(settings.batch_size)
+        losses = optimise(self.student.model, steps, self.episodes.steps, settings, self.episodes.seed)
+        return TrainingLog(losses, self.tokens)
+
+    def _steps(self, batch_size: int) -> Iterator[partial[Tensor]]:
+        drawn = batches(self.episodes, batch_size)
+        for step, (asked, texts) in enumerate(zip(drawn, self._texts(), strict=True)):
+            progress = step / max(1, self.episodes.steps - 1)
+            yield partial(self.loss, asked, texts, hard_weight(self.mixture.hard, progress, self.mixture.hard_start))
+
+    def _texts(self) -> Iterator[list[str]]:
+        """Each step's plain texts; none where the objective has no language-modelling terms."""
+        if not self.mixture.lm_weight:
+            yield from ([] for _ in range(self.episodes.steps))
+            return
+        texts = plain_texts(self.mixture.lm_text, self.episodes, self.mixture.lm_characters)
+        draw = random.Random(f"texts {self.episodes.seed}")
+        for _ in range(self.episodes.steps):
+            yield draw.sample(texts, min(self.mixture.lm_batch, len(texts)))
+
+    def loss(self, asked: Sequence[Episode], texts: Sequence[str], weight: float) -> Tensor:
+        """a · L_hard + (1 − a) · L_soft of one step, each = L^ICL + b · L^LM; the teacher is asked only where a < 1."""
+        teacher = self.teacher if weight < 1 else None
+        hard, soft = self._icl_terms(asked, teacher)
+        if texts:
+            hard_lm, soft_lm = self._lm_terms(texts, teacher)
+            hard, soft = hard + self.mixture.lm_weight * hard_lm, soft + self.mixture.lm_weight * soft_lm
+        return in_context_distillation_loss(hard, soft, weight)
+
+    def _icl_terms(self, asked: Sequence[Episode], teacher: TokenizedModel | None) -> tuple[Tensor, Tensor]:
+        """L_hard^ICL and L_soft^ICL, means over episodes; probabilities are over each query's options."""
+        own = self._scores(self.student, asked)
+        gold = [torch.tensor([episode.query.gold], device=row.device) for episode, row in zip(asked, own, strict=True)]
+        hard = torch.stack([F.cross_entropy(row[None], right) for row, right in zip(own, gold, strict=True)]).mean()
+        if teacher is None:
+            return hard, torch.zeros_like(hard)
+        with torch.no_grad():
+            told = [row.to(own[0].device) for row in self._scores(teacher, asked)]
+        temperature = self.mixture.temperature
+        pairs = zip(told, own, strict=True)
+        return hard, torch.stack([soft_cross_entropy(one[None], row[None], temperature) for one, row in pairs]).mean()
+
+    def _scores(self, side: TokenizedModel, asked: Sequence[Episode]) -> list[Tensor]:
+        encoded = side.encoder.prompts(asked)
+        prompts = [encoded.prefix + suffix for suffix in encoded.suffixes]
+        options = [side.encoder.answers(episode.query) for episode in asked]
+        self.tokens += sum(map(len, prompts)) + sum(len(option) - 1 for row in options for option in row)
+        scores = option_log_probs(side.model, prompts, options)
+        if not self.episodes.normalised:
+            return scores
+        return [by_length(row, of_row) for row, of_row in zip(scores, options, strict=True)]
+
+    def _lm_terms(self, texts: Sequence[str], teacher: TokenizedModel | None) -> tuple[Tensor, Tensor]:
+        """L_hard^LM, next-token cross-entropy, and L_soft^LM over the tokens that both have, at shared positions."""
+        if teacher is None or self._shared is None:
+            read = [self.student.encoder.tokenizer(text)["input_ids"] for text in texts]
+            hard = next_token_loss(self._logits(self.student, read), read)
+            return hard, torch.zeros_like(hard)
+        aligned = [align(text, self.student.encoder.tokenizer, teacher.encoder.tokenizer) for text in texts]
+        own = self._logits(self.student, [one.student_ids for one in aligned])
+        with torch.no_grad():
+            told = self._logits(teacher, [one.teacher_ids for one in aligned])
+        hard = next_token_loss(own, [one.student_ids for one in aligned])
+        return hard, soft_lm_loss(own, told, aligned, self._shared, self.mixture.temperature)
+
+    def _logits(self, side: TokenizedModel, read: Sequence[Sequence[int]]) -> Tensor:
+        ids, mask = pad_right(read, side.model.device)
+        self.tokens += sum(map(len, read))
+        return side.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+
+
+def next_token_loss(logits: Tensor, read: Sequence[Sequence[int]]) -> Tensor:
+    """L_hard^LM: mean over all tokens but each text's first of −log P(token | those before it), in nats.
+
+    Args:
+        logits: [texts, longest, vocabulary].
+        read: token ids of each text.
+    """
+    rows = torch.cat([logits[i, : len(ids) - 1] for i, ids in enumerate(read)])
+    targets = torch.tensor([token for ids in read for token in ids[1:]], device=logits.device)
+    return F.cross_entropy(rows.float(), targets) if len(targets) else rows.sum()
+
+
+def soft_lm_loss(
+    student: Tensor, teacher: Tensor, aligned: Sequence[AlignedText], shared: SharedTokens, temperature: float
+) -> Tensor:
+    """L_soft^LM: cross-entropy of the two next-token distributions, renormalised over the shared tokens.
+
+    Args:
+        student, teacher: logits, [texts, longest, own vocabulary].
+        aligned: where the two are compared.
+        shared: over which tokens.
+        temperature: T.
+    """
+    own = torch.cat([student[i, one.student_positions] for i, one in enumerate(aligned)])
+    told = torch.cat([teacher[i, one.teacher_positions] for i, one in enumerate(aligned)]).to(own.device)
+    columns, their_columns = shared.student.to(own.device), shared.teacher.to(own.device)
+    return soft_cross_entropy(told[:, their_columns], own[:, columns], temperature)

@@ -1,0 +1,167 @@
+"""Which examples a run is about: its support set, its pool, what it is evaluated on, resolved once into one value."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from lib.errors import StudyError
+from lib.methods.records import PoolLabelling, Run
+from lib.tasks.samples import (
+    evaluation_sample,
+    held_out_kinds,
+    query_pool,
+    support_set,
+    with_shuffled_labels,
+    without,
+)
+from lib.tasks.sources import queries
+from lib.tasks.task import IN_DOMAIN, OUT_OF_DOMAIN, Query, Task
+
+FURTHER_SETS = 10_000  # from one further set of demonstrations of a seed to the next, beyond the seeds of a study
+
+
+@dataclass(frozen=True)
+class RunExamples:
+    """The examples of one run.
+
+    Attributes:
+        support: the support set, with gold labels.
+        demonstrations: the support set as it stands in a prompt, with true or with shuffled labels.
+        pool: the queries that the teacher labels, domain by domain; empty where the run does not distil.
+        evaluation: by domain, the items that every method and seed is scored on.
+        unlabelled: by domain, queries on which the evaluated model's label prior is estimated.
+    """
+
+    support: list[Query]
+    demonstrations: list[Query]
+    pool: list[list[Query]]
+    evaluation: dict[str, list[Query]]
+    unlabelled: dict[str, list[Query]]
+
+
+@lru_cache(maxsize=64)
+def examples_of(run: Run) -> RunExamples:
+    """All examples of a run.
+
+    Raises:
+        StudyError: the data cannot be read, or have too few rows for what is asked.
+    """
+    task = run.task
+    return RunExamples(
+        support=support_of(run),
+        demonstrations=demonstrations_of(run),
+        pool=pool_by_domain(run.distillation.labelling) if run.distillation else [],
+        evaluation={domain: evaluation_items(task, domain) for domain in task.domains},
+        unlabelled={domain: _unlabelled(run, domain) for domain in task.domains} if run.calibration_pool else {},
+    )
+
+
+def support_of(record: Run | PoolLabelling) -> list[Query]:
+    """The support set: the same for equal task, size and seed."""
+    return support_set(_train(record.task), record.task.classes, record.support_size, record.seed)
+
+
+def demonstrations_of(record: Run | PoolLabelling) -> list[Query]:
+    """The support set as it stands in a prompt: its texts in order, with true or with shuffled labels."""
+    support = support_of(record)
+    return with_shuffled_labels(support) if record.demonstration_labels == "shuffled" else support
+
+
+@lru_cache(maxsize=64)
+def evaluation_items(task: Task, domain: str) -> list[Query]:
+    """The items that every method and seed is scored on in a domain."""
+    found = queries(task, task.domains[domain], "evaluation")
+    if task.reserved:
+        found = without(found, evaluation_sample(found, task.classes, *task.reserved))
+    return evaluation_sample(found, task.classes, task.eval_limit, task.eval_seed)
+
+
+@lru_cache(maxsize=64)
+def _train(task: Task, domain: str = IN_DOMAIN) -> list[Query]:
+    """Rows of a domain to draw from; a file that serves both splits lacks what is evaluated.
+
+    Raises:
+        StudyError: nothing is left.
+    """
+    found = queries(task, task.domains[domain], "train")
+    left = without(found, evaluation_items(task, domain))
+    if not left:
+        raise StudyError(
+            f"eval_limit: all {len(found)} rows of {task.domains[domain].name} are evaluated, so none is left to learn "
+            "from. Give the data a train split, or evaluate fewer."
+        )
+    return left
+
+
+def pool_by_domain(labelling: PoolLabelling) -> list[list[Query]]:
+    """The queries that the teacher labels: unlabelled rows of one or two domains, or the support set itself."""
+    support = support_of(labelling)
+    if labelling.pool == "support":
+        return [support]
+    pools = ("train", "target") if labelling.pool == "both" else (labelling.pool,)
+    whole, over = divmod(labelling.pool_size, len(pools))
+    sizes = [whole + (i < over) for i in range(len(pools))]
+    return [
+        query_pool(_pool_rows(labelling, pool), support, size, labelling.seed, labelling.pool_shares)
+        for pool, size in zip(pools, sizes, strict=True)
+    ]
+
+
+def _pool_rows(labelling: PoolLabelling, pool: str) -> list[Query]:
+    if pool == "train":
+        return _train(labelling.task)
+    rows = _like_the_target(labelling.task)
+    away = held_out_kinds(rows, labelling.held_out, labelling.seed)
+    return [query for query in rows if query.kind not in away]
+
+
+def _like_the_target(task: Task) -> list[Query]:
+    """Rows of the first out-of-domain set that are not evaluated."""
+    if not task.out_of_domain:
+        raise StudyError("pool: 'target' and 'both' draw from the out-of-domain data, and this task has none.")
+    return _train(task, OUT_OF_DOMAIN)
+
+
+def _unlabelled(run: Run, domain: str) -> list[Query]:
+    """Queries drawn as a pool from that domain is; for a method that distils, as its own pool is."""
+    if run.distillation:
+        labelling = run.distillation.labelling
+        first = {IN_DOMAIN: "train", OUT_OF_DOMAIN: "target"}.get(domain)
+        rows = _pool_rows(labelling, first) if first else _train(run.task, domain)
+        return query_pool(rows, support_of(run), run.calibration_pool, run.seed, labelling.pool_shares)
+    return query_pool(_train(run.task, domain), support_of(run), run.calibration_pool, run.seed)
+
+
+def held_out_items(labelling: PoolLabelling) -> list[bool]:
+    """Of each item that is evaluated out of domain, whether the pool was kept free of its kind."""
+    away = held_out_kinds(_like_the_target(labelling.task), labelling.held_out, labelling.seed)
+    return [item.kind in away for item in evaluation_items(labelling.task, OUT_OF_DOMAIN)]
+
+
+def teacher_contexts(labelling: PoolLabelling) -> list[tuple[list[Query], list[Query]]]:
+    """(demonstrations, queries) pairs: one for a pool apart; leave-one-out where the support set is the pool.
+
+    All of them come once for each set of demonstrations and each of its permutations; the support set's own comes
+    first.
+    """
+    demonstrations = demonstrations_of(labelling)
+    pool = [query for part in pool_by_domain(labelling) for query in part]
+    further = [_further_set(labelling, demonstrations, pool, i) for i in range(1, labelling.demonstration_sets)]
+    orders = [order for one in (demonstrations, *further) for order in _permutations(one, labelling)]
+    if labelling.pool == "support":
+        return [([one for one in order if one.text != query.text], [query]) for order in orders for query in pool]
+    return [(order, pool) for order in orders]
+
+
+def _permutations(demonstrations: list[Query], labelling: PoolLabelling) -> list[list[Query]]:
+    draws = (random.Random(f"order {labelling.seed} {i}") for i in range(1, labelling.permutations))
+    return [demonstrations, *(draw.sample(demonstrations, len(demonstrations)) for draw in draws)]
+
+
+def _further_set(
+    labelling: PoolLabelling, demonstrations: Sequence[Query], pool: Sequence[Query], i: int
+) -> list[Query]:
+    """Another support set as large, of which nothing is in the first one or in the pool."""
+    left = without(_train(labelling.task), [*demonstrations, *pool])
+    return support_set(left, labelling.task.classes, labelling.support_size, labelling.seed + i * FURTHER_SETS)

@@ -1,0 +1,454 @@
+"""Labelled rows from files, folders, the hub and the study itself, and what is said of rows that cannot be read."""
+
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from lib.errors import StudyError
+from lib.paths import ROOT
+from lib.tasks import smoke, world
+from lib.tasks.catalogue import CLASSES, ON_THE_HUB, known
+from lib.tasks.sources import queries, rows
+from lib.tasks.task import DROPPED, Dataset, Query, Task
+
+FIELDS = ["premise", "hypothesis"]
+SENTIMENT = ("good", "so so", "bad")
+REVIEWS = [
+    {"text": "Fine, really.", "label": "good"},
+    {"text": "Ça va – 好 🙂", "label": "so so"},
+    {"text": 'They said "no".', "label": "bad"},
+]
+
+
+def pair(premise, label, **more):
+    return {"premise": premise, "hypothesis": f"{premise}?", "label": label, **more}
+
+
+def write(file, *records):
+    """A file of records in the format of its name; a text stands in it as it is."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.suffix == ".parquet":
+        pd.DataFrame(list(records)).to_parquet(file)
+    elif file.suffix == ".jsonl":
+        lines = [one if isinstance(one, str) else json.dumps(one, ensure_ascii=False) for one in records]
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    else:
+        separator = "\t" if file.suffix == ".tsv" else ","
+        pd.DataFrame(list(records)).to_csv(file, sep=separator, index=False, encoding="utf-8")
+    return file
+
+
+def write_text(file, text, encoding="utf-8"):
+    file.write_text(text, encoding=encoding, newline="")
+    return file
+
+
+def reviews(file, **changes):
+    """What is read of a file of reviews: (text, label)."""
+    dataset = replace(Dataset("reviews", str(file)), **changes)
+    return [(row.fields["text"], row.label) for row in rows(dataset, "train", SENTIMENT, ["text"])]
+
+
+def inferences(folder, name, split="train"):
+    """What is read of a dataset of natural language inference in a folder: (premise, label)."""
+    found = rows(known(str(folder), name), split, CLASSES, FIELDS)
+    assert all(row.fields["hypothesis"] == row.fields["premise"] + "?" for row in found)
+    return [(row.fields["premise"], row.label) for row in found]
+
+
+FORMATS = ["jsonl", "csv", "tsv", "parquet"]
+every_format = pytest.mark.parametrize("suffix", FORMATS)
+
+
+@every_format
+def test_a_file_is_read_in_the_format_of_its_name(tmp_path, suffix):
+    file = write(tmp_path / f"reviews.{suffix}", *REVIEWS)
+    assert reviews(file) == [(one["text"], one["label"]) for one in REVIEWS]
+
+
+@every_format
+def test_a_folder_means_the_file_that_bears_the_datasets_name(tmp_path, suffix):
+    write(tmp_path / f"reviews.{suffix}", *REVIEWS)
+    write(tmp_path / f"others.{suffix}", {"text": "x", "label": "bad"})
+    assert len(reviews(tmp_path)) == 3
+
+
+def test_a_source_without_a_leading_slash_is_in_the_folder_of_the_study():
+    with pytest.raises(StudyError, match="dataset: 'absent' is not in " + str(ROOT / "lib")):
+        rows(Dataset("absent", "lib"), "train", SENTIMENT, ["text"])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path, suffix):
+    separator = "\t" if suffix == "tsv" else ","
+    file = write_text(tmp_path / f"a.{suffix}", f"text{separator}label\r\nFine.{separator}good\r\n", "utf-8-sig")
+    assert reviews(file) == [("Fine.", "good")]
+
+
+@every_format
+def test_integer_labels_are_mapped_to_classes(tmp_path, suffix):
+    file = write(tmp_path / f"a.{suffix}", *({"text": f"row {i}", "label": i} for i in (0, 1, 2, 1)))
+    found = reviews(file, labels=(("0", "bad"), ("1", "so so"), ("2", "good")))
+    assert [label for _, label in found] == ["bad", "so so", "good", "so so"]
+
+
+@every_format
+def test_rows_with_a_dropped_label_are_left_out(tmp_path, suffix):
+    file = write(tmp_path / f"a.{suffix}", *({"text": f"row {i}", "label": i} for i in (0, 1, 2, 1)))
+    assert reviews(file, labels=(("0", "bad"), ("1", DROPPED), ("2", "good"))) == [("row 0", "bad"), ("row 2", "good")]
+
+
+@pytest.mark.parametrize("label", [True, False])
+def test_labels_of_truth_values_are_mapped_by_their_names(tmp_path, label):
+    file = write(tmp_path / "a.jsonl", {"text": "x", "label": label})
+    assert reviews(file, labels=(("True", "good"), ("False", "bad"))) == [("x", "good" if label else "bad")]
+
+
+@every_format
+def test_an_unknown_label_names_file_row_value_and_what_is_allowed(tmp_path, suffix):
+    file = write(tmp_path / f"a.{suffix}", REVIEWS[0], {"text": "x", "label": "god"})
+    where = "row 2" if suffix == "parquet" else "line 2" if suffix == "jsonl" else "line 3"
+    with pytest.raises(StudyError, match=rf"a\.{suffix}, {where}, label: 'god' .*'good'.*good, so so, bad"):
+        reviews(file)
+
+
+def test_an_unknown_label_is_told_which_labels_are_mapped(tmp_path):
+    file = write(tmp_path / "a.jsonl", {"text": "x", "label": 3})
+    with pytest.raises(StudyError, match=r"line 1, label: '3' .*Allowed: 0, 1\."):
+        reviews(file, labels=(("0", "bad"), ("1", DROPPED)))
+
+
+@every_format
+def test_a_column_of_another_name_is_the_label(tmp_path, suffix):
+    file = write(tmp_path / f"a.{suffix}", {"text": "x", "label": "?", "rating": "bad"})
+    assert reviews(file, label="rating") == [("x", "bad")]
+
+
+@every_format
+def test_columns_are_renamed_for_the_pattern(tmp_path, suffix):
+    file = write(tmp_path / f"a.{suffix}", {"sentence 1": "x", "text": "y", "label": "bad"})
+    assert reviews(file, columns=(("text", "sentence 1"),)) == [("x", "bad")]
+
+
+@every_format
+def test_only_rows_with_the_values_asked_for_are_read(tmp_path, suffix):
+    records = [
+        {"text": f"{stars} {language}", "label": "good", "stars": stars, "language": language}
+        for stars in (1, 5)
+        for language in ("fr", "en")
+    ]
+    file = write(tmp_path / f"a.{suffix}", *records)
+    assert [text for text, _ in reviews(file, where=(("stars", "5"),))] == ["5 fr", "5 en"]
+    assert [text for text, _ in reviews(file, where=(("stars", "5"), ("language", "en")))] == ["5 en"]
+
+
+@every_format
+def test_a_column_that_rows_are_chosen_by_must_be_there(tmp_path, suffix):
+    file = write(tmp_path / f"a.{suffix}", *REVIEWS)
+    with pytest.raises(StudyError, match=rf"a\.{suffix}, .*'stars'.*text, label"):
+        reviews(file, where=(("stars", "5"),))
+
+
+def test_rows_that_are_not_asked_for_may_have_any_label(tmp_path):
+    file = write(tmp_path / "a.jsonl", {"text": "x", "label": "?", "use": "no"}, {**REVIEWS[0], "use": "yes"})
+    assert reviews(file, where=(("use", "yes"),)) == [("Fine, really.", "good")]
+
+
+@every_format
+@pytest.mark.parametrize("column", ["text", "label"])
+def test_a_missing_column_names_the_row_and_the_columns_that_are_there(tmp_path, suffix, column):
+    file = write(tmp_path / f"a.{suffix}", {"review": "x", column: "good"})
+    lacking = "label" if column == "text" else "text"
+    with pytest.raises(StudyError, match=rf"a\.{suffix}, .*'{lacking}'.*review, {column}"):
+        reviews(file)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.parametrize("column", ["text", "label"])
+@pytest.mark.parametrize("value", [None, ["a", "b"], {"a": "b"}])
+def test_a_value_that_is_no_text_is_refused(tmp_path, suffix, column, value):
+    file = write(tmp_path / f"a.{suffix}", {**REVIEWS[0], column: value})
+    with pytest.raises(StudyError, match=rf"a\.{suffix}, (line|row) 1: .*'{column}'"):
+        reviews(file)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.parametrize("column", ["text", "label"])
+def test_a_missing_value_beside_others_is_refused(tmp_path, suffix, column):
+    file = write(tmp_path / f"a.{suffix}", REVIEWS[0], {**REVIEWS[1], column: None})
+    with pytest.raises(StudyError, match=rf"a\.{suffix}, (line|row) 2: .*'{column}'"):
+        reviews(file)
+
+
+@every_format
+def test_a_text_that_reads_like_a_missing_value_is_a_text(tmp_path, suffix):
+    said = ["NA", "null", "nan", "None", "007", "1.0"]
+    file = write(tmp_path / f"a.{suffix}", *({"text": text, "label": "good"} for text in said))
+    assert [text for text, _ in reviews(file)] == said
+
+
+def test_half_a_character_is_refused_with_the_line(tmp_path):
+    file = write(tmp_path / "a.jsonl", REVIEWS[0], '{"text": "broken \\ud83d", "label": "good"}')
+    with pytest.raises(StudyError, match=r"a\.jsonl, line 2: .*'text'.*surrogate"):
+        reviews(file)
+
+
+def test_both_halves_of_a_character_are_one(tmp_path):
+    file = write(tmp_path / "a.jsonl", '{"text": "whole \\ud83d\\ude42", "label": "good"}')
+    assert reviews(file) == [("whole 🙂", "good")]
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r\n"])
+def test_a_line_break_in_quotes_is_text_and_counts_as_a_line(tmp_path, line_break):
+    lines = ["text,label", '"one', "two", 'three",good', "", '"a ""b"", c",bad', "x,god"]
+    file = write_text(tmp_path / "a.csv", line_break.join(lines))
+    with pytest.raises(StudyError, match=r"a\.csv, line 7, label: 'god'"):
+        reviews(file)
+    good = write_text(tmp_path / "b.csv", line_break.join(lines[:-1]))
+    assert reviews(good) == [(line_break.join(["one", "two", "three"]), "good"), ('a "b", c', "bad")]
+
+
+@pytest.mark.parametrize("line", ["x", "x,y,good", "x,good,"])
+@pytest.mark.parametrize("before", [[], ["fine,good"]], ids=["first", "second"])
+def test_a_line_with_too_few_or_too_many_fields_is_refused(tmp_path, line, before):
+    file = write_text(tmp_path / "a.csv", "\n".join(["text,label", *before, line]))
+    with pytest.raises(StudyError, match=rf"a\.csv, line {2 + len(before)}: {line.count(',') + 1} fields.* 2"):
+        reviews(file)
+
+
+@pytest.mark.parametrize("line", ['"open,good', '"closed" early,good'])
+def test_quotes_that_do_not_match_are_refused_with_the_line(tmp_path, line):
+    file = write_text(tmp_path / "a.csv", f"text,label\nfine,good\n{line}\n")
+    with pytest.raises(StudyError, match=r"a\.csv, line 3: .*quote"):
+        reviews(file)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet"])
+def test_a_file_that_is_not_what_its_name_says_is_refused(tmp_path, suffix):
+    (tmp_path / f"a.{suffix}").write_bytes(b"text\xff\xfe\n\xe9")
+    with pytest.raises(StudyError, match=rf"a\.{suffix}: .*{suffix}") as caught:
+        reviews(tmp_path / f"a.{suffix}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_line_that_is_not_utf8_is_named(tmp_path):
+    good = b'{"text": "a", "label": "good"}\n'
+    (tmp_path / "latin.jsonl").write_bytes(good + good.replace(b'"a"', b'"\xe9"'))
+    with pytest.raises(StudyError, match=r"latin\.jsonl, line 2: not UTF-8"):
+        reviews(tmp_path / "latin.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"), [('{"text": "a", ', "not JSON .*column"), ('["a", "b"]', "not an object")]
+)
+def test_a_broken_line_is_refused_with_its_number(tmp_path, line, message):
+    file = write(tmp_path / "a.jsonl", REVIEWS[0], "", line, REVIEWS[1])
+    with pytest.raises(StudyError, match=rf"a\.jsonl, line 3: {message}"):
+        reviews(file)
+
+
+@pytest.mark.parametrize("content", ["", "text,label\n"])
+def test_a_file_without_rows_is_refused(tmp_path, content):
+    with pytest.raises(StudyError, match=r"data: reviews .*no row of the train split.*good"):
+        reviews(write_text(tmp_path / "a.csv", content))
+
+
+def test_a_file_of_another_format_is_refused_naming_those_that_are_read(tmp_path):
+    with pytest.raises(StudyError, match=r"a\.xlsx: .*'\.xlsx' .*\.jsonl, \.csv, \.tsv, \.parquet"):
+        reviews(write_text(tmp_path / "a.xlsx", "?"))
+
+
+def test_a_dataset_that_is_not_in_the_folder_is_refused_naming_those_present(tmp_path):
+    write(tmp_path / "mnli.jsonl", REVIEWS[0])
+    write(tmp_path / "own.csv", REVIEWS[0])
+    with pytest.raises(StudyError, match=r"dataset: 'reviews' .*Present: mnli\.jsonl, own\.csv"):
+        reviews(tmp_path)
+
+
+def test_a_source_that_is_not_there_is_refused_naming_it_and_what_is_allowed(tmp_path):
+    with pytest.raises(StudyError, match=r"data: '.*absent' .*Allowed: hub, world, embedded, .*\.csv.*folder"):
+        reviews(tmp_path / "absent")
+
+
+@every_format
+@pytest.mark.parametrize("name", ["validation_matched", "dev_matched", "validation", "dev", "test"])
+def test_a_file_is_split_by_its_split_column(tmp_path, name, suffix):
+    records = pair("a", "entailment", split="train"), pair("b", "contradiction", split=name)
+    write(tmp_path / f"mnli.{suffix}", *records)
+    assert inferences(tmp_path, "mnli", "train") == [("a", "entailment")]
+    assert inferences(tmp_path, "mnli", "evaluation") == [("b", "non-entailment")]
+
+
+def test_one_evaluation_split_is_read_and_the_matched_one_preferred(tmp_path):
+    names = ("test", "dev_mismatched", "dev_matched", "train")
+    write(tmp_path / "mnli.jsonl", *(pair(name, "entailment", split=name) for name in names))
+    assert inferences(tmp_path, "mnli", "evaluation") == [("dev_matched", "entailment")]
+
+
+def test_a_datasets_own_names_of_column_and_splits_are_read(tmp_path):
+    records = [{**REVIEWS[0], "part": "old"}, {**REVIEWS[1], "part": "new"}, {**REVIEWS[2], "part": "none"}]
+    file = write(tmp_path / "a.jsonl", *records)
+    dataset = Dataset("reviews", str(file), split="part", train=("older", "old"), evaluation=("new",))
+    for split, label in (("train", "good"), ("evaluation", "so so")):
+        assert [row.label for row in rows(dataset, split, SENTIMENT, ["text"])] == [label]
+
+
+@every_format
+def test_a_file_without_splits_serves_both(tmp_path, suffix):
+    write(tmp_path / f"own.{suffix}", pair("a", "entailment"), pair("b", "not_entailment"))
+    both = [("a", "entailment"), ("b", "non-entailment")]
+    assert inferences(tmp_path, "own", "train") == inferences(tmp_path, "own", "evaluation") == both
+
+
+def test_a_split_that_is_not_there_is_refused_naming_those_that_are(tmp_path):
+    write(tmp_path / "mnli.jsonl", pair("a", "entailment", split="dev_matched"))
+    with pytest.raises(StudyError, match=r"mnli\.jsonl: no train split.*\['dev_matched'\].*\['train'\]"):
+        inferences(tmp_path, "mnli", "train")
+
+
+@every_format
+@pytest.mark.parametrize("split", ["train", "evaluation"])
+def test_a_split_that_only_some_rows_name_is_refused_with_the_first_that_does_not(tmp_path, suffix, split):
+    lacking = pair("b", "entailment") if suffix == "jsonl" else pair("b", "entailment", split=None)
+    write(tmp_path / f"own.{suffix}", pair("a", "entailment", split="train"), lacking, lacking)
+    where = "line 3" if suffix in ("csv", "tsv") else "(line|row) 2"
+    with pytest.raises(StudyError, match=rf"own\.{suffix}, {where}: no split.*\b2 lack"):
+        inferences(tmp_path, "own", split)
+
+
+def test_queries_are_the_rows_under_the_tasks_pattern(tmp_path):
+    records = [{**REVIEWS[0], "made by": "hand"}, REVIEWS[2]]
+    dataset = Dataset("reviews", str(write(tmp_path / "a.jsonl", *records)), kind=("made by",))
+    words = ("very good", "middling", "poor")
+    assert queries(Task("{text}\nrating:", SENTIMENT, words, dataset), dataset, "train") == [
+        Query("Fine, really.\nrating:", words, 0, ("hand",)),
+        Query('They said "no".\nrating:', words, 2),
+    ]
+
+
+def test_white_space_around_a_field_is_kept_in_the_row_and_left_out_of_the_query(tmp_path):
+    file = write(tmp_path / "a.jsonl", {"text": " Ça va ", "label": " good "})
+    assert reviews(file) == [(" Ça va ", "good")]
+    dataset = Dataset("reviews", str(file))
+    task = Task("{text}:", SENTIMENT, SENTIMENT, dataset)
+    assert [query.text for query in queries(task, dataset, "train")] == ["Ça va:"]
+
+
+def of_pairs(pairs):
+    return [({"premise": one.premise, "hypothesis": one.hypothesis}, CLASSES[one.label]) for one in pairs]
+
+
+@pytest.mark.parametrize("split", ["train", "evaluation"])
+@pytest.mark.parametrize(
+    ("source", "name", "pairs"),
+    [
+        ("world", "annotated", world.examples),
+        ("world", "overlap", world.examples),
+        ("embedded", "pairs", lambda name, split: smoke.PAIRS[name][split]),
+        ("embedded", "swaps", lambda name, split: smoke.PAIRS[name][split]),
+    ],
+)
+def test_the_studys_own_pairs_are_a_source_like_any_other(source, name, pairs, split):
+    found = rows(known(source, name), split, CLASSES, FIELDS)
+    assert [(row.fields, row.label) for row in found] == of_pairs(pairs(name, split))
+
+
+def test_the_studys_own_pairs_cannot_be_changed_through_what_is_read():
+    dataset = known("embedded", "pairs")
+    rows(dataset, "train", CLASSES, FIELDS).clear()
+    assert rows(dataset, "train", CLASSES, FIELDS)
+
+
+@pytest.mark.parametrize(("source", "name"), [("world", "annotated"), ("embedded", "pairs")])
+def test_the_studys_own_pairs_do_not_serve_another_pattern_or_other_classes(source, name):
+    with pytest.raises(StudyError, match=rf"{name}, .*'text'.*premise, hypothesis"):
+        rows(Dataset(name, source), "train", CLASSES, ["text"])
+    with pytest.raises(StudyError, match=rf"{name}, .*label: '(non-)?entailment' .*good, so so, bad"):
+        rows(Dataset(name, source), "train", SENTIMENT, FIELDS)
+
+
+@pytest.mark.parametrize(("source", "present"), [("world", "annotated, overlap"), ("embedded", "pairs, swaps")])
+def test_a_dataset_that_the_study_does_not_have_is_refused(source, present):
+    with pytest.raises(StudyError, match=rf"dataset: 'snli' .*{present}"):
+        rows(Dataset("snli", source), "train", CLASSES, FIELDS)
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+GLUE_CARD = """---
+configs:
+- config_name: cola
+  data_files:
+  - split: train
+    path: cola/train-*
+- config_name: mnli
+  data_files:
+  - split: train
+    path: mnli/train-*
+  - split: validation_matched
+    path: mnli/validation_matched-*
+  - split: validation_mismatched
+    path: mnli/validation_mismatched-*
+---
+# A stand-in of the hub's shape
+"""
+
+
+def test_mnli_is_read_from_files_of_the_hubs_shape(tmp_path, hub_cache):
+    glue = tmp_path / "glue"
+    for split in ("train", "validation_matched", "validation_mismatched"):
+        records = [{**pair(f"{split} {i}", label), "idx": i} for i, label in enumerate([0, 1, 2, 0])]
+        write(glue / "mnli" / f"{split}-00000-of-00001.parquet", *records)
+    write(glue / "cola" / "train-00000-of-00001.parquet", {"sentence": "A.", "label": 1, "idx": 0})
+    (glue / "README.md").write_text(GLUE_CARD, encoding="utf-8")
+    local = replace(ON_THE_HUB["mnli"], source=f"hub:{glue}", revision=None)
+    for split, name in {"train": "train", "evaluation": "validation_matched"}.items():
+        found = [(row.fields["premise"], row.label) for row in rows(local, split, CLASSES, FIELDS)]
+        assert found == [(f"{name} 0", "entailment"), (f"{name} 2", "non-entailment"), (f"{name} 3", "entailment")]
+
+
+HEURISTICS = ["lexical_overlap", "subsequence", "constituent"]
+
+
+def test_hans_is_read_from_its_parquet_conversion(tmp_path, hub_cache):
+    for split in ("train", "validation"):
+        records = [
+            pair(f"{split} {name} {i}", i, heuristic=name, subcase="swap", template="temp1", parse_premise="( )")
+            for name in HEURISTICS
+            for i in (0, 1)
+        ]
+        write(tmp_path / "hans" / "plain_text" / split / "0000.parquet", *records)
+    local = replace(ON_THE_HUB["hans"], source=f"hub:{tmp_path / 'hans'}", revision=None)
+    for split, name in {"train": "train", "evaluation": "validation"}.items():
+        found = [(row.fields["premise"], row.label, row.kind) for row in rows(local, split, CLASSES, FIELDS)]
+        assert found == [(f"{name} lexical_overlap {i}", CLASSES[i], ("swap", "temp1")) for i in (0, 1)]
+
+
+def test_a_split_that_the_hub_does_not_have_is_refused_naming_those_that_are(tmp_path, hub_cache):
+    write(tmp_path / "own" / "data" / "train.parquet", *REVIEWS)
+    dataset = Dataset("reviews", f"hub:{tmp_path / 'own'}", evaluation=("held out",))
+    assert len(rows(dataset, "train", SENTIMENT, ["text"])) == 3
+    with pytest.raises(StudyError, match=r"no evaluation split.*\['train'\].*\['held out'\]"):
+        rows(dataset, "evaluation", SENTIMENT, ["text"])
+
+
+def test_an_unknown_label_on_the_hub_names_split_and_row(tmp_path, hub_cache):
+    write(tmp_path / "own" / "data" / "train.parquet", REVIEWS[0], {"text": "x", "label": "god"})
+    with pytest.raises(StudyError, match=r"own, train, row 2, label: 'god'"):
+        rows(Dataset("reviews", f"hub:{tmp_path / 'own'}"), "train", SENTIMENT, ["text"])
+
+
+@pytest.mark.parametrize("name", ON_THE_HUB)
+def test_an_unreachable_hub_is_one_clear_error(name, hub_cache):
+    with pytest.raises(StudyError) as caught:
+        rows(ON_THE_HUB[name], "train", CLASSES, FIELDS)
+    message = str(caught.value)
+    assert message.startswith("data: ")
+    assert ON_THE_HUB[name].source.removeprefix("hub:") in message
+    assert "network" in message and "folder" in message
+    assert "\n" not in message

@@ -10,8 +10,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 die() { echo "error: $*" >&2; exit 2; }
 
-# The pinned list is the pip section of environment.yml, and only there.
-requirements() { sed -n '/^  - pip:/,$ s/^      - \(-e \.\|[^ #]*\).*/\1/p' environment.yml; }
+# The pinned list is the pip section of environment.yml, and only there. Its -c line is conda's: make_venv gives its own.
+requirements() { sed -n '/^      - -c /d; /^  - pip:/,$ s/^      - \(-e \.\|[^ #]*\).*/\1/p' environment.yml; }
 
 find_python() {
   for candidate in python3 python3.12 python3.11; do
@@ -23,14 +23,15 @@ find_python() {
   die "Python 3.11 or 3.12 is needed, and neither was found (looked for python3, python3.12, python3.11)."
 }
 
-# An environment is complete when the list that it was made from is noted in it; an older or half-made one is redone.
-complete() { [ -f "$1/.made-from" ] && cmp -s environment.yml "$1/.made-from"; }
+# An environment is complete when the lists that it was made from are noted in it; an older or half-made one is redone.
+made_from() { cat environment.yml constraints.txt; }
+complete() { [ -f "$1/.made-from" ] && made_from | cmp -s - "$1/.made-from"; }
 
 make_conda() { # $1: conda or mamba
   echo "Making the environment .conda with $1 (once)."
   if [ -d .conda/conda-meta ]; then action=update; else action=create; fi
   "$1" env "$action" --quiet --prefix "$PWD/.conda" --file environment.yml
-  cp environment.yml .conda/.made-from
+  made_from >.conda/.made-from
 }
 
 make_venv() {
@@ -39,8 +40,8 @@ make_venv() {
   echo "Making the environment .venv with $("$python" --version) (once; some minutes, mostly torch)."
   [ -x .venv/bin/pip ] || "$python" -m venv --clear .venv
   requirements >.venv/requirements.txt
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r .venv/requirements.txt
-  cp environment.yml .venv/.made-from
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r .venv/requirements.txt
+  made_from >.venv/.made-from
 }
 
 # Prints nothing when an active environment has what the list pins, else what it lacks.

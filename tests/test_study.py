@@ -14,7 +14,10 @@ import pytest
 
 from lib.paths import ROOT
 
-TRACKED = ("lib", "notebooks", "tests", "run_all.sh", "environment.yml", "pyproject.toml", "README.md")
+TRACKED = (
+    *("lib", "notebooks", "tests"),
+    *("run_all.sh", "environment.yml", "constraints.txt", "pyproject.toml", "LICENSE", "README.md"),
+)
 
 
 def run_all(clone, *words, **options):

@@ -10,14 +10,7 @@ from lib.paths import ROOT
 MOST_FOLDERS = 8
 
 # Imports of lib inside functions, by file, and why they are there. None gets around a circle: there is none.
-INSIDE_FUNCTIONS = {
-    "lib/__main__.py": "--help and bad options are answered before torch and transformers are imported",
-    "lib/runs/fits.py": "no reason is left: could move to the top of the file",
-    "lib/runs/variants.py": "no reason is left: could move to the top of the file",
-    "lib/tasks/benchmarks.py": "no reason is left: could move to the top of the file",
-    "lib/tasks/crossfit.py": "the smoke profile's own texts are read only where they are asked for",
-    "lib/tasks/lama.py": "the smoke profile's own texts are read only where they are asked for",
-}
+INSIDE_FUNCTIONS = {"lib/__main__.py": "--help and bad options are answered before torch and transformers are imported"}
 
 
 def imports_inside_functions(source):

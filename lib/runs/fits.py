@@ -1,13 +1,13 @@
 """Will a model, a method and a batch fit on a card? Answered from predicted peaks: no GPU, no weights."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lib.errors import StudyError, require_one_of
-
-if TYPE_CHECKING:
-    from lib.memory.peaks import Prediction
-    from lib.runs.profile import Profile
+from lib.memory.peaks import Prediction
+from lib.methods.context_distillation import METHODS
+from lib.runs.predictions import predictions, setting
+from lib.runs.profile import Profile
 
 GIB = 2**30
 
@@ -38,15 +38,12 @@ class Fit:
         return self.gib <= self.gpu
 
 
-def fit(profile: "Profile", method: str, size: int, gpu: float) -> tuple["Prediction", Fit]:
+def fit(profile: Profile, method: str, size: int, gpu: float) -> tuple[Prediction, Fit]:
     """The prediction for a method on a card of `gpu` GiB; all its phases must fit.
 
     Raises:
         StudyError: the card's size is not positive; a model is not known; the method does not apply to it.
     """
-    from lib.methods.context_distillation import METHODS
-    from lib.runs.predictions import predictions, setting
-
     require_one_of("method", method, METHODS)
     if not gpu > 0:
         raise StudyError(f"gpu: {gpu:g} is no size of a card; give its memory in GiB, above 0.")
@@ -55,9 +52,8 @@ def fit(profile: "Profile", method: str, size: int, gpu: float) -> tuple["Predic
     return prediction, Fit(phase, prediction[phase].total / GIB + CONTEXT_GIB, gpu)
 
 
-def cheaper(profile: "Profile", method: str, size: int, gpu: float) -> list[tuple[str, Fit]]:
+def cheaper(profile: Profile, method: str, size: int, gpu: float) -> list[tuple[str, Fit]]:
     """What each change that lowers the peak comes to, then all of them together, then the methods that train less."""
-    from lib.methods.context_distillation import METHODS
 
     def changed(changes: dict[str, Any], name: str) -> Fit:
         return fit(profile.changed(changes), name, size, gpu)[1]
@@ -76,7 +72,7 @@ def _as_options(changes: dict[str, Any]) -> str:
     return " ".join(f"--set {name}={str(value).lower()}" for name, value in changes.items())
 
 
-def report(profile: "Profile", method: str, size: int, gpu: float) -> str:
+def report(profile: Profile, method: str, size: int, gpu: float) -> str:
     """The answer in words and numbers."""
     prediction, result = fit(profile, method, size, gpu)
     student = f"{method}: student {profile.student}, teacher {profile.teacher}, n = {size}"

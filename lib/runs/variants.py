@@ -9,6 +9,7 @@ from lib.runs import preflight
 from lib.runs.execution import Sweep, fill_together
 from lib.runs.keys import key
 from lib.runs.profile import Profile
+from lib.runs.store import Store
 
 METHOD = "cd"  # what notebooks try variants of
 NOT_STORED = "No result is stored."
@@ -86,8 +87,6 @@ def fill_variants(profile: Profile, changes: Mapping[str, Mapping[str, Any]], me
 
 def _check(profile: Profile, methods: Sequence[str]) -> None:
     """Raise where a run that is not there could not be computed; what is there needs neither data nor models."""
-    from lib.runs.store import Store
-
     store = Store(profile.folder)
     missing = [run for run in profile.runs(tuple(methods)) if store.load(run) is None]
     if missing:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cache
 
 from lib.errors import StudyError
+from lib.tasks import crossfit, lama
 from lib.tasks.few_shot import Benchmark, FewShotTask, TaskSet
 
 
@@ -16,8 +17,6 @@ def task_set(benchmark: Benchmark, seed: int) -> TaskSet:
         StudyError: the source or its split cannot be read, a row is broken, a task stands on both sides, or no task is
             left on one of them.
     """
-    from lib.tasks import crossfit, lama
-
     reader = {"crossfit": crossfit.tasks, "lama": lama.tasks}[benchmark.name]
     found = _without_evaluated(reader(benchmark, seed), benchmark)
     both = {task.name for task in found.training} & {task.name for task in found.targets}

@@ -10,6 +10,7 @@ from typing import Any
 
 from lib.errors import StudyError
 from lib.paths import locate
+from lib.tasks import smoke
 from lib.tasks.few_shot import (
     ANSWER,
     Benchmark,
@@ -51,9 +52,7 @@ def tasks(benchmark: Benchmark, seed: int) -> TaskSet:
 def _split(benchmark: Benchmark) -> dict[str, list[str]]:
     """Names of the tasks to tune on (`train`) and to evaluate (`test`)."""
     if benchmark.source == "embedded":
-        from lib.tasks.smoke import TASK_SPLIT
-
-        return TASK_SPLIT
+        return smoke.TASK_SPLIT
     file = locate(benchmark.split)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -84,11 +83,9 @@ def _rows(benchmark: Benchmark, name: str) -> dict[str, list[Query]]:
 
 def _source(benchmark: Benchmark, name: str) -> list[tuple[str, Mapping[str, Any]]]:
     if benchmark.source == "embedded":
-        from lib.tasks.smoke import TASKS
-
-        if name not in TASKS:
+        if name not in smoke.TASKS:
             raise MissingTaskError("not among the embedded tasks")
-        return [(f"{name}, row {i}", row) for i, row in enumerate(TASKS[name], start=1)]
+        return [(f"{name}, row {i}", row) for i, row in enumerate(smoke.TASKS[name], start=1)]
     return list(rows_of(benchmark.source, f"{name}.jsonl"))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from datasets import load_dataset
 
 from lib.errors import StudyError, first_line
+from lib.tasks import smoke
 from lib.tasks.few_shot import (
     Benchmark,
     FewShotTask,
@@ -70,9 +71,7 @@ def _before_object(template: str) -> str | None:
 
 def _templates(benchmark: Benchmark) -> dict[str, str]:
     if benchmark.source == "embedded":
-        from lib.tasks.smoke import RELATIONS
-
-        return dict(RELATIONS)
+        return dict(smoke.RELATIONS)
     if benchmark.source == "hub":
         return {name: template for name, (template, _) in _hub().items()}
     rows = [(where, row) for where, row in rows_of(benchmark.source, "relations.jsonl")]
@@ -96,9 +95,7 @@ def _facts(benchmark: Benchmark, name: str) -> tuple[list[Fact], list[Fact]]:
 
 def _read(source: str, name: str) -> list[Fact]:
     if source == "embedded":
-        from lib.tasks.smoke import FACTS
-
-        return list(FACTS.get(name, []))
+        return list(smoke.FACTS.get(name, []))
     if source == "hub":
         if name not in _hub():
             raise MissingTaskError("no facts on the hub")

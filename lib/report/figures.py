@@ -17,6 +17,7 @@ from lib.report.paper import PAPER_DATASETS, SOURCE, paper_points
 from lib.runs.execution import Sweep
 from lib.runs.frames import PHASES
 from lib.runs.profile import Profile
+from lib.tasks.task import IN_DOMAIN
 
 REFERENCE_LINE = {"color": "black", "linewidth": 1, "linestyle": (0, (1, 2))}
 PAPER_ALPHA = 0.35
@@ -211,7 +212,7 @@ def cost_figure(sweep: Sweep, paper_figure: str) -> Figure:
 
     Memory is the highest peak of the teacher's and the training's phases for methods that train, the evaluation's for
     the others; measured peaks are filled, predicted ones hollow. Time is that of the teacher's targets and of the
-    training, zero where there is neither. The paper's points are left out beside models a thousand times smaller.
+    training, zero where there is neither. The paper's points are left out beside models a thousand times smaller, and on other data than the paper's.
 
     Args:
         sweep: results of the methods to draw, from `drawn_costs`.
@@ -220,7 +221,8 @@ def cost_figure(sweep: Sweep, paper_figure: str) -> Figure:
     house_style()
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4))
     comparable = not sweep.results.memory_gb.max() < SMALL_GB
-    paper = [paper_points(paper_figure, name) if comparable else None for name in ("peak_memory", "training_time")]
+    of_paper = comparable and sweep.profile.in_domain == PAPER_DATASETS[IN_DOMAIN]
+    paper = [paper_points(paper_figure, name) if of_paper else None for name in ("peak_memory", "training_time")]
     kinds = list(sweep.results.memory_is.unique())
     for i, kind in enumerate(kinds):
         of_kind = sweep.results[(sweep.results.memory_is == kind) & sweep.results.memory_gb.notna()]
@@ -336,8 +338,10 @@ def _curves(
     looks = {"capsize": 0.06, "linewidth": 1.6, "err_kws": {"linewidth": 1.2}, "fillstyle": fillstyle}
     sns.pointplot(curves, y=quantity, errorbar=errorbar, **looks, **style)
     if paper is not None:
-        known = paper[paper.method.isin(shown)]
-        sns.pointplot(known, y="value", errorbar=None, linestyle="none", alpha=PAPER_ALPHA, markeredgewidth=2, **style)
+        known = paper[paper.method.isin(shown) & paper.support_size.isin(sizes)]
+        if len(known):
+            looks = {"linestyle": "none", "alpha": PAPER_ALPHA, "markeredgewidth": 2}
+            sns.pointplot(known, y="value", errorbar=None, **looks, **style)
         for value in paper[paper.method == "baseline"].value.unique():
             style = {"alpha": PAPER_ALPHA, "linewidth": 3, "linestyle": ":", "zorder": 1}
             axis.axhline(value, color=METHODS["baseline"].colour, **style)

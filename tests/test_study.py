@@ -1,5 +1,6 @@
 """The whole study in the smoke profile, from a clean copy: one command, a second run, a kill, a fault."""
 
+import json
 import os
 import re
 import shutil
@@ -11,8 +12,11 @@ import time
 import nbformat
 import pandas as pd
 import pytest
+import yaml
 
+from lib.methods.context_distillation import METHODS
 from lib.paths import ROOT
+from tests.support.own_data import TWO_TOKEN_WORDS, WORDS, things
 
 TRACKED = (
     *("lib", "notebooks", "tests"),
@@ -151,6 +155,27 @@ def test_a_failed_run_is_listed_and_the_rest_is_drawn(clone, smoke):
     assert re.search(r"FAILED pbft n=4 seed=7: loss is (nan|inf)", ran.stderr)
     assert "Traceback" not in ran.stderr
     assert "Drew 03_pbft_accuracy" in ran.stdout
+
+
+@pytest.mark.parametrize(("words", "suffix"), [(WORDS, ".csv"), (TWO_TOKEN_WORDS, ".tsv")], ids=["csv", "tsv"])
+def test_a_task_of_ones_own_runs_from_a_profile_alone(clone, tmp_path, words, suffix):
+    chosen = dict(list(words.items())[: 3 if suffix == ".csv" else 2])
+    settings = yaml.safe_load((clone / "notebooks" / "profiles" / "smoke.yaml").read_text())["profile"]
+    settings |= things(tmp_path, chosen, name="own", seeds=[0], support_sizes=[len(chosen)], pool_size=3, epochs=1)
+    if suffix == ".tsv":
+        table = (tmp_path / "things.csv").read_text().replace(",", "\t")
+        (tmp_path / "things.tsv").write_text(table)
+        settings["datasets"]["things"]["source"] = str(tmp_path / "things.tsv")
+    settings.pop("in_context")
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({"profile": settings}))
+    ran = run_all(clone, "--profile", str(tmp_path / "own.yaml"), "--only", "01,02,03,04,05,06,07")
+    assert ran.returncode == 0, ran.stderr
+    folder = clone / "figures" / "own"
+    assert all((folder / f"fig{number}.png").is_file() for number in range(1, 8))
+    drawn = pd.read_csv(folder / "fig1.csv")
+    assert {f"in_domain_accuracy_on_{name}" for name in chosen} <= set(drawn.quantity)
+    assert {json.loads(file.read_text())["run"]["method"] for file in (folder / "runs").iterdir()} == set(METHODS)
+    shutil.rmtree(folder)
 
 
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path):

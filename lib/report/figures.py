@@ -211,8 +211,9 @@ def cost_figure(sweep: Sweep, paper_figure: str) -> Figure:
     """Peak memory and time against support size.
 
     Memory is the highest peak of the teacher's and the training's phases for methods that train, the evaluation's for
-    the others; measured peaks are filled, predicted ones hollow. Time is that of the teacher's targets and of the
-    training, zero where there is neither. The paper's points are left out beside models a thousand times smaller, and on other data than the paper's.
+    the others; measured peaks are filled, predicted ones hollow. Time is that of the teacher's soft labels and of the
+    training, zero where there is neither. The paper's points are left out beside models a thousand times smaller, and
+    on other data than the paper's.
 
     Args:
         sweep: results of the methods to draw, from `drawn_costs`.

@@ -14,6 +14,8 @@ import pytest
 
 from lib.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 TRACKED = ("lib", "notebooks", "tests", "run_all.sh", "environment.yml", "pyproject.toml", "README.md")
 
 

@@ -18,16 +18,12 @@ from lib.methods.context_distillation import METHODS
 from lib.paths import ROOT
 from tests.support.own_data import TWO_TOKEN_WORDS, WORDS, things
 
-<<<<<<< HEAD
+pytestmark = pytest.mark.slow
+
 TRACKED = (
     *("lib", "notebooks", "tests"),
     *("run_all.sh", "environment.yml", "constraints.txt", "pyproject.toml", "LICENSE", "README.md"),
 )
-=======
-pytestmark = pytest.mark.slow
-
-TRACKED = ("lib", "notebooks", "tests", "run_all.sh", "environment.yml", "pyproject.toml", "README.md")
->>>>>>> helper-t3
 
 
 def run_all(clone, *words, **options):

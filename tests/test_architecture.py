@@ -1,4 +1,4 @@
-"""Which part of lib may import which, as pyproject.toml says it; first_seeds folders; imports at the top of their file."""
+"""Which part of lib may import which, as pyproject.toml says it; few folders; imports at the top of their file."""
 
 import ast
 

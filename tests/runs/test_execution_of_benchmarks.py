@@ -12,7 +12,7 @@ import lib.runs.profile
 from lib.errors import StudyError
 from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
 from lib.methods.records import TunedTeacher
-from lib.paths import BENCHMARK_NOTEBOOKS as FOLDER
+from lib.paths import NOTEBOOKS as FOLDER
 from lib.report.benchmark_tables import paper_layout
 from lib.report.claims import judge_benchmark
 from lib.runs.execution import BENCHMARK_NOTEBOOKS, fill_benchmark

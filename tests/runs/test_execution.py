@@ -132,7 +132,8 @@ def test_a_failed_run_is_tried_again_only_when_asked(diverged, executed):
     profile, first = diverged
     assert fill(profile).failed == first.failed
     assert executed == []
-    assert fill(profile, retry=True).failed == first.failed
+    Store(profile.folder).forget_failures()
+    assert fill(profile).failed == first.failed
     assert [job.method for job in executed] == ["pbft"]
 
 
@@ -140,7 +141,8 @@ def test_a_run_that_succeeds_at_last_is_no_longer_failed(profile, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(lib.runs.execution.context_distillation, "run_method", lambda *_, **__: 1 / 0)
         assert fill(profile, ["icl"]).failed == {"icl n=4 seed=0": "ZeroDivisionError: division by zero"}
-    sweep = fill(profile, ["icl"], retry=True)
+    Store(profile.folder).forget_failures()
+    sweep = fill(profile, ["icl"])
     assert (sweep.failed, len(sweep.results)) == ({}, 1)
 
 

@@ -76,6 +76,8 @@ def _rows(outcomes: Mapping[int, Outcome], control: Correct, whole: Correct | No
     away = np.stack([np.asarray(outcome.held_out, dtype=float) for outcome in outcomes.values()])
     right = control.of_seeds(METHOD, seeds)
     for items, taken in (("held out of the pool", away), ("of kinds in the pool", 1 - away)):
+        if not taken.any():
+            continue
         row = {"items": items, **_interval("accuracy", control, right, taken, "")}
         chosen = [own > 0 for own in taken]
         row["majority"] = np.mean([max(np.bincount(control.gold[own])) / own.sum() for own in chosen])

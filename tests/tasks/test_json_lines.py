@@ -49,3 +49,17 @@ def test_a_bad_line_is_refused_with_file_and_line_number(tmp_path, line, fault):
     with pytest.raises(StudyError, match=r"rows\.jsonl, line 3: " + fault) as caught:
         json_lines(file)
     assert str(file) in str(caught.value)
+
+
+def test_a_byte_order_mark_before_the_first_line_is_accepted(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"a": 1}\n{"a": 2}\n')
+    assert json_lines(file) == [(1, {"a": 1}), (2, {"a": 2})]
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000, "9" * 5_000], ids=["nested deeply", "of many digits"])
+def test_what_no_parser_reads_is_named_by_its_line(tmp_path, value):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"a": 1}\n{"a": ' + value)
+    with pytest.raises(StudyError, match="rows.jsonl, line 2"):
+        json_lines(file)

@@ -25,12 +25,15 @@ SMALL_MODELS = ("13_method",)  # a step without batches is slow on larger ones
 
 def arguments(words: list[str]) -> argparse.Namespace:
     """Parsed options; `--help` prints them all and ends the program."""
-    parser = argparse.ArgumentParser(prog="run_all.sh", description="A study of few-shot distillation.")
+    raw = {"formatter_class": argparse.RawDescriptionHelpFormatter}  # the epilog is laid out already
+    parser = argparse.ArgumentParser(prog="run_all.sh", description="A study of few-shot distillation.", **raw)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_figures(commands.add_parser("figures", help="regenerate figures and report (what is done without a command)"))
+    usual = commands.add_parser("figures", help="regenerate figures and report (what is done without a command)")
+    _add_figures(usual)
     _add_fits(commands.add_parser("fits", help="say whether a method fits on a card; needs no GPU and no weights"))
     _add_export(commands.add_parser("export", help="save a trained student with a model card"))
-    parser.epilog = "run_all.sh test makes the same environment and runs the tests; further words go to pytest."
+    parser.epilog = "run_all.sh test makes the same environment and runs the tests; further words go to pytest.\n\n"
+    parser.epilog += f"Without a command:\n\n{usual.format_help()}"
     named = words and (words[0] in commands.choices or words[0] in ("-h", "--help"))
     return parser.parse_args(words if named else ["figures", *words])
 

@@ -79,3 +79,12 @@ def test_an_interrupt_says_that_nothing_is_lost(command, monkeypatch, capsys):
     monkeypatch.setattr(__main__, "figures", interrupted)
     assert command() == 130
     assert "goes on from there" in capsys.readouterr().err
+
+
+def test_help_shows_the_commands_and_the_options_without_one(capsys):
+    with pytest.raises(SystemExit) as ended:
+        __main__.arguments(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    for word in ("figures", "fits", "export", "run_all.sh test", "--profile", "--smoke", "--only", "--set", "--stored"):
+        assert word in shown

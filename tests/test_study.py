@@ -18,6 +18,8 @@ from lib.methods.context_distillation import METHODS
 from lib.paths import ROOT
 from tests.support.own_data import TWO_TOKEN_WORDS, WORDS, things
 
+pytestmark = pytest.mark.slow
+
 TRACKED = (
     *("lib", "notebooks", "tests"),
     *("run_all.sh", "environment.yml", "constraints.txt", "pyproject.toml", "LICENSE", "README.md"),

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import functional_call
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DataCollatorWithFlattening, DynamicCache, PreTrainedModel
 from transformers.masking_utils import create_masks_for_generate
 
@@ -15,12 +16,9 @@ from lib.tasks.prompts import EncodedPrompts
 
 def pad_right(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Token ids [batch, longest] and their mask; padding on the right is never attended to, so any id serves."""
-    longest = max(map(len, sequences))
-    ids = torch.zeros(len(sequences), longest, dtype=torch.long)
-    mask = torch.zeros(len(sequences), longest, dtype=torch.long)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = torch.tensor(sequence)
-        mask[row, : len(sequence)] = 1
+    ids = pad_sequence([torch.tensor(sequence, dtype=torch.long) for sequence in sequences], batch_first=True)
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
     return ids.to(device), mask.to(device)
 
 

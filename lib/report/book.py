@@ -1,7 +1,6 @@
 """Executing notebooks by papermill, rendering them to HTML, and an index page over them."""
 
 import ast
-import html
 import os
 import shutil
 import tempfile
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from jinja2 import Environment
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
@@ -102,28 +102,23 @@ def write_index(profile: Profile, failed: dict[str, str]) -> Path:
     """A page that links all rendered notebooks of a profile, with its figures and what failed."""
     index = profile.folder / "report" / "index.html"
     pages = [page for page in sorted(index.parent.glob("*.html")) if page != index]
-    items = "\n".join(_item(profile, page) for page in pages)
     others = [other for other in sorted(profile.folder.parent.glob("*/report/index.html")) if other != index]
-    links = ", ".join(f'<a href="../../{page.parts[-3]}/report/{page.name}">{page.parts[-3]}</a>' for page in others)
-    problems = "".join(f"<li>{html.escape(f'{name}: {reason}')}</li>" for name, reason in failed.items())
-    text = _INDEX.format(
-        name=html.escape(profile.name),
-        about=html.escape(profile.about),
-        others=f"<p>Other results: {links}.</p>" if links else "",
-        items=items,
-        problems=f"<h2>Not computed</h2><ul>{problems}</ul>" if problems else "",
+    text = _INDEX.render(
+        profile=profile,
+        others=[(f"../../{page.parts[-3]}/report/{page.name}", page.parts[-3]) for page in others],
+        sections=[_section(profile, page) for page in pages],
+        problems=failed,
     )
     index.parent.mkdir(parents=True, exist_ok=True)
     index.write_text(text, encoding="utf-8")
     return index
 
 
-def _item(profile: Profile, page: Path) -> str:
+def _section(profile: Profile, page: Path) -> dict[str, str]:
+    """What the index says of a page; `figure` is empty where none was drawn."""
     figure = f"fig{page.stem[:2].lstrip('0')}"
     drawn = (profile.folder / f"{figure}.png").is_file()
-    picture = f'<a href="{page.name}"><img src="../{figure}.png" alt="{figure}"></a>' if drawn else ""
-    data = f'<p><a href="../{figure}.csv">CSV</a> · <a href="../{figure}.svg">SVG</a></p>' if drawn else ""
-    return f'<section><h2><a href="{page.name}">{html.escape(_title(page))}</a></h2>{picture}{data}</section>'
+    return {"page": page.name, "title": _title(page), "figure": figure if drawn else ""}
 
 
 def _title(page: Path) -> str:
@@ -134,23 +129,34 @@ def _title(page: Path) -> str:
     return nbformat.read(source, as_version=4).cells[0].source.splitlines()[0].lstrip("# ")
 
 
-_INDEX = """<!doctype html>
+_INDEX = Environment(autoescape=True, trim_blocks=True).from_string("""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Few-shot distillation: {name}</title>
+<title>Few-shot distillation: {{ profile.name }}</title>
 <style>
-  body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
-  main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(26rem, 1fr)); gap: 1.5rem; }}
-  img {{ width: 100%; }}
-  h2 {{ font-size: 1.1rem; margin: 0 0 .5rem; }}
+  body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+  main { display: grid; grid-template-columns: repeat(auto-fill, minmax(26rem, 1fr)); gap: 1.5rem; }
+  img { width: 100%; }
+  h2 { font-size: 1.1rem; margin: 0 0 .5rem; }
 </style>
-<h1>Few-shot distillation: profile {name}</h1>
-<p>{about}</p>
-{others}
+<h1>Few-shot distillation: profile {{ profile.name }}</h1>
+<p>{{ profile.about }}</p>
+{% if others %}
+<p>Other results:
+{% for link, name in others %}<a href="{{ link }}">{{ name }}</a>{{ ", " if not loop.last }}{% endfor %}.</p>
+{% endif %}
 <main>
-{items}
+{% for one in sections %}
+<section><h2><a href="{{ one.page }}">{{ one.title }}</a></h2>
+{%- if one.figure %}<a href="{{ one.page }}"><img src="../{{ one.figure }}.png" alt="{{ one.figure }}"></a>
+<p><a href="../{{ one.figure }}.csv">CSV</a> · <a href="../{{ one.figure }}.svg">SVG</a></p>{% endif %}
+</section>
+{% endfor %}
 </main>
-{problems}
+{% if problems %}
+<h2>Not computed</h2>
+<ul>{% for name, reason in problems.items() %}<li>{{ name }}: {{ reason }}</li>{% endfor %}</ul>
+{% endif %}
 </html>
-"""
+""")

@@ -105,8 +105,9 @@ def interval(
     sample = sample[~np.isnan(sample)]
     if len(sample) < 2:
         return (np.nan, np.nan)
-    half = stats.t.ppf((1 + level) / 2, len(sample) - 1) * stats.sem(sample)
-    low, high = np.clip([sample.mean() - half, sample.mean() + half], *within)
+    error = stats.sem(sample)
+    bounds = stats.t.interval(level, len(sample) - 1, sample.mean(), error) if error > 0 else [sample.mean()] * 2
+    low, high = np.clip(bounds, *within)
     return (float(low), float(high))
 
 

@@ -65,35 +65,29 @@ class Sweep:
         return "\n\n".join(paragraphs)
 
 
-def fill(profile: Profile, methods: Sequence[str] | None = None, retry: bool = False) -> Sweep:
+def fill(profile: Profile, methods: Sequence[str] | None = None) -> Sweep:
     """Compute the runs that are missing, keep those that are there, and return them all.
 
     Args:
         profile: the study's settings.
         methods: the methods wanted; None for all of the profile's.
-        retry: try again what failed before.
 
     Raises:
         StudyError: a setting cannot work and nothing was computed, or every method is refused.
     """
-    (sweep,) = fill_together([profile], methods, retry)
+    (sweep,) = fill_together([profile], methods)
     return sweep
 
 
-def fill_together(
-    profiles: Sequence[Profile], methods: Sequence[str] | None = None, retry: bool = False
-) -> list[Sweep]:
+def fill_together(profiles: Sequence[Profile], methods: Sequence[str] | None = None) -> list[Sweep]:
     """`fill` for several profiles of one name, variants of one another; what is missing is computed as one list."""
     quiet()
     for name in methods or ():
         require_one_of("methods", name, METHODS)
-    store = Store(profiles[0].folder)
     wanted = [profile.runs(tuple(methods) if methods else None) for profile in profiles]
     for profile, runs in zip(profiles, wanted, strict=True):
         if not runs:
             raise StudyError(f"methods: none of {', '.join(methods or ())} is in profile {profile.name}.")
-    if retry:
-        store.forget_failures()
     compute(profiles[0], list(dict.fromkeys(run for runs in wanted for run in runs)))
     return [collect(profile, runs, results_frame) for profile, runs in zip(profiles, wanted, strict=True)]
 

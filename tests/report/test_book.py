@@ -6,6 +6,8 @@ import pytest
 from lib.errors import StudyError
 from lib.report import book
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_notebook_without_the_two_parameters_is_refused(tmp_path):
     cell = nbformat.v4.new_code_cell("profiel = 'smoke'", metadata={"tags": ["parameters"]})

@@ -9,7 +9,9 @@ import pytest
 from lib.methods.context_distillation import METHODS
 from lib.report import figures
 from lib.runs.execution import Sweep
+from lib.runs.frames import results_frame
 from lib.runs.predictions import NO_PEAKS
+from tests.support.stored import stored
 
 pytestmark = pytest.mark.usefixtures("close_figures")
 
@@ -204,3 +206,62 @@ def test_phase_table_shows_both_peaks_of_a_gpu(sweep):
 def test_every_method_has_a_colour_and_a_label_of_its_own():
     assert len({method.colour for method in METHODS.values()}) == len(METHODS)
     assert len({method.label for method in METHODS.values()}) == len(METHODS)
+
+
+THREE = {"sport": "Ball", "music": "Song", "food": "Bread"}
+GOLD = [0, 1, 2] * 3 + [0] * 3
+
+
+@pytest.fixture
+def three(smoke_profile):
+    """A baseline that says the first class always, and cd, which is right but for the third class."""
+    study = smoke_profile.changed({"label_words": THREE, "out_of_domain": ["swaps", "pairs"]})
+    results = [stored("baseline", 0, 0, [0] * 12, GOLD, study)]
+    results += [stored("cd", n, seed, [min(one, 1) for one in GOLD], GOLD, study) for n in (1, 4) for seed in (0, 1)]
+    return Sweep(study, results_frame(results), results)
+
+
+def levels(axis):
+    return [float(line.get_ydata()[0]) for line in axis.lines if len({*map(float, line.get_ydata())}) == 1]
+
+
+def test_three_classes_and_two_sets_out_of_domain_have_a_column_a_set_and_a_row_a_score(three):
+    figure = figures.accuracy_figure(three, "fig1")
+    axes = np.reshape(figure.axes, (-1, 3))
+    labels = [axis.get_ylabel().replace("\n", " ") for axis in axes[:, 0]]
+    assert labels == [
+        "accuracy",
+        "accuracy on sport",
+        "accuracy on music",
+        "accuracy on food",
+        "share of answers “sport”",
+        "share of answers “music”",
+    ]
+    titles = [axis.get_title() for axis in axes[0]]
+    assert all(name in title for name, title in zip(("pairs", "swaps", "pairs"), titles, strict=True))
+    assert len({*titles}) == 3
+    for column in axes.T:
+        for axis, height in zip(column, (0.75, 1, 1, 0, 0.5, 0.5), strict=True):
+            assert any(np.isclose(level, height) for level in levels(axis))
+        assert any(np.isclose(level, 0.5) for level in levels(column[0]))  # the commonest class
+        assert all(any(np.isclose(level, 1 / 3) for level in levels(axis)) for axis in column[1:])
+
+
+def test_a_figure_of_three_classes_is_kept_with_a_number_for_every_set_and_class(three):
+    figures.draw_accuracy(three, "fig1")
+    saved = pd.read_csv(three.profile.folder / "fig1.csv").set_index(["method", "support_size", "quantity"])["mean"]
+    for domain in ("in_domain", "out_of_domain", "out_of_domain_2"):
+        assert saved.loc[("cd", 4, f"{domain}_accuracy")] == pytest.approx(0.75)
+        assert saved.loc[("cd", 4, f"{domain}_accuracy_on_food")] == 0
+        assert saved.loc[("baseline", 0, f"{domain}_share_sport")] == 1
+    table = figures.accuracy_table(three)
+    assert len(table.index.levels[0]) == 3 * (2 + 3)
+
+
+def test_of_many_classes_one_row_shows_what_says_one_thing_to_everything(smoke_profile):
+    words = {name: f"word{i}" for i, name in enumerate("abcde")}
+    study = smoke_profile.changed({"label_words": words, "out_of_domain": []})
+    results = [stored("icl", n, 0, [0] * 10, [0, 1, 2, 3, 4] * 2, study) for n in (1, 4)]
+    axes = figures.accuracy_figure(Sweep(study, results_frame(results), results), "fig1").axes
+    assert [axis.get_ylabel() for axis in axes] == ["accuracy", "macro-F1"]
+    assert any(np.isclose(level, 2 / (1 + 5) / 5) for level in levels(axes[1]))  # F1 of one class, over five

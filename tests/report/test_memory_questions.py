@@ -7,6 +7,8 @@ from lib.report.memory_questions import DECISIONS, against_pbft, decisions, grow
 from lib.runs import predictions
 from lib.runs.profile import read_profile
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True, scope="module")
 def kept(tmp_path_factory):

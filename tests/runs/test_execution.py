@@ -1,14 +1,11 @@
 """Sweeps: only what is missing is computed, one run's failure costs no other, and everything is accounted for."""
 
-import multiprocessing
-import os
 import re
 
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import lib.runs.execution
-import lib.runs.profile
 from lib.errors import StudyError
 from lib.methods.records import PoolLabelling, Run
 from lib.models import random_models
@@ -23,7 +20,6 @@ DIVERGING = {
     "learning_rate": {"pbft": 1e30, "pbft_bitfit": 1e-3},
     "methods": ["pbft", "icl", "pbft_bitfit"],
 }
-SCORES = ("in_domain", "out_of_domain")
 
 
 @pytest.fixture
@@ -59,29 +55,6 @@ def executed(monkeypatch):
 
     monkeypatch.setattr(lib.runs.execution, "execute", spy)
     return jobs
-
-
-def scores(frame):
-    return frame[[name for name in frame if name.startswith(SCORES)]].to_dict("records")
-
-
-def execute_but_die_at_icl(job, folder, isolated):
-    """Note the process, and leave it at icl without a word, as the kernel ends one that takes too much memory."""
-    (folder / "processes").mkdir(parents=True, exist_ok=True)
-    (folder / "processes" / str(os.getpid())).touch()
-    if isinstance(job, Run) and job.method == "icl" and multiprocessing.parent_process():
-        os._exit(9)
-    execute(job, folder, isolated)
-
-
-@pytest.fixture(scope="module")
-def isolated(tmp_path_factory):
-    """A sweep of icl, whose process dies, and pbft_lora after it, each in a process of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lib.runs.profile, "FIGURES", tmp_path_factory.mktemp("isolated"))
-        patch.setattr(lib.runs.execution, "execute", execute_but_die_at_icl)
-        profile = read_profile("smoke", {**ONE_RUN, "isolate": True})
-        return profile.folder, fill(profile, ["icl", "pbft_lora"])
 
 
 def test_a_second_sweep_computes_nothing_and_returns_the_same(profile, executed):
@@ -134,62 +107,6 @@ def test_results_are_one_row_a_run_in_the_profiles_order(smoke_profile):
     assert list(sweep.results[["method", "support_size", "seed"]].itertuples(index=False, name=None)) == expected
 
 
-def test_a_fresh_process_gives_the_same_scores(isolated, profile):
-    _, apart = isolated
-    assert scores(apart.results) == scores(fill(profile, ["pbft_lora"]).results)
-
-
-def test_isolated_jobs_have_a_process_each(isolated):
-    folder, _ = isolated
-    processes = {int(file.name) for file in (folder / "processes").iterdir()}
-    assert len(processes - {os.getpid()}) == 2
-
-
-def test_a_process_that_dies_fails_its_run_and_no_other(isolated):
-    _, sweep = isolated
-    assert list(sweep.failed) == ["icl n=4 seed=0"]
-    assert "its process died" in sweep.failed["icl n=4 seed=0"]
-    assert sweep.results.method.tolist() == ["pbft_lora"]
-
-
-@pytest.fixture(scope="module")
-def shared_out(tmp_path_factory):
-    """Two workers, one of which dies at icl; what was left is then done one process a job."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lib.runs.profile, "FIGURES", tmp_path_factory.mktemp("shared"))
-        patch.setattr(lib.runs.execution, "execute", execute_but_die_at_icl)
-        profile = read_profile("smoke", {**ONE_RUN, "workers": 2})
-        return profile, fill(profile, ["baseline", "icl", "pbft", "cd", "cd_lora"])
-
-
-def test_workers_give_the_scores_of_one_process(shared_out, profile):
-    _, shared = shared_out
-    methods = ["baseline", "pbft", "cd", "cd_lora"]
-    assert shared.results.method.tolist() == methods
-    assert scores(shared.results) == scores(fill(profile, methods).results)
-
-
-def test_a_worker_that_dies_fails_its_run_and_no_other(shared_out):
-    _, shared = shared_out
-    assert list(shared.failed) == ["icl n=4 seed=0"]
-    assert "its process died" in shared.failed["icl n=4 seed=0"]
-
-
-def test_in_shared_processes_seconds_are_measured_and_no_peak(shared_out):
-    _, shared = shared_out
-    assert set(shared.results.peak_measured) == {"nothing"}
-    assert shared.results.evaluation_rss.isna().all()
-    assert shared.results.peak_gb.isna().all()
-    assert (shared.results.evaluation_seconds > 0).all()
-    assert (shared.results[shared.results.method == "cd"].method_seconds > 0).all()
-
-
-def test_in_a_process_of_its_own_a_run_has_a_peak(isolated):
-    _, sweep = isolated
-    assert set(sweep.results.peak_measured) == {"rss"}
-    assert (sweep.results.peak_gb >= 0).all()
-
-
 @pytest.fixture
 def diverged(smoke_profile):
     """A sweep one of whose runs has a learning rate that no model survives."""
@@ -215,7 +132,8 @@ def test_a_failed_run_is_tried_again_only_when_asked(diverged, executed):
     profile, first = diverged
     assert fill(profile).failed == first.failed
     assert executed == []
-    assert fill(profile, retry=True).failed == first.failed
+    Store(profile.folder).forget_failures()
+    assert fill(profile).failed == first.failed
     assert [job.method for job in executed] == ["pbft"]
 
 
@@ -223,7 +141,8 @@ def test_a_run_that_succeeds_at_last_is_no_longer_failed(profile, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(lib.runs.execution.context_distillation, "run_method", lambda *_, **__: 1 / 0)
         assert fill(profile, ["icl"]).failed == {"icl n=4 seed=0": "ZeroDivisionError: division by zero"}
-    sweep = fill(profile, ["icl"], retry=True)
+    Store(profile.folder).forget_failures()
+    sweep = fill(profile, ["icl"])
     assert (sweep.failed, len(sweep.results)) == ({}, 1)
 
 

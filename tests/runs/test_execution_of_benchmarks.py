@@ -21,6 +21,8 @@ from lib.runs.keys import key
 from lib.runs.profile import read_profile
 from lib.runs.store import Store
 
+pytestmark = pytest.mark.slow
+
 COSTS = ("seconds", "gb")
 NEED_A_TEACHER = {"teacher_ict", "icl_d", "icl_d_lm"}
 

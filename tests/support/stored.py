@@ -56,7 +56,8 @@ def result(run: Run, log_probs: Sequence[Sequence[float]], gold: Sequence[int], 
     classes = len(run.task.classes)
     held_out = [one == "1" for one in outcome.pop("held_out", "")]
     evaluation = Evaluation([int(one) for one in gold], [list(row) for row in log_probs], [1 / classes] * classes)
-    told = {"costs": {"evaluation": Cost(1.0, 10)}, "trainable_parameters": 0, "losses": []} | outcome
+    phases = [*(["teacher"] if run.distillation else []), *(["training"] if run.training else []), "evaluation"]
+    told = {"costs": {phase: Cost(1.0, 10) for phase in phases}, "trainable_parameters": 0, "losses": []} | outcome
     evaluations = dict.fromkeys(run.task.domains, evaluation)
     return Result(run, Outcome(evaluations=evaluations, held_out=held_out, **told), {"device": "a processor"})
 

@@ -223,6 +223,7 @@ def test_weights_are_those_of_the_published_sizes():
     assert prediction["training"].parts["optimizer state"] == pytest.approx(8 * 125_239_296, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_more_support_examples_never_lower_the_teachers_peak():
     peaks = [peak_of("cd_bitfit", "teacher", size=size) for size in (1, 4, 12)]
     assert peaks == sorted(peaks)
@@ -238,6 +239,7 @@ def test_bitfit_needs_no_more_for_gradients_and_states_than_lora_and_lora_no_mor
     assert 0 < trained(f"{kind}_bitfit") <= trained(f"{kind}_lora") <= trained(kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["cd", "cd_bitfit"])
 def test_freeing_the_teacher_never_raises_the_peak_of_training(method):
     kept, freed = (at_true_scale(method, resident=resident)["training"] for resident in (True, False))
@@ -245,6 +247,7 @@ def test_freeing_the_teacher_never_raises_the_peak_of_training(method):
     assert freed.parts["teacher's parameters"] == 0 < kept.parts["teacher's parameters"]
 
 
+@pytest.mark.slow
 def test_each_choice_saves():
     peaks = [peak_of("pbft_bitfit", size=8, kl_over="labels", logits=logits) for logits in ("labels", "last", "all")]
     assert peaks == sorted(peaks)

@@ -30,6 +30,7 @@ def test_it_fits_exactly_where_the_highest_phase_and_cudas_own_share_do(small):
     assert not fit(small, "cd", 4, need - 0.01)[1].fits
 
 
+@pytest.mark.slow
 def test_what_is_suggested_needs_less(small):
     now = fit(small, "cd", 4, 1)[1].gib
     tried = cheaper(small, "cd", 4, 1)

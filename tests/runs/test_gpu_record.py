@@ -79,6 +79,7 @@ class AllocatorMeter:
         cost.rss = before + record.tensors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [PAPER, "all logits", "checkpointing", "batch of 1"])
 def test_a_measurement_with_random_weights_costs_what_was_predicted(kept, models, monkeypatch, variant):
     monkeypatch.setattr(gpu_record, "PhaseMeter", AllocatorMeter)

@@ -78,6 +78,7 @@ def one_result():
     return lib.methods.context_distillation.run_method(run, soft_labels, isolated=False)
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_numbers_again_and_nearly_the_same_with_other_arithmetic():
     first, again = one_result(), one_result()
     assert first.evaluations == again.evaluations
@@ -131,6 +132,7 @@ def inverted_mask(monkeypatch):
     monkeypatch.setattr(lib.models.training, "kl_divergence", wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("break_it", [no_kl, no_demonstrations, inverted_mask])
 def test_the_test_above_fails_where_the_method_is_broken(monkeypatch, break_it):
     break_it(monkeypatch)

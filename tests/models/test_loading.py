@@ -301,15 +301,29 @@ def test_a_gguf_file_is_unpacked_once_beside_itself(gguf_file):
     assert marker.is_file()
 
 
-def test_a_newer_gguf_file_is_unpacked_again(gguf_file):
+@pytest.mark.parametrize("age", [-1000, 1000], ids=["older", "newer"])
+def test_a_replaced_gguf_file_is_unpacked_again_whatever_its_age(gguf_file, age):
+    load_model(str(gguf_file), "float32", "cpu")
+    folder = gguf_file.with_suffix(".unpacked")
+    (folder / "marker").touch()
+    content = bytearray(gguf_file.read_bytes())
+    content[-1] ^= 1  # a bit of the last weight
+    gguf_file.write_bytes(bytes(content))
+    when = folder.stat().st_mtime + age
+    os.utime(gguf_file, (when, when))
+    load_model(str(gguf_file), "float32", "cpu")
+    assert not (folder / "marker").exists()
+    assert (folder / "config.json").is_file()
+
+
+def test_a_gguf_file_of_the_same_content_is_not_unpacked_again(gguf_file):
     load_model(str(gguf_file), "float32", "cpu")
     folder = gguf_file.with_suffix(".unpacked")
     (folder / "marker").touch()
     later = folder.stat().st_mtime + 10
     os.utime(gguf_file, (later, later))
     load_model(str(gguf_file), "float32", "cpu")
-    assert not (folder / "marker").exists()
-    assert (folder / "config.json").is_file()
+    assert (folder / "marker").exists()
 
 
 @pytest.mark.parametrize("kept", [0.2, 0.6, 0.98])

@@ -42,7 +42,7 @@ def refusal(figures_folder):
 
 def check(changes, methods=tuple(IN_CONTEXT_METHODS), benchmark="crossfit"):
     runs = read_profile("smoke", changes).in_context_runs(benchmark)
-    return preflight.check_benchmark([run for run in runs if run.method in methods])
+    return preflight.check([run for run in runs if run.method in methods])
 
 
 def save_reader(folder, positions, tokenizer=None):

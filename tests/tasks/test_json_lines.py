@@ -61,5 +61,5 @@ def test_a_byte_order_mark_before_the_first_line_is_accepted(tmp_path):
 def test_what_no_parser_reads_is_named_by_its_line(tmp_path, value):
     file = tmp_path / "rows.jsonl"
     file.write_text('{"a": 1}\n{"a": ' + value)
-    with pytest.raises(StudyError, match="rows.jsonl, line 2"):
+    with pytest.raises(StudyError, match=r"rows\.jsonl, line 2"):
         json_lines(file)

@@ -57,6 +57,12 @@ def examples_of(run: Run) -> RunExamples:
     )
 
 
+def forget_examples() -> None:
+    """Read the data again where they are next asked for, as where a file was replaced."""
+    for cached in (queries, evaluation_items, _train, examples_of):
+        cached.cache_clear()
+
+
 def support_of(record: Run | PoolLabelling) -> list[Query]:
     """The support set: the same for equal task, size and seed."""
     return support_set(_train(record.task), record.task.classes, record.support_size, record.seed)

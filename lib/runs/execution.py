@@ -19,6 +19,7 @@ import tqdm.auto
 from lib.errors import StudyError, require_one_of
 from lib.methods import context_distillation, in_context_distillation
 from lib.methods.context_distillation import METHODS
+from lib.methods.examples import forget_examples
 from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
 from lib.methods.records import InContextRun, PoolLabelling, Run, TunedTeacher
 from lib.models.environment import describe
@@ -137,6 +138,8 @@ def compute(profile: Profile, runs: Sequence[AnyRun]) -> None:
     stale = _stale(stored, profile.anew)
     if profile.stored_only:
         return
+    if stale:
+        forget_examples()
     for run in stale:
         store.discard(run)
     missing = [run for run in runs if run in stale or (stored[run] is None and store.failure(run) is None)]

@@ -23,10 +23,11 @@ DOMAIN_COLOURS = sns.color_palette("colorblind")[::3]  # of the evaluated sets, 
 
 
 def choice_effects(profile: Profile, found: Variants) -> pd.DataFrame:
-    """Each value of each choice: accuracy of both domains, mean over seeds with its 95% interval, and whether it is the
-    profile's own; the accuracy on each half and what one answer for everything would score. The values of a choice are
-    compared on the support sizes and seeds that all of them have; a choice with a result at one value alone, or with
-    none in common, is left out.
+    """The accuracy at each value of each choice, for each domain: the mean over seeds with its 95% interval.
+
+    Each row also says whether the value is the profile's own. It gives the accuracy on each class, and what one answer
+    for everything would score. The values of a choice are compared on the support sizes and seeds that all of them
+    have. A choice is left out where only one value has a result, or where the values share no support size and seed.
 
     Columns: choice, value, own, support_sizes, seeds, and by domain `<domain>`, `<domain>_low`, `_high`,
     `_on_<class>`, `_majority`.

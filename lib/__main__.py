@@ -159,13 +159,13 @@ def _wanted(notebooks: list[Path], profile: "Profile") -> dict[Path, list[str]]:
     Raises:
         StudyError: there are none.
     """
-    from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
+    from lib.methods.table import ON_BENCHMARKS
     from lib.report import book
     from lib.runs.execution import BENCHMARK_NOTEBOOKS
 
     wanted = {}
     for path in _drawable(notebooks, profile):
-        allowed = IN_CONTEXT_METHODS if path.stem in BENCHMARK_NOTEBOOKS else profile.methods
+        allowed = ON_BENCHMARKS if path.stem in BENCHMARK_NOTEBOOKS else profile.methods
         wanted[path] = [name for name in book.methods_of(path) if name in allowed]
     if not wanted:
         names = ", ".join(path.stem for path in notebooks)
@@ -245,14 +245,14 @@ def _fill_variants(
 
 def _fill_benchmarks(profile: "Profile", notebooks: list[str]) -> tuple[list["Sweep"], dict[str, str]]:
     """The results of the notebooks of in-context learning distillation, and those not to be drawn, with reasons."""
-    from lib.runs.execution import BENCHMARK_NOTEBOOKS, fill_benchmark
+    from lib.runs.execution import BENCHMARK_NOTEBOOKS, fill
 
     sweeps, failed = [], {}
     for notebook, benchmark in BENCHMARK_NOTEBOOKS.items():
         if notebook in notebooks:
             print(f"{notebook}:", flush=True)
             try:
-                sweep = fill_benchmark(profile, benchmark)
+                sweep = fill(profile, benchmark=benchmark)
             except StudyError as error:  # its data are apart from the rest's, which can still be drawn
                 failed[notebook] = str(error)
                 continue

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from lib.methods.context_distillation import METHODS
+from lib.methods.table import ON_TASKS
 from lib.paths import ROOT
 from tests.support.own_data import TWO_TOKEN_WORDS, WORDS, things
 
@@ -176,7 +176,7 @@ def test_a_task_of_ones_own_runs_from_a_profile_alone(clone, tmp_path, words, su
     assert all((folder / f"fig{number}.png").is_file() for number in range(1, 8))
     drawn = pd.read_csv(folder / "fig1.csv")
     assert {f"in_domain_accuracy_on_{name}" for name in chosen} <= set(drawn.quantity)
-    assert {json.loads(file.read_text())["run"]["method"] for file in (folder / "runs").iterdir()} == set(METHODS)
+    assert {json.loads(file.read_text())["run"]["method"] for file in (folder / "runs").iterdir()} == set(ON_TASKS)
     shutil.rmtree(folder)
 
 

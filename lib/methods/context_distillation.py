@@ -1,9 +1,8 @@
-"""The nine methods, each a short recipe over the same parts: who answers, with what in its prompt, trained on what."""
+"""Context distillation: the teacher's soft labels on a pool, the student that learns from them, and its evaluation."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
@@ -11,63 +10,18 @@ from transformers import PreTrainedModel
 from lib.errors import StudyError
 from lib.methods.calibration import Array, calibrated_soft_labels, confidence
 from lib.methods.encoder import PromptEncoder
-from lib.methods.evaluation import Evaluation, evaluation
+from lib.methods.evaluation import Evaluation, Outcome, evaluation, require_finite
 from lib.methods.examples import RunExamples, examples_of, held_out_items, teacher_contexts
 from lib.methods.records import Distillation, PoolLabelling, Run
+from lib.methods.student import TrainedStudent, train_student
+from lib.methods.table import METHODS, TRAINED
 from lib.models.answers import class_log_probs
 from lib.models.cost import Cost, PhaseMeter, warm_up
-from lib.models.loading import DTYPES, load_model
-from lib.models.training import Objective, Training, TrainingRow, train
-from lib.models.tuning import Tuning, adapt, merged, trainable_parameters
+from lib.models.loading import load_model
+from lib.models.training import Objective, Training, TrainingLog, TrainingRow, train
 from lib.tasks.patterns import CONTENT_FREE_TEXTS, content_free
 from lib.tasks.prompts import EncodedPrompts, first_tokens
 from lib.tasks.task import Query, Task
-
-if TYPE_CHECKING:
-    from peft import LoraConfig
-
-
-@dataclass(frozen=True)
-class Method:
-    """What sets a method apart, and how figures show it.
-
-    Attributes:
-        label: its name in figures.
-        colour: of its lines and points.
-        marker: of its points; empty for a level line.
-        teacher_answers: the teacher is evaluated, not the student.
-        demonstrations: the evaluated model reads the support set in its prompt.
-        tuning: what of the student is trained, None for nothing.
-        distils: the student learns from the teacher's soft labels on a pool of queries.
-    """
-
-    label: str
-    colour: str
-    marker: str
-    teacher_answers: bool = False
-    demonstrations: bool = False
-    tuning: Tuning | None = None
-    distils: bool = False
-
-    @property
-    def reads_support(self) -> bool:
-        """Its result depends on the support set."""
-        return self.demonstrations or self.tuning is not None
-
-
-# Colours are those of seaborn's colour-blind palette, and two greys.
-METHODS = {
-    "baseline": Method("Baseline", "#949494", ""),
-    "icl": Method("ICL", "#DE8F05", "o", demonstrations=True),
-    "teacher_icl": Method("Teacher ICL", "#262626", "*", teacher_answers=True, demonstrations=True),
-    "pbft": Method("PBFT", "#0173B2", "s", tuning="full"),
-    "pbft_lora": Method("PBFT + LoRA", "#CC78BC", "^", tuning="lora"),
-    "pbft_bitfit": Method("PBFT + BitFit", "#CA9161", "v", tuning="bitfit"),
-    "cd": Method("CD", "#029E73", "D", tuning="full", distils=True),
-    "cd_lora": Method("CD + LoRA", "#D55E00", "P", tuning="lora", distils=True),
-    "cd_bitfit": Method("CD + BitFit", "#56B4E9", "X", tuning="bitfit", distils=True),
-}
-TRAINED = tuple(name for name, method in METHODS.items() if method.tuning)
 
 
 @dataclass(frozen=True)
@@ -81,25 +35,6 @@ class SoftLabels:
     log_probs: torch.Tensor
     content_free: torch.Tensor
     cost: Cost
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run comes to.
-
-    Attributes:
-        evaluations: the evaluated model's answers, by domain.
-        costs: by phase.
-        trainable_parameters: of the student; 0 where nothing is trained.
-        losses: of each training step.
-        held_out: of each item out of domain, whether the pool was kept free of its kind; empty where it holds all.
-    """
-
-    evaluations: dict[str, Evaluation]
-    costs: dict[str, Cost]
-    trainable_parameters: int
-    losses: list[float]
-    held_out: list[bool] = field(default_factory=list)
 
 
 def run_method(run: Run, soft_labels: SoftLabels | None, isolated: bool = True) -> Outcome:
@@ -116,28 +51,24 @@ def run_method(run: Run, soft_labels: SoftLabels | None, isolated: bool = True) 
     warm_up(run.device)
     meter = PhaseMeter(run.device, isolated)
     costs = {"teacher": soft_labels.cost} if soft_labels else {}
-    weights = "float32" if run.training else run.dtype  # trained weights stay float32 until they are scored
-    model = load_model(run.model, weights, run.device)
     examples, encoder = examples_of(run), PromptEncoder(run.model)
-    trainable, losses = 0, []
     if run.training:
-        with meter.phase() as costs["training"]:
-            model, losses = _train(run, run.training, model, encoder, examples, soft_labels, costs["training"])
-        trainable = trainable_parameters(model)
-        model = merged(model).to(DTYPES[run.dtype])
+        student = _trained(run, encoder, examples, soft_labels, meter, costs)
+    else:
+        student = TrainedStudent(load_model(run.model, run.dtype, run.device), 0, [])
     shown = examples.demonstrations if METHODS[run.method].demonstrations else []
     with meter.phase() as costs["evaluation"]:
         asked = {domain: [*items, *content_free(run.task)] for domain, items in examples.evaluation.items()}
-        answers = _answers(run, model, encoder, shown, asked, costs["evaluation"])
+        answers = _answers(run, student.model, encoder, shown, asked, costs["evaluation"])
     unlabelled: dict[str, Array] = {}
     if examples.unlabelled:
         with meter.phase() as costs["calibration"]:
-            unlabelled = _answers(run, model, encoder, shown, examples.unlabelled, costs["calibration"])
+            unlabelled = _answers(run, student.model, encoder, shown, examples.unlabelled, costs["calibration"])
     evaluations = {
         domain: _evaluation(answers[domain], [item.gold for item in items], unlabelled.get(domain))
         for domain, items in examples.evaluation.items()
     }
-    return Outcome(evaluations, costs, trainable, losses, _held_out(run))
+    return Outcome(costs, student.trainable_parameters, student.losses, evaluations, _held_out(run))
 
 
 def _answers(
@@ -154,7 +85,7 @@ def _answers(
         prompts = encoder.encode(demonstrations, queries)
         log_probs = class_log_probs(model, prompts, answers_of(encoder, run.task), run.eval_batch_size)
         cost.tokens += prompts.tokens
-        _require_finite(log_probs, run.model)
+        require_finite(log_probs, run.model)
         found[domain] = log_probs.double().numpy()
     return found
 
@@ -183,10 +114,28 @@ def trained_student(run: Run, soft_labels: SoftLabels | None) -> PreTrainedModel
     """
     if run.training is None:
         raise StudyError(f"method: {run.method} trains no student. Allowed: {', '.join(TRAINED)}.")
-    model = load_model(run.model, "float32", run.device)
-    encoder = PromptEncoder(run.model)
-    trained, _ = _train(run, run.training, model, encoder, examples_of(run), soft_labels, Cost())
-    return merged(trained).to(DTYPES[run.dtype])
+    meter = PhaseMeter(run.device, isolated=False)
+    return _trained(run, PromptEncoder(run.model), examples_of(run), soft_labels, meter, {}).model
+
+
+def _trained(
+    run: Run,
+    encoder: PromptEncoder,
+    examples: RunExamples,
+    soft_labels: SoftLabels | None,
+    meter: PhaseMeter,
+    costs: dict[str, Cost],
+) -> TrainedStudent:
+    def fit(student: torch.nn.Module, training: Training) -> TrainingLog:
+        support = [TrainingRow(encoder.ids(query), None, query.gold) for query in examples.support]
+        pool: list[TrainingRow] = []
+        if run.distillation:
+            pool = _pool_rows(run.distillation, encoder, examples, soft_labels)
+            support = support if trains_on_support(run.distillation) else []
+        aim = objective(run, training, answers_of(encoder, run.task))
+        return train(student, pool, support, aim, training, run.seed)
+
+    return train_student(run, fit, meter, costs)
 
 
 def ask_teacher(labelling: PoolLabelling, isolated: bool = True) -> SoftLabels:
@@ -207,7 +156,7 @@ def ask_teacher(labelling: PoolLabelling, isolated: bool = True) -> SoftLabels:
     contexts = labelling.permutations * labelling.demonstration_sets
     log_probs = _mean_over_contexts(torch.cat([answer[:-last] for answer in answers]), contexts)
     without_content = torch.stack([answer[-last:] for answer in answers]).mean(0)
-    _require_finite(log_probs, labelling.teacher)
+    require_finite(log_probs, labelling.teacher)
     return SoftLabels(log_probs, without_content, cost)
 
 
@@ -228,33 +177,6 @@ def _mean_over_contexts(log_probs: torch.Tensor, contexts: int) -> torch.Tensor:
     """The log of the mean probability over contexts: [contexts · pool, columns], one by one, to [pool, columns]."""
     by_context = log_probs.unflatten(0, (contexts, -1))
     return by_context.logsumexp(0) - math.log(contexts)
-
-
-def _train(
-    run: Run,
-    training: Training,
-    model: PreTrainedModel,
-    encoder: PromptEncoder,
-    examples: RunExamples,
-    soft_labels: SoftLabels | None,
-    cost: Cost,
-) -> tuple[torch.nn.Module, list[float]]:
-    support = [TrainingRow(encoder.ids(query), None, query.gold) for query in examples.support]
-    pool: list[TrainingRow] = []
-    if run.distillation:
-        pool = _pool_rows(run.distillation, encoder, examples, soft_labels)
-        support = support if trains_on_support(run.distillation) else []
-    student = adapted(model, training, run.seed)
-    aim = objective(run, training, answers_of(encoder, run.task))
-    log = train(student, pool, support, aim, training, run.seed)
-    cost.tokens = log.tokens
-    return student, log.losses
-
-
-def adapted(model: PreTrainedModel, training: Training, seed: int) -> torch.nn.Module:
-    """The model with what `training` trains made trainable, in place; the seed is that of new random weights."""
-    torch.manual_seed(seed)  # a LoRA adapter starts from random weights
-    return adapt(model, training.tuning, lora_config(training), training.biases)
 
 
 def trains_on_support(distillation: Distillation) -> bool:
@@ -295,22 +217,3 @@ def _pool_rows(
         TrainingRow(encoder.ids(query), target, label, weight)
         for query, target, label, weight in zip(queries, answers, labels, weights.tolist(), strict=True)
     ]
-
-
-def lora_config(training: Training) -> "LoraConfig | None":
-    """The adapter's settings, for LoRA only."""
-    if training.tuning != "lora":
-        return None
-    from peft import LoraConfig  # here, so that redrawing does not wait for it
-
-    return LoraConfig(
-        r=training.lora_rank,
-        lora_alpha=training.lora_alpha,
-        lora_dropout=training.lora_dropout,
-        task_type="CAUSAL_LM",
-    )
-
-
-def _require_finite(log_probs: torch.Tensor, model: str) -> None:
-    if not torch.isfinite(log_probs).all():
-        raise StudyError(f"{model}: its label log-probabilities are not finite; try float32.")

@@ -1,14 +1,16 @@
-"""A model's answers to one set of items, and the scores that follow from them."""
+"""What a run comes to: a model's answers to each set of items, the scores that follow from them, and the costs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+import torch
 from sklearn.metrics import accuracy_score, f1_score, recall_score, roc_auc_score
 
 from lib.errors import StudyError
 from lib.methods.calibration import Array, Calibration, log_prior, without_prior
+from lib.models.cost import Cost
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,51 @@ class Evaluation:
             return float(roc_auc_score(gold == 0, log_probs[:, 0] - log_probs[:, 1]))
         shares = np.exp(log_probs - log_probs.max(axis=1, keepdims=True))
         return float(roc_auc_score(gold, shares / shares.sum(axis=1, keepdims=True), multi_class="ovo"))
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """One benchmark task after so many demonstrations. All lists are over its items.
+
+    `gold` and `predicted` are places in the task's sorted labels, of which there are `labels`; `rank` is how many
+    options stand before the right one.
+    """
+
+    task: str
+    demonstrations: int
+    labels: int
+    gold: list[int]
+    predicted: list[int]
+    rank: list[int]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run comes to.
+
+    Attributes:
+        costs: by phase.
+        trainable_parameters: of the student; 0 where nothing is trained.
+        losses: of each training step.
+        evaluations: on a task, the evaluated model's answers by domain.
+        held_out: of each item out of domain, whether the pool was kept free of its kind; empty where it holds all.
+        tasks: on a benchmark, each target task's scores at each k.
+        left_out: tasks that the benchmark names and the results do not have, with reasons.
+    """
+
+    costs: dict[str, Cost]
+    trainable_parameters: int
+    losses: list[float]
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    held_out: list[bool] = field(default_factory=list)
+    tasks: list[TaskScores] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def require_finite(log_probs: torch.Tensor, model: str) -> None:
+    """Raise `StudyError`, naming the model, where a log-probability is infinite or no number."""
+    if not torch.isfinite(log_probs).all():
+        raise StudyError(f"{model}: its log-probabilities of answers are not finite; try float32.")
 
 
 def shared_votes(log_probs: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The methods of in-context learning distillation: who answers after demonstrations, tuned how, taught by whom."""
+"""In-context learning distillation: tuned teachers, the students that learn from them, and their evaluation."""
 
 from dataclasses import dataclass
 
@@ -6,48 +6,19 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lib.errors import StudyError
-from lib.methods.context_distillation import adapted
 from lib.methods.encoder import PromptEncoder
 from lib.methods.episode_training import InContextTuning, TokenizedModel
 from lib.methods.episodes import Episode, demonstrations_of
-from lib.methods.records import EpisodeObjective, InContextRun, TunedTeacher
+from lib.methods.evaluation import Outcome, TaskScores, require_finite
+from lib.methods.records import EpisodeObjective, Run, TunedTeacher
+from lib.methods.student import TrainedStudent, adapted, train_student
 from lib.models.cost import Cost, PhaseMeter, warm_up
 from lib.models.loading import DTYPES, load_model
 from lib.models.options import score_options
-from lib.models.training import Training
-from lib.models.tuning import merged, trainable_parameters
+from lib.models.training import Training, TrainingLog
+from lib.models.tuning import merged
 from lib.tasks.benchmarks import task_set
 from lib.tasks.few_shot import FewShotTask
-
-
-@dataclass(frozen=True)
-class InContextMethod:
-    """What sets a method apart, and how figures show it: its `label`, `colour` and `marker`.
-
-    Says also whether the teacher answers, and what the student learns from: `tuned` students and teachers are
-    in-context tuned; `distils` says that a tuned teacher teaches; `plain_text` that the language-modelling terms are in
-    the loss.
-    """
-
-    label: str
-    colour: str
-    marker: str
-    teacher_answers: bool = False
-    tuned: bool = False
-    distils: bool = False
-    plain_text: bool = False
-
-
-# In the order in which they are run; colours are those of seaborn's colour-blind palette, and two greys.
-IN_CONTEXT_METHODS = {
-    "untuned": InContextMethod("untuned", "#DE8F05", "o"),
-    "teacher_untuned": InContextMethod("teacher, untuned", "#999999", "*", teacher_answers=True),
-    "teacher_ict": InContextMethod("teacher (ICT)", "#262626", "*", teacher_answers=True, tuned=True),
-    "ict": InContextMethod("ICT", "#0173B2", "s", tuned=True),
-    "icl_d": InContextMethod("ICL-D", "#029E73", "D", tuned=True, distils=True),
-    "icl_d_lm": InContextMethod("ICL-D (LM)", "#D55E00", "P", tuned=True, distils=True, plain_text=True),
-}
 
 
 @dataclass(frozen=True)
@@ -57,33 +28,6 @@ class TunedWeights:
     parameters: dict[str, Tensor]
     losses: list[float]
     cost: Cost
-
-
-@dataclass(frozen=True)
-class TaskScores:
-    """One task at one k. All lists are over its items.
-
-    `gold` and `predicted` are places in the task's sorted labels, of which there are `labels`; `rank` is how many
-    options stand before the right one.
-    """
-
-    task: str
-    demonstrations: int
-    labels: int
-    gold: list[int]
-    predicted: list[int]
-    rank: list[int]
-
-
-@dataclass(frozen=True)
-class InContextOutcome:
-    """What running a run gives: each task at each k, the cost of each phase, the training's course."""
-
-    tasks: list[TaskScores]
-    left_out: dict[str, str]
-    costs: dict[str, Cost]
-    trainable_parameters: int
-    losses: list[float]
 
 
 def tune_teacher(request: TunedTeacher, isolated: bool = True) -> TunedWeights:
@@ -115,11 +59,11 @@ def tuned_teacher(request: TunedTeacher, weights: TunedWeights) -> PreTrainedMod
     return merged(teacher).to(DTYPES[request.dtype]).eval().requires_grad_(False)
 
 
-def run_in_context(run: InContextRun, weights: TunedWeights | None, isolated: bool = True) -> InContextOutcome:
-    """Run one run: tune the student if the method does, then evaluate it on every target at every k.
+def run_in_context(run: Run, weights: TunedWeights | None, isolated: bool = True) -> Outcome:
+    """Tune the student if the method does, then evaluate it on every target at every k.
 
     Args:
-        run: what to run.
+        run: what to do; it has a part `in_context`.
         weights: those of the tuned teacher, for the methods that need one.
         isolated: this process runs nothing else, so that its resident memory is the run's.
 
@@ -129,55 +73,53 @@ def run_in_context(run: InContextRun, weights: TunedWeights | None, isolated: bo
     warm_up(run.device)
     meter = PhaseMeter(run.device, isolated)
     costs = {"teacher": weights.cost} if weights else {}
-    trained, losses = 0, []
-    if run.training:
-        model, trained, losses = _tuned_student(run, run.training, weights, meter, costs)
-    elif run.teacher and weights:
-        model = tuned_teacher(run.teacher, weights)
-        trained, losses = sum(one.numel() for one in weights.parameters.values()), weights.losses
-    else:
-        model = load_model(run.model, run.dtype, run.device)
-    found = task_set(run.benchmark, run.seed)
-    asked = [(task, k) for task in found.targets for k in run.demonstrations]
+    teacher = tuned_teacher(run.needs, weights) if weights else None
+    student = _evaluated(run, teacher, weights, meter, costs)
+    del teacher  # a student is scored with nothing of its teacher in memory
+    found = task_set(run.task, run.seed)
+    pairs = [(task, k) for task in found.targets for k in run.in_context.demonstrations]
     with meter.phase() as costs["evaluation"]:
-        evaluator = TaskEvaluator(run, model, PromptEncoder(run.model), costs["evaluation"])
-        scored = [evaluator.scores(task, k) for task, k in asked]
-    return InContextOutcome(scored, dict(found.left_out), costs, trained, losses)
+        evaluator = TaskEvaluator(run, student.model, PromptEncoder(run.model), costs["evaluation"])
+        scored = [evaluator.scores(task, k) for task, k in pairs]
+    return Outcome(costs, student.trainable_parameters, student.losses, tasks=scored, left_out=dict(found.left_out))
+
+
+def _evaluated(
+    run: Run, teacher: PreTrainedModel | None, weights: TunedWeights | None, meter: PhaseMeter, costs: dict[str, Cost]
+) -> TrainedStudent:
+    """The model that a run evaluates: a tuned student, the tuned teacher, or either as it was."""
+    if run.training:
+        return _tuned_student(run, teacher, meter, costs)
+    if teacher:
+        return TrainedStudent(teacher, sum(one.numel() for one in weights.parameters.values()), weights.losses)
+    return TrainedStudent(load_model(run.model, run.dtype, run.device), 0, [])
 
 
 def _tuned_student(
-    run: InContextRun, training: Training, weights: TunedWeights | None, meter: PhaseMeter, costs: dict[str, Cost]
-) -> tuple[PreTrainedModel, int, list[float]]:
-    """The student as it is scored, its number of trained parameters, and the loss of each step.
+    run: Run, teacher: PreTrainedModel | None, meter: PhaseMeter, costs: dict[str, Cost]
+) -> TrainedStudent:
+    part = run.in_context
+    taught_by = TokenizedModel(teacher, PromptEncoder(part.teacher.model)) if teacher else None
 
-    The teacher is here alone: nothing of it is in memory when the student is scored.
-    """
-    if run.episodes is None or run.mixture is None:
-        raise StudyError(f"{run.name}: a student is tuned on episodes, by an objective.")
-    model = load_model(run.model, "float32", run.device)
-    teacher = tuned_teacher(run.teacher, weights) if run.teacher and weights else None
-    taught_by = TokenizedModel(teacher, PromptEncoder(run.teacher.model)) if run.teacher and teacher else None
-    with meter.phase() as costs["training"]:
-        student = adapted(model, training, run.episodes.seed)
-        side = TokenizedModel(student, PromptEncoder(run.model))
-        log = InContextTuning(side, taught_by, run.episodes, run.mixture).train(training)
-        costs["training"].tokens = log.tokens
-    trained = trainable_parameters(student)
-    return merged(student).to(DTYPES[run.dtype]), trained, log.losses
+    def fit(student: torch.nn.Module, training: Training) -> TrainingLog:
+        own = TokenizedModel(student, PromptEncoder(run.model))
+        return InContextTuning(own, taught_by, part.episodes, part.objective).train(training)
+
+    return train_student(run, fit, meter, costs)
 
 
 @dataclass(frozen=True)
 class TaskEvaluator:
     """Puts a model to tasks and counts the tokens that it reads into `cost`."""
 
-    run: InContextRun
+    run: Run
     model: PreTrainedModel
     encoder: PromptEncoder
     cost: Cost
 
     def scores(self, task: FewShotTask, k: int) -> TaskScores:
         """One task's items after k demonstrations; several votes are put together by `by_majority`."""
-        votes = [self._answers(task, k, vote) for vote in range(self.run.votes if k else 1)]
+        votes = [self._answers(task, k, vote) for vote in range(self.run.in_context.votes if k else 1)]
         orders = [by_majority(torch.stack(of_item)) for of_item in zip(*votes, strict=True)]
         place = {label: i for i, label in enumerate(task.labels)}
         ordered = list(zip(task.items, orders, strict=True))
@@ -196,9 +138,9 @@ class TaskEvaluator:
         prompts = self.encoder.prompts([Episode(before, item) for item in task.items])
         options = [self.encoder.answers(item) for item in task.items]
         self.cost.tokens += prompts.tokens + sum(len(option) - 1 for row in options for option in row)
-        scores = score_options(self.model, prompts, options, self.run.eval_batch_size, self.run.length_normalized)
-        if not all(torch.isfinite(row).all() for row in scores):
-            raise StudyError(f"{self.run.model}: its option log-probabilities are not finite; try float32.")
+        by_length = self.run.in_context.length_normalized
+        scores = score_options(self.model, prompts, options, self.run.eval_batch_size, by_length)
+        require_finite(torch.cat(scores), self.run.model)
         return scores
 
 

@@ -65,41 +65,6 @@ class Distillation:
     confidence: bool = False
 
 
-@dataclass(frozen=True)
-class Run:
-    """One point of the study: a method at a support size and a seed, on given models and data.
-
-    `model` is the model that is evaluated: the teacher for `teacher_icl`, the student otherwise. It also answers
-    `calibration_pool` unlabelled queries like those of each domain, so that its own label prior is known; they change
-    no other number of the result. `demonstration_labels` are those that the evaluated model reads.
-    """
-
-    kept_in: ClassVar[str] = "runs"
-
-    method: str
-    support_size: int
-    seed: int
-    model: str
-    dtype: str
-    task: Task
-    eval_batch_size: int
-    device: Device
-    training: Training | None = None
-    distillation: Distillation | None = None
-    demonstration_labels: str = "true"
-    calibration_pool: int = field(default=0, metadata=EXECUTION)
-
-    @property
-    def needs(self) -> PoolLabelling | None:
-        """The job that has to be done first."""
-        return self.distillation.labelling if self.distillation else None
-
-    @property
-    def name(self) -> str:
-        """For progress lines and lists of failures."""
-        return f"{self.method} n={self.support_size} seed={self.seed}"
-
-
 Paradigm = Literal["meta", "multitask"]
 
 
@@ -112,7 +77,7 @@ class Episodes:
 
     Attributes:
         options: at most so many of a query's options are compared, the right one among them; None for all.
-        length_normalized: an option's log-probability is divided by its number of tokens.
+        length_normalized: as in `InContextLearning`.
     """
 
     benchmark: Benchmark
@@ -169,43 +134,70 @@ class TunedTeacher:
 
 
 @dataclass(frozen=True)
-class InContextRun:
-    """One result of in-context tuning: a method under a paradigm and a seed, evaluated at several k.
+class InContextLearning:
+    """What in-context learning distillation adds to a run: how a model is tuned on episodes, and evaluated after it.
 
     Attributes:
-        method: a key of `lib.methods.in_context_distillation.IN_CONTEXT_METHODS`.
-        paradigm: of a tuned model; None where nothing is tuned.
-        model: the model that is evaluated.
-        demonstrations: each k that it is evaluated with.
+        demonstrations: each k that the model is evaluated with.
         votes: draws of demonstrations whose answers are put together by majority.
-        episodes, training, mixture: how a student is tuned; None for others.
+        length_normalized: an option's log-probability is divided by its number of tokens.
+        paradigm: of a tuned model; None where nothing is tuned.
+        episodes, objective: how a student is tuned; None for others.
         teacher: the tuned teacher that the student learns from, or that is itself evaluated.
     """
 
-    kept_in: ClassVar[str] = "in_context_runs"
-
-    method: str
-    benchmark: Benchmark
-    paradigm: Paradigm | None
-    seed: int
-    model: str
-    dtype: str
-    device: Device
     demonstrations: tuple[int, ...]
     votes: int
     length_normalized: bool
-    eval_batch_size: int
+    paradigm: Paradigm | None = None
     episodes: Episodes | None = None
-    training: Training | None = None
-    mixture: EpisodeObjective | None = None
+    objective: EpisodeObjective | None = None
     teacher: TunedTeacher | None = None
 
+
+@dataclass(frozen=True)
+class Run:
+    """One point of the study: a method at a support size and a seed, on given models and data.
+
+    Attributes:
+        method: a key of `lib.methods.table.METHODS`.
+        support_size: 0 for methods that read no support set, and on a benchmark.
+        model: the model that is evaluated, teacher or student.
+        task: what it is evaluated on.
+        training: how a student is trained; None where nothing is.
+        distillation: what teaches it in context distillation.
+        demonstration_labels: those that the evaluated model reads, as in `PoolLabelling`.
+        calibration_pool: unlabelled queries like those of each domain that the model also answers, so that its own
+            label prior is known; they change no other number of the result.
+        in_context: of the methods of in-context learning distillation.
+    """
+
+    kept_in: ClassVar[str] = "runs"
+
+    method: str
+    support_size: int
+    seed: int
+    model: str
+    dtype: str
+    task: Task | Benchmark
+    eval_batch_size: int
+    device: Device
+    training: Training | None = None
+    distillation: Distillation | None = None
+    demonstration_labels: str = "true"
+    calibration_pool: int = field(default=0, metadata=EXECUTION)
+    in_context: InContextLearning | None = None
+
     @property
-    def needs(self) -> TunedTeacher | None:
+    def needs(self) -> PoolLabelling | TunedTeacher | None:
         """The job that has to be done first."""
-        return self.teacher
+        if self.in_context:
+            return self.in_context.teacher
+        return self.distillation.labelling if self.distillation else None
 
     @property
     def name(self) -> str:
         """For progress lines and lists of failures."""
-        return " ".join(filter(None, [self.benchmark.name, self.paradigm, self.method, f"seed={self.seed}"]))
+        if self.in_context:
+            return " ".join(filter(None, [self.task.name, self.in_context.paradigm, self.method, f"seed={self.seed}"]))
+        return f"{self.method} n={self.support_size} seed={self.seed}"

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
-from lib.methods.records import InContextRun
+from lib.methods.records import Run
+from lib.methods.table import METHODS
 from lib.report.estimates import interval, with_interval
 from lib.report.figures import REFERENCE_LINE, from_to, house_style
 from lib.runs.execution import Sweep
@@ -34,7 +34,7 @@ def paper_layout(means: pd.DataFrame, benchmark: str, k: int) -> pd.DataFrame:
             groups = shown.groupby("method", sort=False)[metric]
             found = {method: with_interval(values, digits=1, within=PERCENT) for method, values in groups}
             skill = {"without skill": f"{shown[NO_SKILL[metric]].mean():.1f}"}
-            rows[title, name] = skill | {IN_CONTEXT_METHODS[one].label: found[one] for one in COLUMNS if one in found}
+            rows[title, name] = skill | {METHODS[one].label: found[one] for one in COLUMNS if one in found}
     return pd.DataFrame.from_dict(rows, orient="index").fillna("")
 
 
@@ -52,7 +52,7 @@ def cost_table(means: pd.DataFrame) -> pd.DataFrame:
         if f"{phase}_{quantity}" in tuned
     }
     table = pd.DataFrame(columns)
-    names = [(PARADIGMS[paradigm], IN_CONTEXT_METHODS[method].label) for paradigm, method in table.index]
+    names = [(PARADIGMS[paradigm], METHODS[method].label) for paradigm, method in table.index]
     return table.set_axis(pd.MultiIndex.from_tuples(names, names=["", ""]))
 
 
@@ -79,7 +79,7 @@ def paper_table(benchmark: str) -> pd.DataFrame:
         index=["paradigm", "pair"], columns=["method", "metric"], values="value"
     )
     columns = [one for one in COLUMNS if one in wide]
-    shown = {IN_CONTEXT_METHODS[one].label: _joined(wide[one][list(METRICS[benchmark])]) for one in columns}
+    shown = {METHODS[one].label: _joined(wide[one][list(METRICS[benchmark])]) for one in columns}
     return pd.DataFrame(shown).rename_axis(index=["", ""])
 
 
@@ -118,7 +118,7 @@ def _lines(axis: Axes, means: pd.DataFrame, metric: str) -> None:
         heights = groups.mean()
         low, high = np.array([interval(values, within=PERCENT) for _, values in groups]).T
         errors = np.nan_to_num([heights - low, high - heights])
-        shown = IN_CONTEXT_METHODS[method]
+        shown = METHODS[method]
         places = heights.index + DODGE * (place - len(present) / 2)
         looks = {"color": shown.colour, "marker": shown.marker, "label": shown.label}
         axis.errorbar(places, heights, errors, capsize=2, **looks)
@@ -128,7 +128,7 @@ def scale(sweep: Sweep, benchmark: str) -> pd.DataFrame:
     """How large this run is, beside what is known of the paper's: a row a quantity."""
     runs = [result.run for result in sweep.stored]
     tasks = {task.task: len(task.gold) for result in sweep.stored for task in result.outcome.tasks}
-    tuned = next((run for run in runs if run.episodes), None)
+    tuned = next((run for run in runs if run.in_context.episodes), None)
     models = {run.model: None for run in runs}
     here = {
         "models": ", ".join(Path(model).name for model in models),
@@ -136,27 +136,27 @@ def scale(sweep: Sweep, benchmark: str) -> pd.DataFrame:
         "seeds": _seeds(runs),
     }
     if tuned:
-        steps, batch = tuned.episodes.steps, tuned.training.batch_size
-        limit = tuned.benchmark.training_tasks
+        steps, batch = tuned.in_context.episodes.steps, tuned.training.batch_size
+        limit = tuned.task.training_tasks
         here |= {
             "tuned on, Meta-ICT": f"{'all other' if limit is None else f'at most {limit}'} {UNITS[benchmark]}",
-            "tuned on, Multitask-ICT": f"at most {tuned.benchmark.examples} examples of each target",
+            "tuned on, Multitask-ICT": f"at most {tuned.task.examples} examples of each target",
             "steps": f"{steps} of {batch} episodes",
             "the student's learning rate": _rates(runs),
         }
     return pd.DataFrame({"here": here, "the paper": PAPER_SCALE[benchmark]}, index=list(here)).fillna("not known")
 
 
-def _seeds(runs: Sequence[InContextRun]) -> str:
+def _seeds(runs: Sequence[Run]) -> str:
     """How many there are, or how many under each paradigm of what is tuned."""
-    of = {title: {run.seed for run in runs if run.paradigm == name} for name, title in PARADIGMS.items()}
+    of = {title: {run.seed for run in runs if run.in_context.paradigm == name} for name, title in PARADIGMS.items()}
     told = ", ".join(f"{len(seeds)} under {title}" for title, seeds in of.items() if seeds)
     return told or str(len({run.seed for run in runs}))
 
 
-def _rates(runs: Sequence[InContextRun]) -> str:
+def _rates(runs: Sequence[Run]) -> str:
     """The learning rate of tuned students, or that under each paradigm where they differ."""
-    of = {run.paradigm: f"{run.training.learning_rate:g}" for run in runs if run.training}
+    of = {run.in_context.paradigm: f"{run.training.learning_rate:g}" for run in runs if run.training}
     if len({*of.values()}) == 1:
         return next(iter(of.values()))
     return ", ".join(f"{of[name]} under {title}" for name, title in PARADIGMS.items() if name in of)
@@ -179,7 +179,7 @@ def by_task(tasks: pd.DataFrame, benchmark: str, k: int, methods: Sequence[str] 
     shown = tasks[(tasks.k == k) & tasks.method.isin(methods)]
     names = shown.assign(
         paradigm=shown.paradigm.map(PARADIGMS).fillna("untuned"),
-        method=shown.method.map(lambda name: IN_CONTEXT_METHODS[name].label),
+        method=shown.method.map(lambda name: METHODS[name].label),
     )
     table = names.pivot_table(metric, "task", ["paradigm", "method"], sort=False).rename_axis(None)
     of_task = names.groupby("task")[["items", "options", NO_SKILL[metric]]].first()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,16 @@ import tqdm.auto
 
 from lib.errors import StudyError, require_one_of
 from lib.methods import context_distillation, in_context_distillation
-from lib.methods.context_distillation import METHODS
 from lib.methods.examples import forget_examples
-from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
-from lib.methods.records import InContextRun, PoolLabelling, Run, TunedTeacher
+from lib.methods.records import PoolLabelling, Run, TunedTeacher
+from lib.methods.table import METHODS, ON_BENCHMARKS, ON_TASKS
 from lib.models.environment import describe
 from lib.models.loading import quiet
 from lib.runs import preflight
-from lib.runs.fingerprints import changed, fingerprint
-from lib.runs.frames import METRICS, results_frame, task_frame
+from lib.runs.frames import METRICS, results_frame
 from lib.runs.profile import Profile
-from lib.runs.store import AnyRun, Job, Preparation, Refusal, Result, Store
+from lib.runs.provenance import changed, fingerprint
+from lib.runs.store import Job, Preparation, Refusal, Result, Store
 
 # Set by run_all.sh: progress as plain lines, since a bar that redraws itself makes no sense in a log or a page.
 BATCH = "FEW_SHOT_BATCH"
@@ -42,9 +41,8 @@ class Sweep:
     """The results of a profile's runs, one row each, and what did not come to a result, with reasons.
 
     `stored` are the stored results in full, with every item's label log-probabilities. `missing` are the runs that a
-    profile with `stored_only` leaves out. In a notebook a sweep shows itself as a short paragraph (`about` takes the
-    place of what the profile says of itself), and as plain text without its results, which would be megabytes of a
-    saved notebook.
+    profile with `stored_only` leaves out. In a notebook a sweep shows itself as a short paragraph, and as plain text
+    without its results, which would be megabytes of a saved notebook.
     """
 
     profile: Profile
@@ -53,77 +51,69 @@ class Sweep:
     refused: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list, repr=False)
-    about: str | None = None
 
     def _repr_markdown_(self) -> str:
         count = len(self.stored or self.results)
         told = f"{count} results."
         if self.missing:
             told = f"{count} of {count + len(self.missing)} results: the others are not computed yet and left out."
-        paragraphs = [f"Profile **{self.profile.name}**: {self.about or self.profile.about} {told}"]
+        paragraphs = [f"Profile **{self.profile.name}**: {self._about()} {told}"]
         paragraphs += [f"{name}: refused. {reason}" for name, reason in self.refused.items()]
         paragraphs += [f"{name}: failed. {reason}" for name, reason in self.failed.items()]
         return "\n\n".join(paragraphs)
 
+    def _about(self) -> str:
+        """What the profile says of itself; on a benchmark, who teaches whom there."""
+        models = {METHODS[one.run.method].teacher_answers: one.run for one in self.stored if one.run.in_context}
+        if len(models) < 2:
+            return self.profile.about
+        teacher, student = (Path(models[answers].model).name for answers in (True, False))
+        return f"{teacher} teaches {student} to learn in context, on {models[True].task.name}."
 
-def fill(profile: Profile, methods: Sequence[str] | None = None) -> Sweep:
+
+def fill(profile: Profile, methods: Sequence[str] | None = None, benchmark: str | None = None) -> Sweep:
     """Compute the runs that are missing, keep those that are there, and return them all.
 
     Args:
         profile: the study's settings.
         methods: the methods wanted; None for all of the profile's.
+        benchmark: `crossfit` or `lama`, for the methods of in-context learning distillation; None for the profile's
+            own task.
 
     Raises:
         StudyError: a setting cannot work and nothing was computed, or every method is refused.
     """
-    (sweep,) = fill_together([profile], methods)
+    (sweep,) = fill_together([profile], methods, benchmark)
     return sweep
 
 
-def fill_together(profiles: Sequence[Profile], methods: Sequence[str] | None = None) -> list[Sweep]:
+def fill_together(
+    profiles: Sequence[Profile], methods: Sequence[str] | None = None, benchmark: str | None = None
+) -> list[Sweep]:
     """`fill` for several profiles of one name, variants of one another; what is missing is computed as one list."""
     quiet()
     for name in methods or ():
-        require_one_of("methods", name, METHODS)
-    wanted = [profile.runs(tuple(methods) if methods else None) for profile in profiles]
-    for profile, runs in zip(profiles, wanted, strict=True):
-        if not runs:
-            raise StudyError(f"methods: none of {', '.join(methods or ())} is in profile {profile.name}.")
+        require_one_of("methods", name, ON_BENCHMARKS if benchmark else ON_TASKS)
+    wanted = [_runs(profile, methods, benchmark) for profile in profiles]
     compute(profiles[0], list(dict.fromkeys(run for runs in wanted for run in runs)))
-    return [collect(profile, runs, results_frame) for profile, runs in zip(profiles, wanted, strict=True)]
+    return [collect(profile, runs) for profile, runs in zip(profiles, wanted, strict=True)]
 
 
-def fill_benchmark(profile: Profile, benchmark: str, methods: Sequence[str] | None = None) -> Sweep:
-    """Compute the runs of a benchmark that are missing, keep those that are there, and return them all.
-
-    Args:
-        profile: the study's settings.
-        benchmark: `crossfit` or `lama`.
-        methods: the methods wanted, keys of `IN_CONTEXT_METHODS`; None for all.
-
-    Raises:
-        StudyError: the profile does not have the benchmark, or a setting cannot work and nothing was computed.
-    """
-    quiet()
-    require_one_of("benchmark", benchmark, METRICS)
-    for name in methods or ():
-        require_one_of("methods", name, IN_CONTEXT_METHODS)
-    planned = profile.in_context_runs(benchmark)
-    if not planned:
-        raise StudyError(f"in_context.{benchmark}: profile {profile.name} does not have it.")
-    runs = [run for run in planned if methods is None or run.method in methods]
+def _runs(profile: Profile, methods: Sequence[str] | None, benchmark: str | None) -> list[Run]:
+    if benchmark is None:
+        runs = profile.runs(None if methods is None else tuple(methods))
+    else:
+        require_one_of("benchmark", benchmark, METRICS)
+        planned = profile.in_context_runs(benchmark)
+        if not planned:
+            raise StudyError(f"in_context.{benchmark}: profile {profile.name} does not have it.")
+        runs = [run for run in planned if methods is None or run.method in methods]
     if not runs:
-        raise StudyError("methods: none is asked for.")
-    compute(profile, runs)
-    return replace(collect(profile, runs, task_frame), about=_about(planned, benchmark))
+        raise StudyError(f"methods: none of {', '.join(methods or ())} is in profile {profile.name}.")
+    return runs
 
 
-def _about(planned: Sequence[InContextRun], benchmark: str) -> str:
-    models = {IN_CONTEXT_METHODS[run.method].teacher_answers: Path(run.model).name for run in planned}
-    return f"{models[True]} teaches {models[False]} to learn in context, on {benchmark}."
-
-
-def compute(profile: Profile, runs: Sequence[AnyRun]) -> None:
+def compute(profile: Profile, runs: Sequence[Run]) -> None:
     """Run the runs that have neither a result nor a failure; none where the profile has `stored_only`.
 
     Args:
@@ -150,7 +140,7 @@ def compute(profile: Profile, runs: Sequence[AnyRun]) -> None:
     _show_progress(_finished(jobs, profile), len(jobs))
 
 
-def _stale(stored: Mapping[AnyRun, Result | Refusal | None], anew: bool) -> list[AnyRun]:
+def _stale(stored: Mapping[Run, Result | Refusal | None], anew: bool) -> list[Run]:
     """Runs whose data or models are others now than those that their results came from.
 
     Raises:
@@ -171,7 +161,7 @@ def _stale(stored: Mapping[AnyRun, Result | Refusal | None], anew: bool) -> list
     return list(found)
 
 
-def _jobs(missing: Sequence[AnyRun], store: Store) -> Iterator[Job]:
+def _jobs(missing: Sequence[Run], store: Store) -> Iterator[Job]:
     """Missing runs in order, each one's preparation before the first run that needs it."""
     asked: set[Job] = set()
     for run in missing:
@@ -189,7 +179,7 @@ def execute(job: Job, folder: Path, isolated: bool) -> None:
     quiet()
     store = Store(folder)
     try:
-        _RUN[type(job)](job, store, isolated)
+        _DO[type(job)](job, store, isolated)
     except StudyError as error:
         store.fail(job, str(error))
     except Exception as error:  # one run's fault must not end the others
@@ -204,17 +194,17 @@ def _tune_teacher(request: TunedTeacher, store: Store, isolated: bool) -> None:
     store.save_weights(request, in_context_distillation.tune_teacher(request, isolated))
 
 
-def _run_method(run: Run, store: Store, isolated: bool) -> None:
-    soft_labels = _prepared(run, store, store.load_soft_labels)
-    store.save(run, context_distillation.run_method(run, soft_labels, isolated), describe(run.device))
+def _run(run: Run, store: Store, isolated: bool) -> None:
+    if run.in_context:
+        weights = _prepared(run, store, store.load_weights)
+        outcome = in_context_distillation.run_in_context(run, weights, isolated)
+    else:
+        soft_labels = _prepared(run, store, store.load_soft_labels)
+        outcome = context_distillation.run_method(run, soft_labels, isolated)
+    store.save(run, outcome, describe(run.device))
 
 
-def _run_in_context(run: InContextRun, store: Store, isolated: bool) -> None:
-    weights = _prepared(run, store, store.load_weights)
-    store.save(run, in_context_distillation.run_in_context(run, weights, isolated), describe(run.device))
-
-
-def _prepared(run: AnyRun, store: Store, load: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - what `load` loads
+def _prepared(run: Run, store: Store, load: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - what `load` loads
     """What the run needs, loaded; None where it needs nothing."""
     if run.needs is None:
         return None
@@ -224,11 +214,10 @@ def _prepared(run: AnyRun, store: Store, load: Callable[[Any], Any]) -> Any:  # 
     return found
 
 
-_RUN: dict[type, Callable[[Any, Store, bool], None]] = {
+_DO: dict[type, Callable[[Any, Store, bool], None]] = {
     PoolLabelling: _ask_teacher,
     TunedTeacher: _tune_teacher,
-    Run: _run_method,
-    InContextRun: _run_in_context,
+    Run: _run,
 }
 
 
@@ -262,7 +251,7 @@ def _shared_out(jobs: Sequence[Job], profile: Profile) -> Iterator[Job]:
     left = dict.fromkeys(jobs)
     try:
         with _processes(profile.workers, _one_thread) as pool:
-            for kinds in (Preparation, AnyRun):
+            for kinds in (Preparation, Run):
                 of_kind = [job for job in jobs if isinstance(job, kinds)]
                 running = {pool.submit(execute, job, profile.folder, False): job for job in of_kind}
                 for future in as_completed(running):
@@ -322,8 +311,8 @@ def _rough(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds > 100 else f"{seconds:.0f} s"
 
 
-def collect(profile: Profile, runs: Sequence[AnyRun], frame: Callable[[list[Result]], pd.DataFrame]) -> Sweep:
-    """What there is of these runs, their results as the rows of `frame`.
+def collect(profile: Profile, runs: Sequence[Run]) -> Sweep:
+    """What there is of these runs.
 
     Raises:
         StudyError: every method is refused.
@@ -336,4 +325,4 @@ def collect(profile: Profile, runs: Sequence[AnyRun], frame: Callable[[list[Resu
     missing = [run.name for run, one in stored.items() if one is None and run.name not in failed]
     if refused and not done and not failed:
         raise StudyError("\n".join(dict.fromkeys(refused.values())))
-    return Sweep(profile, frame(done), done, refused, failed, missing)
+    return Sweep(profile, results_frame(done), done, refused, failed, missing)

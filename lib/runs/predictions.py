@@ -21,8 +21,8 @@ from lib.memory.prompt_lengths import FULL_SIZES, PromptLengths, real_lengths, t
 from lib.methods.records import Run
 from lib.models.loading import quiet
 from lib.paths import FIGURES, ROOT
-from lib.runs.keys import key
 from lib.runs.profile import Profile
+from lib.runs.provenance import key
 from lib.runs.store import read_json, replace_file, write_json
 
 KEPT = FIGURES / "memory" / "predictions"

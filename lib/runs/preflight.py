@@ -5,11 +5,12 @@ from functools import cache
 from typing import TypeVar
 
 from lib.errors import RefusedMethod, StudyError
-from lib.methods.context_distillation import METHODS, answers_of
+from lib.methods.context_distillation import answers_of
 from lib.methods.encoder import PromptEncoder
 from lib.methods.episodes import Episode, batches, demonstrations_of, plain_texts, tuned_on
 from lib.methods.examples import RunExamples, examples_of, teacher_contexts
-from lib.methods.records import Episodes, InContextRun, PoolLabelling, Run
+from lib.methods.records import Episodes, PoolLabelling, Run
+from lib.methods.table import METHODS
 from lib.models.loading import check_device, same_vocabulary
 from lib.models.shared_tokens import shared_tokens
 from lib.models.tuning import Tuning, check_tuning
@@ -25,7 +26,7 @@ LONGEST = 8
 FEWEST_SHARED = 100  # tokens: below, two vocabularies have nothing to compare
 
 
-def check(runs: Iterable[Run | InContextRun]) -> dict[Run | InContextRun, str]:
+def check(runs: Iterable[Run]) -> dict[Run, str]:
     """Check the settings of all runs against the device, the data, the tokenizers and the configurations.
 
     Returns:
@@ -34,13 +35,13 @@ def check(runs: Iterable[Run | InContextRun]) -> dict[Run | InContextRun, str]:
     Raises:
         StudyError: the first setting that cannot work, with key, value and what is allowed.
     """
-    refused: dict[Run | InContextRun, str] = {}
+    refused: dict[Run, str] = {}
     encoder_of, refusal_of, checked = cache(PromptEncoder), cache(_refusal), cache(_check_episodes)  # few models
     for run in runs:
         check_device(run.device)
         if run.training and (reason := refusal_of(run.model, run.training.tuning, run.training.biases)):
             refused[run] = reason
-        elif isinstance(run, InContextRun):
+        elif run.in_context:
             _check_in_context(run, encoder_of, checked)
         else:
             _check_run(run, encoder_of)
@@ -119,32 +120,35 @@ def _longest(queries: Iterable[Query]) -> list[Query]:
 
 
 def _check_in_context(
-    run: InContextRun, encoder_of: Callable[[str], PromptEncoder], check_episodes: Callable[..., None]
+    run: Run, encoder_of: Callable[[str], PromptEncoder], check_episodes: Callable[..., None]
 ) -> None:
-    _check_evaluation(run, encoder_of(run.model))
-    if run.teacher:
-        check_episodes(run.teacher.episodes, run.teacher.training.batch_size, encoder_of(run.teacher.model))
-    if run.training and run.episodes:
-        check_episodes(run.episodes, run.training.batch_size, encoder_of(run.model))
-    _check_checkpointing(run, encoder_of(run.model))
-    _check_texts(run, encoder_of)
+    part, encoder = run.in_context, encoder_of(run.model)
+    _check_evaluation(run, encoder)
+    if part.teacher:
+        teacher = part.teacher
+        check_episodes(teacher.episodes, teacher.training.batch_size, encoder_of(teacher.model))
+    if part.episodes:
+        check_episodes(part.episodes, run.training.batch_size, encoder)
+        if run.training.checkpointing:
+            _check_checkpointing(part.episodes, encoder)
+        if part.objective.lm_weight:
+            _check_texts(run, encoder_of)
 
 
-def _check_checkpointing(run: InContextRun, encoder: PromptEncoder) -> None:
+def _check_checkpointing(episodes: Episodes, encoder: PromptEncoder) -> None:
     """Answers of several tokens are scored from a cache, which checkpointing drops."""
-    if not (run.training and run.training.checkpointing and run.episodes):
-        return
-    queries = [query for task in tuned_on(run.episodes) for query in task.examples]
+    queries = [query for task in tuned_on(episodes) for query in task.examples]
     if any(len(answer) > 1 for query in queries for answer in encoder.answers(query)):
         raise StudyError("checkpointing: true needs options of one token each. Allowed: false.")
 
 
-def _check_evaluation(run: InContextRun, encoder: PromptEncoder) -> None:
-    for task in task_set(run.benchmark, run.seed).targets:
+def _check_evaluation(run: Run, encoder: PromptEncoder) -> None:
+    part = run.in_context
+    for task in task_set(run.task, run.seed).targets:
         items = longest(task.items, lambda item: len(item.text))
         items += longest(task.items, lambda item: max(map(len, item.options)))
-        for vote in range(run.votes):
-            before = demonstrations_of(task, max(run.demonstrations), vote, run.seed)
+        for vote in range(part.votes):
+            before = demonstrations_of(task, max(part.demonstrations), vote, run.seed)
             encoder.prompts([Episode(before, item) for item in items])
 
 
@@ -154,17 +158,15 @@ def _check_episodes(episodes: Episodes, batch_size: int, encoder: PromptEncoder)
     encoder.prompts(longest(drawn, lambda episode: len(episode.text)))
 
 
-def _check_texts(run: InContextRun, encoder_of: Callable[[str], PromptEncoder]) -> None:
-    if not (run.mixture and run.mixture.lm_weight and run.episodes):
-        return
-    texts = longest(plain_texts(run.mixture.lm_text, run.episodes, run.mixture.lm_characters), len)
-    for model in filter(None, [run.model, run.teacher and run.teacher.model]):
+def _check_texts(run: Run, encoder_of: Callable[[str], PromptEncoder]) -> None:
+    objective, teacher = run.in_context.objective, run.in_context.teacher.model
+    texts = longest(plain_texts(objective.lm_text, run.in_context.episodes, objective.lm_characters), len)
+    for model in (run.model, teacher):
         encoder_of(model).require_room(texts)
-    if run.teacher:
-        student, teacher = encoder_of(run.model).tokenizer, encoder_of(run.teacher.model).tokenizer
-        shared = len(shared_tokens(student, teacher).student)
-        if shared < FEWEST_SHARED and shared < len(student):
-            raise StudyError(
-                f"lm_weight: {run.mixture.lm_weight}: the vocabularies of {run.model} and {run.teacher.model} share "
-                f"{shared} tokens; plain text needs {FEWEST_SHARED} to be distilled."
-            )
+    tokenizers = [encoder_of(model).tokenizer for model in (run.model, teacher)]
+    shared = len(shared_tokens(*tokenizers).student)
+    if shared < min(FEWEST_SHARED, len(tokenizers[0])):
+        raise StudyError(
+            f"lm_weight: {objective.lm_weight}: the vocabularies of {run.model} and {teacher} share {shared} tokens; "
+            f"plain text needs {FEWEST_SHARED} to be distilled."
+        )

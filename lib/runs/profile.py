@@ -1,251 +1,35 @@
 """Profiles: papermill parameter files that say which models, data, methods and settings a run of the study uses."""
 
-from collections.abc import Callable
-from dataclasses import replace
-from math import isclose
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ValidationError
 
 from lib.errors import StudyError, require_one_of
-from lib.methods.context_distillation import METHODS, TRAINED, Method
-from lib.methods.records import Distillation, InContextRun, PoolLabelling, Run
-from lib.models.loading import DTYPES, Device
-from lib.models.training import OPTIMIZERS, Training
+from lib.methods.records import (
+    Distillation,
+    EpisodeObjective,
+    Episodes,
+    InContextLearning,
+    Paradigm,
+    PoolLabelling,
+    Run,
+    TunedTeacher,
+)
+from lib.methods.table import METHODS, ON_BENCHMARKS, TRAINED, Method
+from lib.models.training import Training
 from lib.models.tuning import Tuning
 from lib.paths import FIGURES, PROFILES
-from lib.runs.benchmark_settings import InContext, InContextPlan, Pair
+from lib.runs.settings import BY_METHOD, BenchmarkSettings, InContextSettings, ProfileSettings
 from lib.tasks import catalogue, world
-from lib.tasks.patterns import LABEL_WORDS, PATTERNS, placeholders
-from lib.tasks.task import DROPPED, Dataset, Task, domain_keys
-
-Positive = Annotated[int, Field(gt=0)]
-Dtype = Literal[tuple(DTYPES)]
-MethodName = Literal[tuple(METHODS)]
-Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine"]
-LearningRate = Annotated[float, Field(gt=0)]
+from lib.tasks.patterns import LABEL_WORDS
+from lib.tasks.task import Dataset, Task
 
 
-BY_METHOD = ("learning_rate", "epochs")
-
-
-class DatasetSettings(BaseModel):
-    """A dataset of one's own: fields as those of `lib.tasks.task.Dataset`.
-
-    `source` is a file, a folder, or a hub name after `hub:`; the profile's `data` where it is not given. `labels` maps
-    what stands in the column `label` to classes, or to null for rows to be left out.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: str | None = None
-    label: str = "label"
-    labels: dict[str, str | None] = {}
-    columns: dict[str, str] = {}
-    where: dict[str, str | int | bool] = {}
-    kind: tuple[str, ...] = ()
-    split: str = "split"
-    train: tuple[str, ...] = ("train",)
-    evaluation: tuple[str, ...] = Dataset.evaluation
-    config: str | None = None
-    revision: str | None = None
-
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _labels_as_text(cls, value: object) -> object:
-        return {str(raw): one for raw, one in value.items()} if isinstance(value, dict) else value
-
-    def dataset(self, name: str, data: str) -> Dataset:
-        """The dataset that these settings mean."""
-        mapped = {
-            "source": self.source or data,
-            "labels": tuple((raw, DROPPED if one is None else one) for raw, one in self.labels.items()),
-            "columns": tuple(self.columns.items()),
-            "where": tuple((column, str(value)) for column, value in self.where.items()),
-        }
-        return Dataset(name=name, **self.model_dump(exclude=set(mapped)), **mapped)
-
-
-class Profile(BaseModel):
-    """One validated profile. A setting `by method` is one value for all methods or a mapping from method names.
-
-    `data` is where datasets lie that are known by name; `datasets` are those of one's own. `pattern` is a known one or
-    a text with a column's name in each pair of braces. `label_words` maps classes to words; a list is in the order of
-    entailment and its opposite, `drawn` is for the controlled world.
-
-    With `isolate` each run has a process of its own and its resident memory is measured; without, runs share processes
-    (`workers` of them, of one thread each, or this one). `choices` and `ideas` are those that notebooks 09 and 10 try,
-    None for all. `stored_only` draws what is stored and computes nothing; `anew` computes results again whose data or
-    models are others now. `padding_free` and `fused` are those of `lib.models.training.Training`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="folder under figures/")]
-    about: str
-
-    student: str
-    teacher: str
-    student_dtype: Dtype = "float32"
-    teacher_dtype: Dtype = "float32"
-    device: Device
-    isolate: bool = True
-    workers: Positive = 1
-
-    data: str
-    datasets: dict[str, DatasetSettings] = {}
-    in_domain: str
-    out_of_domain: str | tuple[str, ...] = ()
-    pattern: str = "gpt-3"
-    label_words: dict[str, str] | tuple[str, ...] | Literal["drawn"] | None = None
-    eval_limit: Annotated[int, Field(gt=1)] | None = None
-    eval_seed: Annotated[int, Field(ge=0)] = 0
-    reserved: tuple[Positive, Annotated[int, Field(ge=0)]] | None = None
-    eval_batch_size: Positive = 16
-
-    methods: tuple[MethodName, ...] = tuple(METHODS)
-    support_sizes: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
-
-    pool: Literal["train", "target", "both", "support"] = "train"
-    pool_size: Annotated[int, Field(ge=0, description="0: the support set's own queries")]
-    held_out: Literal["nothing", "subcases", "templates"] = "nothing"
-    pool_shares: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=2)] | None = None
-    demonstration_labels: Literal["true", "shuffled"] = "true"
-    calibration_pool: Annotated[int, Field(ge=0)] = 0
-    permutations: Positive = 1
-    demonstration_sets: Positive = 1
-    calibration: Literal["none", "content_free", "pool"] = "none"
-    confidence: bool = False
-    ce_on: Literal["support", "pool", "teacher"] = "support"
-    kl_over: Literal["labels", "vocabulary"] = "labels"
-    kl_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-
-    learning_rate: LearningRate | dict[MethodName, LearningRate]
-    epochs: Positive | dict[MethodName, Positive]
-    batch_size: Positive
-    schedule: Schedule = "linear"
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    training_dtype: Literal["float32", "bfloat16"] = "float32"
-    optimizer: Literal[tuple(OPTIMIZERS)] = "adamw"
-    checkpointing: bool = False
-    logits: Literal["all", "last", "labels"] = "last"
-    padding_free: bool = False
-    fused: bool = False
-    lora_rank: Positive = 8
-    lora_alpha: Positive = 16
-    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    bitfit: Literal["existing", "add"] = "existing"
-
-    stored_only: bool = False
-    anew: bool = False
-    choices: tuple[str, ...] | None = None
-    ideas: tuple[str, ...] | None = None
-    in_context: InContext | None = None
-
-    @field_validator("label_words", mode="before")
-    @classmethod
-    def _words_and_not_booleans(cls, value: object) -> object:
-        told = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
-        if any(isinstance(word, bool) for word in told):
-            raise ValueError(f"label_words: {value} has booleans: YAML reads Yes and No so; put the words in quotes.")
-        return value
-
-    @model_validator(mode="after")
-    def _settings_for_all_trained_methods(self) -> Self:
-        for setting in BY_METHOD:
-            value = getattr(self, setting)
-            lacking = [
-                name for name in self.methods if name in TRAINED and isinstance(value, dict) and name not in value
-            ]
-            if lacking:
-                raise ValueError(f"{setting}: no value for {', '.join(lacking)}; give each trained method one.")
-        return self
-
-    @model_validator(mode="after")
-    def _workers_share_a_process(self) -> Self:
-        if self.isolate and self.workers > 1:
-            raise ValueError(f"workers: {self.workers} at a time would disturb each other's costs; set isolate: false.")
-        return self
-
-    @model_validator(mode="after")
-    def _logits_that_the_loss_needs(self) -> Self:
-        if self.logits == "labels" and self.kl_over == "vocabulary":
-            raise ValueError("logits: 'labels' leaves nothing to compare with kl_over: 'vocabulary'; use last or all.")
-        return self
-
-    @model_validator(mode="after")
-    def _calibration_of_label_words(self) -> Self:
-        if self.kl_over == "vocabulary" and (self.calibration != "none" or self.confidence):
-            raise ValueError("calibration, confidence: these are about the label words; set kl_over: labels.")
-        return self
-
-    @model_validator(mode="after")
-    def _pattern_with_placeholders(self) -> Self:
-        if self.pattern not in PATTERNS and "{" not in self.pattern:
-            raise ValueError(
-                f"pattern: {self.pattern!r} is not known and has no column's name in braces. Known: "
-                f"{', '.join(PATTERNS)}."
-            )
-        _as_value_error(placeholders, self.template)
-        return self
-
-    @model_validator(mode="after")
-    def _words_of_classes(self) -> Self:
-        if self.label_words is None and self.pattern not in LABEL_WORDS:
-            raise ValueError("label_words: a pattern of your own needs a word for each class, as CLASS: WORD.")
-        if isinstance(self.label_words, (dict, tuple)):
-            words = tuple(self.label_words.values()) if isinstance(self.label_words, dict) else self.label_words
-            if isinstance(self.label_words, tuple) and len(words) != len(self.classes):
-                raise ValueError(f"label_words: {list(words)} are not one for each of {list(self.classes)}.")
-            if len(self.classes) < 2:
-                raise ValueError(f"label_words: {self.label_words} names one class; two are needed.")
-            if len({*words}) < len(words) or not all(word.strip() == word and word for word in words):
-                raise ValueError(f"label_words: {list(words)} must differ and neither begin nor end in a space.")
-        return self
-
-    @model_validator(mode="after")
-    def _labels_of_classes(self) -> Self:
-        for name, settings in self.datasets.items():
-            unknown = sorted({one for one in settings.labels.values() if one is not None} - {*self.classes})
-            if unknown:
-                known = ", ".join(self.classes)
-                raise ValueError(f"datasets.{name}.labels: {', '.join(unknown)} has no label word. Classes: {known}.")
-        return self
-
-    @model_validator(mode="after")
-    def _shares_of_all_classes(self) -> Self:
-        count = len(self.classes)
-        if self.pool_shares and not (len(self.pool_shares) == count and isclose(sum(self.pool_shares), 1)):
-            raise ValueError(f"pool_shares: {list(self.pool_shares)} must be {count} shares that sum to 1.")
-        return self
-
-    @property
-    def template(self) -> str:
-        """The pattern itself."""
-        return PATTERNS.get(self.pattern, self.pattern)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """In the order of label words; those of natural language inference where a profile names none."""
-        return tuple(self.label_words) if isinstance(self.label_words, dict) else catalogue.CLASSES
-
-    @property
-    def evaluated_elsewhere(self) -> tuple[str, ...]:
-        """The names of the out-of-domain sets."""
-        return (self.out_of_domain,) if isinstance(self.out_of_domain, str) else self.out_of_domain
-
-    @property
-    def domains(self) -> dict[str, str]:
-        """The evaluated sets: role to title, such as `out of domain`, and with several the set's name."""
-        keys, names = domain_keys(len(self.evaluated_elsewhere)), self.evaluated_elsewhere
-        several = len(names) > 1
-        titles = [f"out of domain: {name}" if several else "out of domain" for name in names]
-        return dict(zip(keys, ["in domain", *titles], strict=True))
+class Profile(ProfileSettings):
+    """One validated profile, and the runs that it means."""
 
     def dataset(self, name: str) -> Dataset:
         """A dataset by its name; errors as `lib.tasks.catalogue.known`."""
@@ -303,13 +87,21 @@ class Profile(BaseModel):
         ]
         return list(dict.fromkeys(runs))
 
-    def in_context_runs(self, benchmark: str) -> list[InContextRun]:
-        """Runs of in-context learning distillation on `crossfit` or `lama`; none where the profile lacks it."""
-        if self.in_context is None or self.in_context.benchmark(benchmark) is None:
+    def in_context_runs(self, benchmark: str) -> list[Run]:
+        """Runs of in-context learning distillation on `crossfit` or `lama`, seed by seed; none where it is not set.
+
+        What is not tuned has one run a seed, whatever the paradigm.
+        """
+        settings = self.in_context
+        if settings is None or settings.benchmark(benchmark) is None:
             return []
-        pair = Pair(self.student, self.teacher, self.student_dtype, self.teacher_dtype, self.device)
-        common = self._training("lora", self.in_context.learning_rate, epochs=1)
-        return InContextPlan(self.in_context, benchmark, pair, common).runs()
+        runs = [
+            self._in_context_run(settings, benchmark, name, paradigm, seed)
+            for seed in settings.seeds
+            for paradigm in settings.paradigms
+            for name in ON_BENCHMARKS
+        ]
+        return list(dict.fromkeys(runs))
 
     def _works_without_support(self, method: Method) -> bool:
         return method.teacher_answers or (method.distils and self.queries != "support") or not method.reads_support
@@ -334,56 +126,101 @@ class Profile(BaseModel):
         )
 
     def _method_training(self, name: str, tuning: Tuning) -> Training:
-        training = self._training(tuning, by_method(self.learning_rate, name), by_method(self.epochs, name))
-        return replace(training, padding_free=self.padding_free, fused=self.fused)
+        return self._training(tuning, by_method(self.learning_rate, name), by_method(self.epochs, name))
 
     def _training(self, tuning: Tuning, learning_rate: float, epochs: int) -> Training:
-        lora = tuning == "lora"
-        return Training(
-            tuning=tuning,
-            learning_rate=learning_rate,
-            epochs=epochs,
-            batch_size=self.batch_size,
-            schedule=self.schedule,
-            warmup=self.warmup,
-            weight_decay=self.weight_decay,
-            dtype=self.training_dtype,
-            lora_rank=self.lora_rank if lora else None,
-            lora_alpha=self.lora_alpha if lora else None,
-            lora_dropout=self.lora_dropout if lora else None,
-            optimizer=self.optimizer,
-            checkpointing=self.checkpointing,
-            logits=self.logits,
-            biases=self.bitfit if tuning == "bitfit" else "existing",
-        )
+        """Settings of the same name are the profile's; those of LoRA stay None for other tunings."""
+        same = {one.name for one in fields(Training)} & {*type(self).model_fields}
+        if tuning != "lora":
+            same -= {"lora_rank", "lora_alpha", "lora_dropout"}
+        settings = {name: getattr(self, name) for name in same}
+        biases = self.bitfit if tuning == "bitfit" else "existing"
+        own = {"tuning": tuning, "learning_rate": learning_rate, "epochs": epochs, "dtype": self.training_dtype}
+        return Training(**{**settings, **own, "biases": biases})
 
     def _distillation(self, size: int, seed: int) -> Distillation:
-        labelling = PoolLabelling(
-            teacher=self.teacher,
-            dtype=self.teacher_dtype,
-            task=self.task(seed),
-            support_size=size,
-            seed=seed,
-            pool=self.queries,
-            pool_size=size if self.queries == "support" else self.pool_size,
-            kl_over=self.kl_over,
-            batch_size=self.eval_batch_size,
-            device=self.device,
-            held_out=self.held_out if self.queries in ("target", "both") else "nothing",
-            permutations=self.permutations,
-            demonstration_sets=self.demonstration_sets,
-            pool_shares=self.pool_shares,
-            demonstration_labels=self.demonstration_labels,
-        )
+        """Settings of the same name are the profile's."""
+        same = {one.name for one in fields(PoolLabelling)} & {*type(self).model_fields}
+        different = {
+            "dtype": self.teacher_dtype,
+            "task": self.task(seed),
+            "support_size": size,
+            "seed": seed,
+            "pool": self.queries,
+            "pool_size": size if self.queries == "support" else self.pool_size,
+            "batch_size": self.eval_batch_size,
+            "held_out": self.held_out if self.queries in ("target", "both") else "nothing",
+        }
+        labelling = PoolLabelling(**{name: getattr(self, name) for name in same} | different)
         return Distillation(labelling, self.kl_weight, self.temperature, self.ce_on, self.calibration, self.confidence)
 
+    def _in_context_run(
+        self, settings: InContextSettings, benchmark: str, name: str, paradigm: Paradigm, seed: int
+    ) -> Run:
+        method, sizes = METHODS[name], getattr(settings, benchmark)
+        is_student = method.episodes and not method.teacher_answers
+        has_teacher = method.episodes and (method.distils or method.teacher_answers)
+        episodes = self._episodes(settings, benchmark, paradigm, seed)
+        part = InContextLearning(
+            demonstrations=tuple(sorted({*sizes.curve, sizes.demonstrations})),
+            votes=settings.votes if method.episodes and paradigm == "multitask" else 1,
+            length_normalized=settings.length_normalized,
+            paradigm=paradigm if method.episodes else None,
+            episodes=episodes if is_student else None,
+            objective=self._episode_objective(settings, method) if is_student else None,
+            teacher=self._tuned_teacher(settings, sizes, episodes) if has_teacher else None,
+        )
+        return Run(
+            method=name,
+            support_size=0,
+            seed=seed,
+            model=self._in_context_teacher if method.teacher_answers else settings.student or self.student,
+            dtype=self.teacher_dtype if method.teacher_answers else self.student_dtype,
+            task=settings.benchmark(benchmark),
+            eval_batch_size=self.eval_batch_size,
+            device=self.device,
+            training=self._episode_training(settings.tuning, _rate(settings, sizes, paradigm)) if is_student else None,
+            in_context=part,
+        )
 
-def _as_value_error(check: Callable[[str], object], value: str) -> None:
-    """Run a check of the study's inside a validator."""
-    try:
-        check(value)
-    except StudyError as error:
-        raise ValueError(str(error)) from None
+    @property
+    def _in_context_teacher(self) -> str:
+        return self.in_context.teacher or self.teacher
+
+    def _episodes(self, settings: InContextSettings, benchmark: str, paradigm: Paradigm, seed: int) -> Episodes:
+        return Episodes(
+            benchmark=settings.benchmark(benchmark),
+            paradigm=paradigm,
+            seed=seed,
+            demonstrations=getattr(settings, benchmark).demonstrations,
+            steps=settings.steps,
+            options=settings.options,
+            length_normalized=settings.length_normalized,
+        )
+
+    def _tuned_teacher(self, settings: InContextSettings, sizes: BenchmarkSettings, episodes: Episodes) -> TunedTeacher:
+        own = sizes.teacher_learning_rate.get(episodes.paradigm) or settings.teacher_learning_rate
+        rate = own or _rate(settings, sizes, episodes.paradigm)
+        training = self._episode_training(settings.teacher_tuning or settings.tuning, rate)
+        return TunedTeacher(self._in_context_teacher, self.teacher_dtype, self.device, episodes, training)
+
+    def _episode_objective(self, settings: InContextSettings, method: Method) -> EpisodeObjective:
+        """Gold labels alone where nothing is distilled."""
+        if not method.distils:
+            return EpisodeObjective()
+        terms = {"hard": settings.hard_weight, "hard_start": settings.hard_start, "temperature": self.temperature}
+        if method.plain_text:
+            terms |= {name: getattr(settings, name) for name in ("lm_weight", "lm_text", "lm_batch", "lm_characters")}
+        return EpisodeObjective(**terms)
+
+    def _episode_training(self, tuning: Tuning, learning_rate: float) -> Training:
+        training = self._training(tuning, learning_rate, epochs=1)
+        return replace(training, batch_size=self.in_context.batch_size, padding_free=False, fused=False)
+
+
+def _rate(settings: InContextSettings, sizes: BenchmarkSettings, paradigm: Paradigm) -> float:
+    """The student's learning rate."""
+    return sizes.learning_rate.get(paradigm, settings.learning_rate)
 
 
 def by_method(value: Any, name: str) -> Any:  # noqa: ANN401 - a number, or a mapping to numbers

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from lib.runs.execution import fill, fill_benchmark
+from lib.runs.execution import fill
 from lib.runs.frames import seed_means
 from lib.runs.profile import Profile, read_profile
 
@@ -38,7 +38,7 @@ def search_in_context(
         profile,
         candidates,
         changes,
-        lambda changed, method: seed_means(fill_benchmark(changed, benchmark, [method]).results),
+        lambda changed, method: seed_means(fill(changed, [method], benchmark).results),
     )
 
 

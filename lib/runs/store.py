@@ -16,25 +16,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lib.methods.context_distillation import Outcome, SoftLabels
-from lib.methods.in_context_distillation import InContextOutcome, TunedWeights
-from lib.methods.records import InContextRun, PoolLabelling, Run, TunedTeacher
+from lib.methods.context_distillation import SoftLabels
+from lib.methods.evaluation import Outcome
+from lib.methods.in_context_distillation import TunedWeights
+from lib.methods.records import PoolLabelling, Run, TunedTeacher
 from lib.models.cost import Cost
-from lib.runs.fingerprints import Sources, changed, fingerprint
-from lib.runs.keys import key
+from lib.runs.provenance import Sources, changed, fingerprint, key
 
 Record = dict[str, Any]
-AnyRun = Run | InContextRun
 Preparation = PoolLabelling | TunedTeacher
-Job = AnyRun | Preparation
+Job = Run | Preparation
 
 
 @dataclass(frozen=True)
 class Result:
     """What a run came to, as it was stored: computed on and with `environment`, from the files that `sources` names."""
 
-    run: AnyRun
-    outcome: Any  # Outcome of a `Run`, InContextOutcome of an `InContextRun`
+    run: Run
+    outcome: Outcome
     environment: dict[str, str | int]
     sources: Sources = field(default_factory=dict)
 
@@ -43,14 +42,11 @@ class Result:
 class Refusal:
     """That a method does not apply to the run's model, and why."""
 
-    run: AnyRun
+    run: Run
     reason: str
 
 
-_TYPES = {
-    Run: (TypeAdapter(Run), TypeAdapter(Outcome)),
-    InContextRun: (TypeAdapter(InContextRun), TypeAdapter(InContextOutcome)),
-}
+_RUN, _OUTCOME = TypeAdapter(Run), TypeAdapter(Outcome)
 _REQUESTS = {kind: TypeAdapter(kind) for kind in (PoolLabelling, TunedTeacher)}
 
 
@@ -79,21 +75,21 @@ class Store:
 
     folder: Path
 
-    def save(self, run: AnyRun, outcome: Outcome | InContextOutcome, environment: Record) -> None:
+    def save(self, run: Run, outcome: Outcome, environment: Record) -> None:
         """Keep a run's result, and forget that it ever failed."""
         content = {"run": asdict(run), "outcome": asdict(outcome), "environment": environment}
         self._write(run, {**content, "sources": fingerprint(run)})
         self._failure(run).unlink(missing_ok=True)
 
-    def refuse(self, run: AnyRun, reason: str) -> None:
+    def refuse(self, run: Run, reason: str) -> None:
         """Keep that a method does not apply to the run's model."""
         self._write(run, {"run": asdict(run), "refused": reason})
 
-    def _write(self, run: AnyRun, record: Record) -> None:
+    def _write(self, run: Run, record: Record) -> None:
         record = {"key": key(run), **record}
         write_json(self._file(run), {**record, "checksum": checksum(record)})
 
-    def load(self, run: AnyRun) -> Result | Refusal | None:
+    def load(self, run: Run) -> Result | Refusal | None:
         """What is stored of a run; a file that was cut short or altered counts as absent, with a warning."""
         file = self._file(run)
         record = read_json(file)
@@ -105,10 +101,9 @@ class Store:
             return None
         if reason := record.get("refused"):
             return Refusal(run, reason)
-        runs, outcomes = _TYPES[type(run)]
         try:  # the stored run also says how its result was computed
-            stored = runs.validate_python(record["run"], extra="forbid")
-            outcome = outcomes.validate_python(record["outcome"], extra="forbid")
+            stored = _RUN.validate_python(record["run"], extra="forbid")
+            outcome = _OUTCOME.validate_python(record["outcome"], extra="forbid")
             return Result(stored, outcome, record["environment"], record["sources"])
         except (ValidationError, KeyError):
             _warn_altered(file)
@@ -167,7 +162,7 @@ class Store:
         found = self._load_tensors(job)
         return found is not None and not changed(found[1]["sources"], fingerprint(job))
 
-    def discard(self, run: AnyRun) -> None:
+    def discard(self, run: Run) -> None:
         """Forget a run's result."""
         self._file(run).unlink(missing_ok=True)
 

@@ -7,8 +7,8 @@ from typing import Any
 from lib.errors import StudyError, require_one_of
 from lib.runs import preflight
 from lib.runs.execution import Sweep, fill_together
-from lib.runs.keys import key
 from lib.runs.profile import Profile
+from lib.runs.provenance import key
 from lib.runs.store import Store
 
 METHOD = "cd"  # what notebooks try variants of

@@ -20,7 +20,7 @@ from lib.memory.allocations import Allocations
 from lib.memory.peaks import PARTS, highest, predict
 from lib.memory.prompt_lengths import real_lengths, typical_lengths
 from lib.methods import context_distillation
-from lib.methods.context_distillation import METHODS
+from lib.methods.table import ON_TASKS
 from lib.models import random_models
 from lib.models.cost import Cost
 from lib.runs.profile import TRAINED, read_profile
@@ -186,7 +186,7 @@ def test_a_peak_is_that_of_padded_batches_however_the_run_is_computed(method, mo
 
 
 def test_every_method_and_every_choice_is_among_the_configurations():
-    assert {method for method, _ in CONFIGURATIONS} == set(METHODS)
+    assert {method for method, _ in CONFIGURATIONS} == set(ON_TASKS)
     trained = [changes for method, changes in CONFIGURATIONS if method in TRAINED]
     assert {changes.get("logits", "last") for changes in trained} == {"last", "all", "labels"}
     assert {changes.get("checkpointing", False) for changes in trained} == {False, True}
@@ -207,7 +207,7 @@ def peak_of(method, phase="training", **settings):
     return at_true_scale(method, **settings)[phase].total
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ON_TASKS)
 def test_the_parts_sum_to_the_peak(method):
     for peak in at_true_scale(method).values():
         assert sum(peak.parts.values()) == peak.total

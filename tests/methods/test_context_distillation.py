@@ -8,11 +8,13 @@ import torch
 import torch.nn.functional as F
 
 import lib.methods.context_distillation
+import lib.methods.student
 from lib.errors import StudyError
 from lib.methods.calibration import calibrated_soft_labels
-from lib.methods.context_distillation import METHODS, SoftLabels, ask_teacher, run_method, trained_student
+from lib.methods.context_distillation import SoftLabels, ask_teacher, run_method, trained_student
 from lib.methods.encoder import PromptEncoder
 from lib.methods.examples import evaluation_items, examples_of, support_of
+from lib.methods.table import METHODS, ON_TASKS, TRAINED
 from lib.models import random_models
 from lib.models.cost import Cost
 from lib.runs.profile import read_profile
@@ -98,7 +100,8 @@ def loaded(monkeypatch):
         models.append(original(*arguments))
         return models[-1]
 
-    monkeypatch.setattr(lib.methods.context_distillation, "load_model", spy)
+    for module in (lib.methods.context_distillation, lib.methods.student):
+        monkeypatch.setattr(module, "load_model", spy)
     return models
 
 
@@ -299,7 +302,7 @@ def test_shuffled_labels_are_those_of_demonstrations_and_never_of_training(outco
 
 
 def test_every_method_fills_its_outcome(outcomes):
-    assert list(outcomes) == list(METHODS)
+    assert list(outcomes) == list(ON_TASKS)
     for name, (_, outcome) in outcomes.items():
         method = METHODS[name]
         phases = (
@@ -321,7 +324,7 @@ def test_every_method_fills_its_outcome(outcomes):
 
 def test_training_changes_what_the_student_answers(outcomes):
     answers = {name: str(outcome.evaluations[IN_DOMAIN].label_log_probs) for name, (_, outcome) in outcomes.items()}
-    trained = [answers[name] for name, method in METHODS.items() if method.tuning]
+    trained = [answers[name] for name in TRAINED]
     assert len({answers["baseline"], *trained}) == 1 + len(trained)
 
 
@@ -334,7 +337,7 @@ def test_trainable_parameters_are_those_of_the_tuning(outcomes):
         None: 0,
     }
     counted = {name: outcome.trainable_parameters for name, (_, outcome) in outcomes.items()}
-    assert counted == {name: expected[method.tuning] for name, method in METHODS.items()}
+    assert counted == {name: expected[METHODS[name].tuning] for name in ON_TASKS}
 
 
 @pytest.mark.parametrize("method", ["icl", "pbft", "pbft_lora", "cd", "cd_lora", "cd_bitfit"])

@@ -8,36 +8,38 @@ import pytest
 import torch
 
 import lib.methods.in_context_distillation
+import lib.methods.student
 from lib.errors import StudyError
 from lib.methods.episode_training import InContextTuning
 from lib.methods.episodes import demonstrations_of, tuned_on
+from lib.methods.evaluation import TaskScores
 from lib.methods.in_context_distillation import (
-    IN_CONTEXT_METHODS,
-    TaskScores,
     TunedWeights,
     by_majority,
     run_in_context,
     tune_teacher,
     tuned_teacher,
 )
+from lib.methods.table import METHODS, ON_BENCHMARKS
 from lib.models import random_models
 from lib.models.cost import Cost
 from lib.runs.profile import read_profile
 from lib.tasks.benchmarks import task_set
+from tests.support.in_context import changed
 from tests.support.tokens_read import count_tokens
 
 ONE_SEED = {"in_context.seeds": [0]}
 LORA = {"in_context.teacher_tuning": "lora", "in_context.teacher_learning_rate": 0.1}
-TUNED = [name for name, method in IN_CONTEXT_METHODS.items() if method.tuned]
+TUNED = [name for name in ON_BENCHMARKS if METHODS[name].episodes]
 
 
 def run_of(method, paradigm="meta", benchmark="crossfit", **changes):
     runs = read_profile("smoke", {**ONE_SEED, **changes}).in_context_runs(benchmark)
-    return next(run for run in runs if run.method == method and run.paradigm in (paradigm, None))
+    return next(run for run in runs if run.method == method and run.in_context.paradigm in (paradigm, None))
 
 
 def request_of(paradigm="meta", benchmark="crossfit", **changes):
-    return run_of("icl_d", paradigm, benchmark, **changes).teacher
+    return run_of("icl_d", paradigm, benchmark, **changes).needs
 
 
 def louder(name, factor=8):
@@ -60,9 +62,9 @@ def outcomes():
     found = {}
     for paradigm in ("meta", "multitask"):
         weights = tune_teacher(request_of(paradigm), isolated=False)
-        for name in IN_CONTEXT_METHODS:
+        for name in ON_BENCHMARKS:
             run = run_of(name, paradigm)
-            needed = weights if run.teacher else None
+            needed = weights if run.in_context.teacher else None
             found[name, paradigm] = run, needed, run_in_context(run, needed, isolated=False)
     return found
 
@@ -89,7 +91,8 @@ def loaded(monkeypatch):
         models.append(original(*arguments))
         return models[-1]
 
-    monkeypatch.setattr(lib.methods.in_context_distillation, "load_model", spy)
+    for module in (lib.methods.in_context_distillation, lib.methods.student):
+        monkeypatch.setattr(module, "load_model", spy)
     return models
 
 
@@ -119,10 +122,10 @@ def order_by_hand(votes):
 
 def expected_scores(model, run):
     found = []
-    for task in task_set(run.benchmark, run.seed).targets:
+    for task in task_set(run.task, run.seed).targets:
         labels = sorted({option for item in task.items for option in item.options})
-        for k in run.demonstrations:
-            votes = [votes_by_hand(model, task, k, vote, run.seed) for vote in range(run.votes if k else 1)]
+        for k in run.in_context.demonstrations:
+            votes = [votes_by_hand(model, task, k, vote, run.seed) for vote in range(run.in_context.votes if k else 1)]
             orders = [order_by_hand(of_item) for of_item in zip(*votes, strict=True)]
             gold = [labels.index(item.options[item.gold]) for item in task.items]
             predicted = [labels.index(item.options[order[0]]) for item, order in zip(task.items, orders, strict=True)]
@@ -135,7 +138,7 @@ def expected_scores(model, run):
 @pytest.mark.parametrize("benchmark", ["crossfit", "lama"])
 def test_scores_are_those_of_plain_passes_over_demonstrations_query_and_option(monkeypatch, benchmark, votes):
     monkeypatch.setattr(lib.methods.in_context_distillation, "load_model", lambda reference, *_: louder(reference))
-    run = replace(run_of("untuned", benchmark=benchmark), seed=3, votes=votes, demonstrations=(0, 1, 3))
+    run = changed(run_of("untuned", benchmark=benchmark), seed=3, votes=votes, demonstrations=(0, 1, 3))
     scored = run_in_context(run, None, isolated=False).tasks
     assert scored == expected_scores(louder("random-opt-student"), run)
     assert len({tuple(one.predicted) for one in scored}) > 2
@@ -144,7 +147,7 @@ def test_scores_are_those_of_plain_passes_over_demonstrations_query_and_option(m
 def test_more_votes_change_answers(monkeypatch):
     monkeypatch.setattr(lib.methods.in_context_distillation, "load_model", lambda reference, *_: louder(reference))
     run = run_of("untuned", benchmark="lama")
-    one, many = (run_in_context(replace(run, votes=votes), None, isolated=False).tasks for votes in (1, 5))
+    one, many = (run_in_context(changed(run, votes=votes), None, isolated=False).tasks for votes in (1, 5))
     assert one != many
 
 
@@ -155,22 +158,22 @@ def test_without_demonstrations_there_is_one_vote(monkeypatch):
         "demonstrations_of",
         lambda task, k, vote, seed: (asked.append((k, vote)), demonstrations_of(task, k, vote, seed))[1],
     )
-    run_in_context(replace(run_of("untuned"), votes=3, demonstrations=(0, 2)), None, isolated=False)
+    run_in_context(changed(run_of("untuned"), votes=3, demonstrations=(0, 2)), None, isolated=False)
     assert Counter(asked) == {(0, 0): 2, (2, 0): 2, (2, 1): 2, (2, 2): 2}
 
 
 def test_scores_of_normalised_options_are_means_over_their_tokens(monkeypatch):
     monkeypatch.setattr(lib.methods.in_context_distillation, "load_model", lambda reference, *_: louder(reference))
-    run = replace(run_of("untuned"), demonstrations=(0,))
-    task = replace(task_set(run.benchmark, 0).training[0], name="mixed")
+    run = changed(run_of("untuned"), demonstrations=(0,))
+    task = replace(task_set(run.task, 0).training[0], name="mixed")
     task = replace(task, items=tuple(one._replace(options=("animal", "in the sea"), gold=0) for one in task.examples))
     monkeypatch.setattr(
         lib.methods.in_context_distillation,
         "task_set",
-        lambda *_: replace(task_set(run.benchmark, 0), targets=(task,)),
+        lambda *_: replace(task_set(run.task, 0), targets=(task,)),
     )
     for length_normalized, tokens in ((False, [1, 1]), (True, [1, 3])):
-        (scored,) = run_in_context(replace(run, length_normalized=length_normalized), None, isolated=False).tasks
+        (scored,) = run_in_context(changed(run, length_normalized=length_normalized), None, isolated=False).tasks
         votes = votes_by_hand(louder("random-opt-student"), task, 0, 0, 0)
         assert scored.rank == [int(row[1] / tokens[1] > row[0]) for row in votes]
     assert len(set(scored.rank)) == 2
@@ -275,9 +278,9 @@ def test_only_methods_that_distil_have_a_teacher_and_only_one_of_them_plain_text
     for name in ("ict", "icl_d", "icl_d_lm"):
         asked.clear()
         run = run_of(name)
-        run_in_context(run, loud_weights() if run.teacher else None, isolated=False)
-        assert {tuning.teacher is not None for tuning, *_ in asked} == {IN_CONTEXT_METHODS[name].distils}
-        assert {bool(texts) for _, _, texts, _ in asked} == {IN_CONTEXT_METHODS[name].plain_text}
+        run_in_context(run, loud_weights() if run.in_context.teacher else None, isolated=False)
+        assert {tuning.teacher is not None for tuning, *_ in asked} == {METHODS[name].distils}
+        assert {bool(texts) for _, _, texts, _ in asked} == {METHODS[name].plain_text}
         expected = [1.0] * 4 if name == "ict" else [1.0, 2 / 3, 1 / 3, 0.0]
         assert [weight for *_, weight in asked] == pytest.approx(expected)
 
@@ -285,11 +288,11 @@ def test_only_methods_that_distil_have_a_teacher_and_only_one_of_them_plain_text
 @pytest.mark.parametrize("paradigm", ["meta", "multitask"])
 @pytest.mark.parametrize("benchmark", ["crossfit", "lama"])
 def test_teacher_and_students_of_a_seed_read_the_same_episodes_of_the_paradigms_tasks(asked, benchmark, paradigm):
-    weights = tune_teacher(run_of("icl_d", paradigm, benchmark).teacher, isolated=False)
+    weights = tune_teacher(request_of(paradigm, benchmark), isolated=False)
     for name in ("ict", "icl_d", "icl_d_lm"):
         run = run_of(name, paradigm, benchmark)
-        run_in_context(run, weights if run.teacher else None, isolated=False)
-    found = task_set(run.benchmark, run.seed)
+        run_in_context(run, weights if run.in_context.teacher else None, isolated=False)
+    found = task_set(run.task, run.seed)
     steps = [episodes for _, episodes, *_ in asked]
     assert len(steps) == 16
     assert steps == 4 * steps[:4]
@@ -297,19 +300,19 @@ def test_teacher_and_students_of_a_seed_read_the_same_episodes_of_the_paradigms_
     sides = {"meta": found.training, "multitask": found.targets}
     assert texts <= {query.text for task in sides[paradigm] for query in task.examples}
     assert texts.isdisjoint(item.text for task in found.targets for item in task.items)
-    assert tuned_on(run.episodes) == sides[paradigm]
+    assert tuned_on(run.in_context.episodes) == sides[paradigm]
 
 
 def test_every_method_fills_its_outcome(outcomes):
     for (name, _), (run, weights, outcome) in outcomes.items():
-        method = IN_CONTEXT_METHODS[name]
-        student = method.tuned and not method.teacher_answers
+        method = METHODS[name]
+        student = method.episodes and not method.teacher_answers
         phases = {"evaluation"} | ({"training"} if student else set()) | ({"teacher"} if weights else set())
         assert set(outcome.costs) == phases
         assert all(cost.tokens > 0 and cost.seconds > 0 for cost in outcome.costs.values())
-        assert bool(outcome.losses) == bool(outcome.trainable_parameters) == method.tuned
+        assert bool(outcome.losses) == bool(outcome.trainable_parameters) == method.episodes
         assert [(one.task, one.demonstrations) for one in outcome.tasks] == [
-            (task, k) for task in ("times", "sizes") for k in run.demonstrations
+            (task, k) for task in ("times", "sizes") for k in run.in_context.demonstrations
         ]
 
 
@@ -331,7 +334,7 @@ def test_the_teachers_cost_and_parameters_are_those_of_its_tuning(outcomes):
     for (name, _), (_, weights, outcome) in outcomes.items():
         if weights:
             assert outcome.costs["teacher"] == weights.cost
-        if IN_CONTEXT_METHODS[name].tuned:
+        if METHODS[name].episodes:
             kind = "teacher" if name == "teacher_ict" else "student"
             assert outcome.trainable_parameters == sizes[f"random-opt-{kind}"]
 
@@ -340,7 +343,7 @@ def test_the_objectives_have_courses_of_their_own():
     weights, losses = tune_teacher(request_of(benchmark="lama"), isolated=False), {}
     for name in ("ict", "icl_d", "icl_d_lm"):
         run = run_of(name, benchmark="lama")
-        losses[name] = run_in_context(run, weights if run.teacher else None, isolated=False).losses
+        losses[name] = run_in_context(run, weights if run.in_context.teacher else None, isolated=False).losses
     assert losses["ict"][0] == losses["icl_d"][0]
     assert losses["ict"][-1] != losses["icl_d"][-1]
     assert all(one + 0.1 < other for one, other in zip(losses["icl_d"], losses["icl_d_lm"], strict=True))
@@ -364,7 +367,7 @@ def test_the_evaluated_model_is_the_methods_own_in_its_own_type(monkeypatch, met
 
     monkeypatch.setattr(lib.methods.in_context_distillation, "TaskEvaluator", spy)
     run = run_of(method, student_dtype="bfloat16", teacher_dtype="float16")
-    run_in_context(run, loud_weights() if run.teacher else None, isolated=False)
+    run_in_context(run, loud_weights() if run.in_context.teacher else None, isolated=False)
     expected = (64, torch.float16) if method == "teacher_untuned" else (32, torch.bfloat16)
     assert [(model.config.hidden_size, model.dtype) for model in evaluated] == [expected]
 
@@ -395,25 +398,19 @@ def test_tokens_of_the_evaluation_are_those_that_the_model_reads(monkeypatch):
     monkeypatch.setattr(lib.methods.in_context_distillation, "load_model", watched)
     for benchmark in ("crossfit", "lama"):
         read.clear()
-        outcome = run_in_context(replace(run_of("untuned", benchmark=benchmark), votes=2), None, isolated=False)
+        outcome = run_in_context(changed(run_of("untuned", benchmark=benchmark), votes=2), None, isolated=False)
         assert outcome.costs["evaluation"].tokens == sum(read)
 
 
 def test_more_votes_read_more_tokens():
-    run = replace(run_of("untuned"), demonstrations=(2,))
-    one, three = (run_in_context(replace(run, votes=votes), None, isolated=False) for votes in (1, 3))
+    run = changed(run_of("untuned"), demonstrations=(2,))
+    one, three = (run_in_context(changed(run, votes=votes), None, isolated=False) for votes in (1, 3))
     assert three.costs["evaluation"].tokens == pytest.approx(3 * one.costs["evaluation"].tokens, rel=0.05)
 
 
 def test_tasks_that_cannot_be_had_are_in_the_outcome_with_reasons():
     outcome = run_in_context(run_of("untuned", benchmark="lama"), None, isolated=False)
     assert outcome.left_out == {"maker": "'[Y] is made by the [X] .' does not end in the object"}
-
-
-@pytest.mark.parametrize("changes", [{"episodes": None}, {"mixture": None}])
-def test_a_student_needs_episodes_and_an_objective(changes):
-    with pytest.raises(StudyError, match="crossfit meta ict seed=0: a student is tuned on episodes, by an objective"):
-        run_in_context(replace(run_of("ict"), **changes), None, isolated=False)
 
 
 def test_answers_that_are_not_finite_are_an_error_that_names_the_model(monkeypatch):
@@ -427,7 +424,7 @@ def test_answers_that_are_not_finite_are_an_error_that_names_the_model(monkeypat
 @pytest.mark.parametrize("method", ["untuned", "ict", "icl_d_lm"])
 def test_a_process_of_its_own_has_its_resident_memory_measured(method):
     run = run_of(method)
-    costs = run_in_context(run, loud_weights() if run.teacher else None).costs
+    costs = run_in_context(run, loud_weights() if run.in_context.teacher else None).costs
     assert all(cost.rss is not None for name, cost in costs.items() if name != "teacher")
 
 

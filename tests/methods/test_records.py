@@ -11,7 +11,7 @@ import pytest
 from lib.methods.records import Distillation, PoolLabelling, Run
 from lib.models.training import Training
 from lib.paths import ROOT
-from lib.runs.keys import key
+from lib.runs.provenance import key
 from lib.tasks.task import Dataset, Task
 from tests.support.settings_one_by_one import altered, leaf, leaves, with_leaf
 

@@ -5,57 +5,53 @@ import re
 
 import pytest
 
-from lib.methods.records import EpisodeObjective, Episodes, InContextRun, TunedTeacher
+from lib.methods.records import EpisodeObjective, Episodes, InContextLearning, Run, TunedTeacher
 from lib.models.training import Training
-from lib.runs.keys import key
+from lib.runs.provenance import key
 from lib.tasks.few_shot import Benchmark
+from tests.support.in_context import changed
 from tests.support.settings_one_by_one import altered, leaf, leaves, with_leaf
 
 BENCHMARK = Benchmark("crossfit", "embedded", "split.json", "more", 3, 2, 8, 4, 100, fewest=5)
 EPISODES = Episodes(BENCHMARK, "meta", 1, 2, 4, 3, False)
 TRAINING = Training("lora", 1e-3, 1, 4, "linear", 0.1, 0.0, "float32", 8, 16, 0.0)
 TEACHER = TunedTeacher("teacher", "float32", "cpu", EPISODES, TRAINING)
-MIXTURE = EpisodeObjective("linear", 0.2, 2.0, "texts.txt", 3, 50)
-RUN = InContextRun(
+OBJECTIVE = EpisodeObjective("linear", 0.2, 2.0, "texts.txt", 3, 50)
+RUN = Run(
     method="icl_d_lm",
-    benchmark=BENCHMARK,
-    paradigm="meta",
+    support_size=0,
     seed=1,
     model="student",
     dtype="float32",
-    device="cpu",
-    demonstrations=(0, 2),
-    votes=3,
-    length_normalized=False,
+    task=BENCHMARK,
     eval_batch_size=4,
-    episodes=EPISODES,
+    device="cpu",
     training=TRAINING,
-    mixture=MIXTURE,
-    teacher=TEACHER,
+    in_context=InContextLearning((0, 2), 3, False, "meta", EPISODES, OBJECTIVE, TEACHER),
 )
 
 
 @pytest.mark.parametrize("record", [RUN, TEACHER], ids=lambda record: type(record).__name__)
 def test_every_setting_changes_the_key_and_no_two_changes_give_the_same(record):
     paths = list(leaves(record))
-    changed = {key(with_leaf(record, path, altered(leaf(record, path)))) for path in paths}
-    assert len(changed) == len(paths) > 20
-    assert key(record) not in changed
+    keys = {key(with_leaf(record, path, altered(leaf(record, path)))) for path in paths}
+    assert len(keys) == len(paths) > 20
+    assert key(record) not in keys
 
 
-@pytest.mark.parametrize("name", ["paradigm", "episodes", "training", "mixture", "teacher"])
+@pytest.mark.parametrize("name", ["paradigm", "episodes", "objective", "teacher"])
 def test_a_part_that_becomes_none_changes_the_key(name):
-    assert key(dataclasses.replace(RUN, **{name: None})) != key(RUN)
+    assert key(changed(RUN, **{name: None})) != key(RUN)
 
 
 def test_settings_as_by_default_do_not_count():
-    assert key(dataclasses.replace(RUN, mixture=EpisodeObjective("linear", 0.2))) == key(
-        dataclasses.replace(RUN, mixture=EpisodeObjective("linear", 0.2, 1.0, "inputs", 4, 200))
+    assert key(changed(RUN, objective=EpisodeObjective("linear", 0.2))) == key(
+        changed(RUN, objective=EpisodeObjective("linear", 0.2, 1.0, "inputs", 4, 200))
     )
 
 
 def test_a_teacher_and_what_it_is_tuned_on_have_keys_of_their_own():
-    assert len({key(record) for record in (RUN, TEACHER, EPISODES, BENCHMARK, TRAINING, MIXTURE)}) == 6
+    assert len({key(record) for record in (RUN, TEACHER, EPISODES, BENCHMARK, TRAINING, OBJECTIVE)}) == 6
 
 
 def test_the_key_is_a_file_name():
@@ -65,7 +61,7 @@ def test_the_key_is_a_file_name():
 
 def test_a_run_needs_its_tuned_teacher_and_a_teacher_nothing():
     assert RUN.needs is TEACHER
-    assert dataclasses.replace(RUN, teacher=None).needs is None
+    assert changed(RUN, teacher=None).needs is None
     assert TEACHER.needs is None
 
 
@@ -73,7 +69,7 @@ def test_a_run_needs_its_tuned_teacher_and_a_teacher_nothing():
     ("record", "name"),
     [
         (RUN, "crossfit meta icl_d_lm seed=1"),
-        (dataclasses.replace(RUN, paradigm=None, method="untuned", seed=0), "crossfit untuned seed=0"),
+        (changed(RUN, paradigm=None, method="untuned", seed=0), "crossfit untuned seed=0"),
         (TEACHER, "crossfit meta tuned teacher seed=1"),
     ],
 )
@@ -82,7 +78,7 @@ def test_names_say_benchmark_paradigm_method_and_seed(record, name):
 
 
 def test_runs_and_teachers_are_kept_apart_and_can_be_members_of_a_set():
-    assert (RUN.kept_in, TEACHER.kept_in) == ("in_context_runs", "teachers")
+    assert (RUN.kept_in, TEACHER.kept_in) == ("runs", "teachers")
     assert len({RUN, dataclasses.replace(RUN), TEACHER, dataclasses.replace(TEACHER)}) == 2
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.methods.in_context_distillation import IN_CONTEXT_METHODS, InContextOutcome, TaskScores
+from lib.methods.evaluation import Outcome, TaskScores
+from lib.methods.table import METHODS, ON_BENCHMARKS
 from lib.report.benchmark_tables import NUMBERS, by_task, curves_figure, left_out, paper_table, scale
 from lib.runs.execution import Sweep
 from lib.runs.frames import METRICS
@@ -120,14 +121,14 @@ def test_one_seed_is_drawn_without_an_interval(means):
 
 
 def test_every_method_has_a_style_of_its_own():
-    looks = {(method.colour, method.marker) for method in IN_CONTEXT_METHODS.values()}
-    assert len(looks) == len(IN_CONTEXT_METHODS)
+    looks = {(METHODS[name].colour, METHODS[name].marker) for name in ON_BENCHMARKS}
+    assert len(looks) == len(ON_BENCHMARKS)
 
 
 def test_tasks_that_are_left_out_are_named_once_with_their_reasons(smoke_profile):
     run = smoke_profile.in_context_runs("crossfit")[0]
     told = ({"a": "no file"}, {"a": "no file", "b": "too long"})
-    results = [Result(run, InContextOutcome([], reasons, {}, 0, []), {}) for reasons in told]
+    results = [Result(run, Outcome({}, 0, [], left_out=reasons), {}) for reasons in told]
     assert left_out(Sweep(smoke_profile, pd.DataFrame(), results)).to_dict() == {"a": "no file", "b": "too long"}
     assert left_out(Sweep(smoke_profile, pd.DataFrame(), [])).empty
 
@@ -138,9 +139,9 @@ def test_the_scale_of_a_run_is_read_off_its_results(smoke_profile):
     changes = {f"in_context.crossfit.{name}": value for name, value in of_benchmark.items()}
     changes |= {"in_context.steps": 200, "in_context.learning_rate": 2e-5}
     study = smoke_profile.changed({**changes, "student": "b/small", "teacher": "a/large.gguf"})
-    planned = {(run.method, run.paradigm, run.seed): run for run in study.in_context_runs("crossfit")}
+    planned = {(run.method, run.in_context.paradigm, run.seed): run for run in study.in_context_runs("crossfit")}
     wanted = [("teacher_untuned", None, 0), ("ict", "meta", 0), ("ict", "meta", 1), ("ict", "multitask", 0)]
-    results = [Result(planned[one], InContextOutcome(tasks, {}, {}, 0, []), {}) for one in wanted]
+    results = [Result(planned[one], Outcome({}, 0, [], tasks=tasks), {}) for one in wanted]
     table = scale(Sweep(smoke_profile, pd.DataFrame(), results), "crossfit")
     assert table.here.to_dict() == {
         "models": "large.gguf, small",

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
+from lib.methods.table import METHODS
 from lib.report.claims import IN_CONTEXT_CLAIMS, details, judge_benchmark, verdict_table
 
 ARMS = {claim.statement: claim for claim in IN_CONTEXT_CLAIMS}
@@ -37,7 +37,7 @@ NOISE = np.array([0.0, 1.0, -1.0, 0.5, -0.5])
 def test_every_claim_compares_two_arms_that_there_are():
     for claim in IN_CONTEXT_CLAIMS:
         for method, paradigm in (claim.arm, claim.against):
-            assert IN_CONTEXT_METHODS[method].tuned
+            assert METHODS[method].episodes
             assert paradigm in ("meta", "multitask")
         assert claim.arm != claim.against
     assert len(ARMS) == len(IN_CONTEXT_CLAIMS)

@@ -10,8 +10,8 @@ from lib.errors import StudyError
 from lib.methods.records import PoolLabelling, Run
 from lib.models import random_models
 from lib.runs.execution import execute, fill
-from lib.runs.keys import key
 from lib.runs.profile import read_profile
+from lib.runs.provenance import key
 from lib.runs.store import Store
 
 ONE_RUN = {"support_sizes": [4], "seeds": [0]}

@@ -10,15 +10,15 @@ import pytest
 import lib.runs.execution
 import lib.runs.profile
 from lib.errors import StudyError
-from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
 from lib.methods.records import TunedTeacher
+from lib.methods.table import ON_BENCHMARKS
 from lib.paths import NOTEBOOKS as FOLDER
 from lib.report.benchmark_tables import paper_layout
 from lib.report.claims import judge_benchmark
-from lib.runs.execution import BENCHMARK_NOTEBOOKS, fill_benchmark
+from lib.runs.execution import BENCHMARK_NOTEBOOKS, fill
 from lib.runs.frames import seed_means
-from lib.runs.keys import key
 from lib.runs.profile import read_profile
+from lib.runs.provenance import key
 from lib.runs.store import Store
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ def filled(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lib.runs.profile, "FIGURES", tmp_path_factory.mktemp("figures"))
         profile = read_profile("smoke")
-        return profile.folder, fill_benchmark(profile, "crossfit")
+        return profile.folder, fill(profile, benchmark="crossfit")
 
 
 @pytest.fixture
@@ -66,12 +66,12 @@ def executed(monkeypatch):
 
 def run_of(profile, method, paradigm="meta", seed=0):
     runs = profile.in_context_runs("crossfit")
-    (found,) = [run for run in runs if (run.method, run.paradigm, run.seed) == (method, paradigm, seed)]
+    (found,) = [run for run in runs if (run.method, run.in_context.paradigm, run.seed) == (method, paradigm, seed)]
     return found
 
 
 def result_of(profile, run):
-    return profile.folder / "in_context_runs" / f"{key(run)}.json"
+    return profile.folder / "runs" / f"{key(run)}.json"
 
 
 def weights_of(profile, teacher):
@@ -90,10 +90,10 @@ def test_nothing_of_the_smoke_profile_fails_and_all_of_it_has_results(filled):
     _, sweep = filled
     assert (sweep.failed, sweep.refused) == ({}, {})
     expected = [
-        (run.method, run.paradigm or "none", run.seed, task, k)
+        (run.method, run.in_context.paradigm or "none", run.seed, task, k)
         for run in sweep.profile.in_context_runs("crossfit")
         for task in ("times", "sizes")
-        for k in run.demonstrations
+        for k in run.in_context.demonstrations
     ]
     found = sweep.results.fillna({"paradigm": "none"})[["method", "paradigm", "seed", "task", "k"]]
     assert list(found.itertuples(index=False, name=None)) == expected
@@ -101,7 +101,7 @@ def test_nothing_of_the_smoke_profile_fails_and_all_of_it_has_results(filled):
 
 def test_a_second_fill_computes_nothing_and_returns_the_same(filled, study, executed):
     before = written(study.folder)
-    again = fill_benchmark(study, "crossfit")
+    again = fill(study, benchmark="crossfit")
     assert again.results.equals(filled[1].results)
     assert executed == []
     assert written(study.folder) == before
@@ -109,7 +109,7 @@ def test_a_second_fill_computes_nothing_and_returns_the_same(filled, study, exec
 
 
 def test_each_teacher_is_asked_for_once_and_before_what_needs_it(smoke_profile, asked_for):
-    fill_benchmark(smoke_profile, "crossfit")
+    fill(smoke_profile, benchmark="crossfit")
     there = set()
     for job in asked_for:
         assert job.needs is None or job.needs in there
@@ -118,23 +118,23 @@ def test_each_teacher_is_asked_for_once_and_before_what_needs_it(smoke_profile, 
 
 
 def test_without_methods_that_need_one_no_teacher_is_tuned(smoke_profile, asked_for):
-    fill_benchmark(smoke_profile, "lama", ["untuned", "ict", "teacher_untuned"])
+    fill(smoke_profile, ["untuned", "ict", "teacher_untuned"], "lama")
     assert {job.method for job in asked_for} == {"untuned", "ict", "teacher_untuned"}
 
 
 def test_a_changed_setting_computes_only_what_it_bears_on(study, asked_for):
-    fill_benchmark(study.changed({"in_context.lm_weight": 0.7}), "crossfit")
+    fill(study.changed({"in_context.lm_weight": 0.7}), benchmark="crossfit")
     assert [job.method for job in asked_for] == ["icl_d_lm"] * 4
 
 
 def test_another_seed_computes_only_its_own(study, asked_for):
-    fill_benchmark(study.changed({"in_context.seeds": [0, 5]}), "crossfit", ["ict", "icl_d"])
+    fill(study.changed({"in_context.seeds": [0, 5]}), ["ict", "icl_d"], "crossfit")
     seeds = [job.episodes.seed if isinstance(job, TunedTeacher) else job.seed for job in asked_for]
     assert seeds == [5] * 6
 
 
 def test_the_other_benchmark_is_filled_beside(study, asked_for):
-    fill_benchmark(study, "lama")
+    fill(study, benchmark="lama")
     assert {job.episodes.benchmark.name for job in asked_for if job.episodes} == {"lama"}
 
 
@@ -149,15 +149,15 @@ def emptied(file):
 @pytest.mark.parametrize(("damage", "warned"), [(cut_short, True), (emptied, True), (Path.unlink, False)])
 def test_a_damaged_teacher_is_tuned_again_and_all_is_as_before(filled, study, executed, capsys, damage, warned):
     run = run_of(study, "icl_d")
-    file, store = weights_of(study, run.teacher), Store(study.folder)
-    weights = {name: values.clone() for name, values in store.load_weights(run.teacher).parameters.items()}
+    file, store = weights_of(study, run.in_context.teacher), Store(study.folder)
+    weights = {name: values.clone() for name, values in store.load_weights(run.in_context.teacher).parameters.items()}
     damage(file)
     result_of(study, run).unlink()
     others = {other: time for other, time in written(study.folder).items() if other != file}
-    again = fill_benchmark(study, "crossfit")
-    assert executed == [run.teacher, run]
+    again = fill(study, benchmark="crossfit")
+    assert executed == [run.in_context.teacher, run]
     assert scores(again.results).equals(scores(filled[1].results))
-    restored = store.load_weights(run.teacher).parameters
+    restored = store.load_weights(run.in_context.teacher).parameters
     assert all(weights[name].equal(values) for name, values in restored.items())
     assert others.items() <= written(study.folder).items()
     assert ("is cut short or altered; it is computed again" in capsys.readouterr().err) == warned
@@ -166,21 +166,21 @@ def test_a_damaged_teacher_is_tuned_again_and_all_is_as_before(filled, study, ex
 def test_a_stored_teacher_is_not_tuned_again_for_a_missing_result(filled, study, executed):
     run = run_of(study, "icl_d_lm", "multitask", 1)
     result_of(study, run).unlink()
-    again = fill_benchmark(study, "crossfit")
+    again = fill(study, benchmark="crossfit")
     assert executed == [run]
     assert scores(again.results).equals(scores(filled[1].results))
 
 
 def test_a_teacher_that_nothing_missing_needs_is_not_tuned(study, executed):
     weights_of(study, run_of(study, "icl_d").teacher).unlink()
-    fill_benchmark(study, "crossfit")
+    fill(study, benchmark="crossfit")
     assert executed == []
 
 
 def test_a_result_that_is_cut_short_is_computed_again(filled, study, executed, capsys):
     run = run_of(study, "ict")
     cut_short(result_of(study, run))
-    again = fill_benchmark(study, "crossfit")
+    again = fill(study, benchmark="crossfit")
     assert executed == [run]
     assert scores(again.results).equals(scores(filled[1].results))
     assert "is cut short or altered" in capsys.readouterr().err
@@ -196,7 +196,7 @@ def test_a_teacher_that_fails_fails_the_runs_that_need_it_and_no_other(smoke_pro
         return 1 / 0 if request.episodes.paradigm == "meta" else original(request, *rest)
 
     monkeypatch.setattr(lib.runs.execution.in_context_distillation, "tune_teacher", fail_under_meta)
-    sweep = fill_benchmark(profile, "crossfit")
+    sweep = fill(profile, benchmark="crossfit")
     assert set(sweep.failed) == {f"crossfit meta {name} seed=0" for name in NEED_A_TEACHER}
     for reason in sweep.failed.values():
         assert (
@@ -214,19 +214,19 @@ def test_what_failed_is_tried_again_only_when_failures_are_forgotten(smoke_profi
     profile = smoke_profile.changed({**ONE_SEED, "in_context.paradigms": ["meta"]})
     with monkeypatch.context() as patch:
         patch.setattr(lib.runs.execution.in_context_distillation, "tune_teacher", lambda *_: 1 / 0)
-        fill_benchmark(profile, "crossfit", ["icl_d"])
+        fill(profile, ["icl_d"], "crossfit")
     executed.clear()
-    assert list(fill_benchmark(profile, "crossfit", ["icl_d"]).failed) == ["crossfit meta icl_d seed=0"]
+    assert list(fill(profile, ["icl_d"], "crossfit").failed) == ["crossfit meta icl_d seed=0"]
     assert executed == []
     Store(profile.folder).forget_failures()
-    sweep = fill_benchmark(profile, "crossfit", ["icl_d"])
+    sweep = fill(profile, ["icl_d"], "crossfit")
     assert (sweep.failed, set(sweep.results.method), len(executed)) == ({}, {"icl_d"}, 2)
 
 
 def test_a_loss_that_is_not_finite_fails_its_run_and_no_other(smoke_profile):
     changes = {**ONE_SEED, "in_context.learning_rate": 1e30, "in_context.teacher_learning_rate": 1e-3}
     profile = smoke_profile.changed({**changes, "in_context.paradigms": ["meta"]})
-    sweep = fill_benchmark(profile, "crossfit", ["untuned", "teacher_ict", "ict"])
+    sweep = fill(profile, ["untuned", "teacher_ict", "ict"], "crossfit")
     assert list(sweep.failed) == ["crossfit meta ict seed=0"]
     assert "learning_rate 1e+30" in sweep.failed["crossfit meta ict seed=0"]
     assert set(sweep.results.method) == {"untuned", "teacher_ict"}
@@ -235,7 +235,7 @@ def test_a_loss_that_is_not_finite_fails_its_run_and_no_other(smoke_profile):
 def test_a_process_of_its_own_reads_the_stored_teacher_and_gives_the_same_scores(filled, study):
     run = run_of(study, "icl_d_lm", "multitask")
     result_of(study, run).unlink()
-    again = fill_benchmark(study.changed({"isolate": True}), "crossfit")
+    again = fill(study.changed({"isolate": True}), benchmark="crossfit")
     assert scores(again.results).equals(scores(filled[1].results))
     costs = Store(study.folder).load(run).outcome.costs
     assert all(costs[phase].rss is not None for phase in ("training", "evaluation"))
@@ -243,29 +243,29 @@ def test_a_process_of_its_own_reads_the_stored_teacher_and_gives_the_same_scores
 
 def test_workers_tune_all_teachers_before_any_run(smoke_profile, asked_for, monkeypatch):
     monkeypatch.setattr(lib.runs.execution, "ProcessPoolExecutor", lambda count, **_: ThreadPoolExecutor(count))
-    fill_benchmark(smoke_profile.changed({"workers": 2}), "crossfit")
+    fill(smoke_profile.changed({"workers": 2}), benchmark="crossfit")
     runs = smoke_profile.in_context_runs("crossfit")
-    assert set(asked_for[:4]) == {run.teacher for run in runs if run.teacher}
+    assert set(asked_for[:4]) == {run.in_context.teacher for run in runs if run.in_context.teacher}
     assert set(asked_for[4:]) == set(runs)
 
 
 def test_methods_that_there_are_not_are_refused_with_the_nearest(smoke_profile):
     with pytest.raises(StudyError, match=r"methods: 'icld' is not known\. Did you mean 'icl_d'\?.*icl_d_lm"):
-        fill_benchmark(smoke_profile, "crossfit", ["ict", "icld"])
+        fill(smoke_profile, ["ict", "icld"], "crossfit")
     assert not smoke_profile.folder.exists()
 
 
 @pytest.mark.parametrize("changes", [{"in_context.lama": None}, {"in_context": None}])
 def test_a_profile_without_the_benchmark_is_refused(smoke_profile, changes):
     with pytest.raises(StudyError, match=r"in_context\.lama: profile smoke does not have it"):
-        fill_benchmark(smoke_profile.changed(changes), "lama")
+        fill(smoke_profile.changed(changes), benchmark="lama")
     assert not smoke_profile.folder.exists()
 
 
 def test_a_stored_result_says_what_it_was_computed_on(filled, study):
     result = Store(study.folder).load(run_of(study, "icl_d"))
     assert {"device", "torch", "threads"} <= set(result.environment)
-    assert (result.run.model, result.run.teacher.model) == ("random-opt-student", "random-opt-teacher")
+    assert (result.run.model, result.run.in_context.teacher.model) == ("random-opt-student", "random-opt-teacher")
 
 
 def test_votes_are_paid_for_in_tokens_of_the_evaluation(filled):
@@ -284,7 +284,7 @@ def test_students_of_a_paradigm_and_seed_share_their_teachers_cost(filled):
 def test_two_seeds_make_a_table_and_no_verdict(filled):
     means = seed_means(filled[1].results)
     table = paper_layout(means, "crossfit", 2).drop(columns="without skill")
-    assert table.shape == (2, len(IN_CONTEXT_METHODS))
+    assert table.shape == (2, len(ON_BENCHMARKS))
     assert table.map(lambda shown: "[" in shown).to_numpy().all()
     judged = judge_benchmark(means, "crossfit")
     assert set(judged.verdict) == {"cannot be told"}

@@ -5,8 +5,8 @@ import pytest
 from lib.errors import StudyError
 from lib.models import random_models
 from lib.runs.execution import fill
-from lib.runs.fingerprints import changed, fingerprint
 from lib.runs.profile import read_profile
+from lib.runs.provenance import changed, fingerprint
 from tests.support.own_data import things
 
 

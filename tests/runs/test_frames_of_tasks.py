@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.methods.in_context_distillation import IN_CONTEXT_METHODS, InContextOutcome, TaskScores
+from lib.methods.evaluation import Outcome, TaskScores
+from lib.methods.table import METHODS, ON_BENCHMARKS
 from lib.models.cost import Cost
 from lib.report.benchmark_tables import cost_table, paper_layout
-from lib.runs.frames import seed_means, task_frame
+from lib.runs.frames import results_frame, seed_means
 from lib.runs.profile import read_profile
 from lib.runs.store import Result
+from tests.support.in_context import changed
 
 GB = 10**9
 
@@ -26,13 +28,13 @@ def cost(seconds=1.0, tokens=10, **measured):
 
 
 def result(method, paradigm, seed, tasks, **costs):
-    run = replace(read_profile("smoke").in_context_runs("crossfit")[0], method=method, paradigm=paradigm, seed=seed)
-    outcome = InContextOutcome(tasks, {}, costs or {"evaluation": cost()}, 0, [])
+    run = changed(read_profile("smoke").in_context_runs("crossfit")[0], method=method, paradigm=paradigm, seed=seed)
+    outcome = Outcome(costs or {"evaluation": cost()}, 0, [], tasks=tasks)
     return Result(replace(run, model="small"), outcome, {"device": "a processor"})
 
 
 def only_row(*tasks, **costs):
-    (row,) = task_frame([result("ict", "meta", 0, list(tasks), **costs)]).to_dict("records")
+    (row,) = results_frame([result("ict", "meta", 0, list(tasks), **costs)]).to_dict("records")
     return row
 
 
@@ -115,14 +117,14 @@ def test_a_peak_is_what_its_device_measured():
 
 def test_rows_are_those_of_each_run_and_its_tasks_in_order():
     tasks = [task(name, k, [0, 1], [0, 1]) for name in ("b", "a") for k in (0, 2)]
-    frame = task_frame([result("untuned", None, 0, tasks), result("ict", "meta", 1, tasks)])
+    frame = results_frame([result("untuned", None, 0, tasks), result("ict", "meta", 1, tasks)])
     assert list(zip(frame.method, frame.task, frame.k, strict=True)) == [
         (method, name, k) for method in ("untuned", "ict") for name in ("b", "a") for k in (0, 2)
     ]
 
 
 def test_no_results_give_an_empty_frame():
-    assert task_frame([]).empty
+    assert results_frame([]).empty
 
 
 def right(share, name="one", k=2, items=10):
@@ -133,7 +135,7 @@ def right(share, name="one", k=2, items=10):
 
 def test_scores_of_a_seed_are_means_over_tasks_whatever_their_number_of_items():
     tasks = [right(1.0, "short", items=4), right(0.5, "long", items=40), right(0.0, "short", k=0, items=4)]
-    means = seed_means(task_frame([result("ict", "meta", 0, tasks, evaluation=cost(3.0, 50))])).set_index("k")
+    means = seed_means(results_frame([result("ict", "meta", 0, tasks, evaluation=cost(3.0, 50))])).set_index("k")
     assert means.precision_1.to_dict() == {2: 75.0, 0: 0.0}
     assert means.evaluation_tokens.to_dict() == {2: 50, 0: 50}
 
@@ -146,7 +148,7 @@ def test_methods_paradigms_seeds_and_k_are_averaged_apart():
         ("ict", "multitask", 0): 0.4,
         ("icl_d", "meta", 0): 0.5,
     }
-    means = seed_means(task_frame([result(*one, [right(share), right(0.9, k=4)]) for one, share in shares.items()]))
+    means = seed_means(results_frame([result(*one, [right(share), right(0.9, k=4)]) for one, share in shares.items()]))
     found = means[means.k == 2]
     assert found.precision_1.tolist() == pytest.approx([100 * share for share in shares.values()])
     assert found.paradigm.fillna("none").tolist() == [paradigm or "none" for _, paradigm, _ in shares]
@@ -157,8 +159,8 @@ def test_methods_paradigms_seeds_and_k_are_averaged_apart():
 def means():
     """Every method at two k and three seeds; no two methods, paradigms, metrics or k have a score in common."""
     rows = []
-    for i, (name, method) in enumerate(IN_CONTEXT_METHODS.items()):
-        for j, paradigm in enumerate(("meta", "multitask") if method.tuned else (None,)):
+    for i, name in enumerate(ON_BENCHMARKS):
+        for j, paradigm in enumerate(("meta", "multitask") if METHODS[name].episodes else (None,)):
             for k in (2, 5):
                 for seed in range(3):
                     score = 10.0 * i + 3 * j + k / 10 + 0.01 * (seed - 1)
@@ -166,7 +168,7 @@ def means():
                     costs = {"evaluation_tokens": 1000.0 * (i + 1) * (j + 1), "evaluation_seconds": 1.0 + seed}
                     costs["evaluation_gb"] = 0.5
                     scores |= {"majority_f1": 32.0, "majority": 40.0, "chance_10": 25.0}
-                    if method.distils:
+                    if METHODS[name].distils:
                         costs |= {"teacher_tokens": 5000.0, "teacher_seconds": 2.0, "teacher_gb": 0.7}
                     rows.append({"method": name, "paradigm": paradigm, "k": k, "seed": seed, **scores, **costs})
     return pd.DataFrame(rows)
@@ -190,9 +192,7 @@ def test_the_papers_layout_has_each_paradigm_and_metric_at_one_k(means, benchmar
     for j, title in enumerate(("Meta-ICT", "Multitask-ICT")):
         for name, offset in metrics.items():
             for label, method in zip(COLUMNS, METHODS_OF_COLUMNS, strict=True):
-                place = 10.0 * list(IN_CONTEXT_METHODS).index(method) + (
-                    3 * j if IN_CONTEXT_METHODS[method].tuned else 0
-                )
+                place = 10.0 * list(ON_BENCHMARKS).index(method) + (3 * j if METHODS[method].episodes else 0)
                 assert table.loc[(title, name), label].split()[0] == f"{place + k / 10 + offset:.1f}"
 
 

@@ -10,7 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from transformers import OPTConfig
 
-from lib.methods.context_distillation import METHODS
+from lib.methods.table import ON_TASKS
 from lib.models import random_models
 from lib.models.cost import Cost
 from lib.runs import gpu_record, predictions
@@ -49,7 +49,7 @@ def models(tmp_path_factory):
 def test_every_method_size_and_variant_is_measured():
     found = list(configurations())
     plain = [one.run for name, one in found if name == PAPER]
-    assert {run.method for run in plain} == set(METHODS)
+    assert {run.method for run in plain} == set(ON_TASKS)
     assert {run.support_size for run in plain} == {0, 1, 4, 8, 12}
     assert {name for name, _ in found} == {PAPER, *VARIANTS}
     assert all(one.run.device == "cuda" for _, one in found)

@@ -10,10 +10,10 @@ from transformers import LlamaConfig, PreTrainedTokenizerFast
 import lib.methods.in_context_distillation
 import lib.models.loading
 from lib.errors import StudyError
-from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
+from lib.methods.table import ON_BENCHMARKS
 from lib.models import random_models
 from lib.runs import preflight
-from lib.runs.execution import fill_benchmark
+from lib.runs.execution import fill
 from lib.runs.profile import read_profile
 from lib.tasks import smoke
 
@@ -33,14 +33,14 @@ def refusal(figures_folder):
 
     def ask(changes, methods=None, benchmark="crossfit"):
         with pytest.raises(StudyError) as caught:
-            fill_benchmark(read_profile("smoke", changes), benchmark, methods)
+            fill(read_profile("smoke", changes), methods, benchmark)
         assert not figures_folder.exists()
         return str(caught.value)
 
     return ask
 
 
-def check(changes, methods=tuple(IN_CONTEXT_METHODS), benchmark="crossfit"):
+def check(changes, methods=ON_BENCHMARKS, benchmark="crossfit"):
     runs = read_profile("smoke", changes).in_context_runs(benchmark)
     return preflight.check([run for run in runs if run.method in methods])
 

@@ -6,28 +6,28 @@ import pytest
 import yaml
 
 from lib.errors import StudyError
-from lib.methods.context_distillation import METHODS
+from lib.methods.table import METHODS, ON_TASKS
 from lib.paths import PROFILES
-from lib.runs.keys import key
 from lib.runs.profile import profile_names, read_profile
+from lib.runs.provenance import key
 from lib.tasks.sources import queries
 from lib.tasks.world import draw_label_words
 
 CONTENT = yaml.safe_load((PROFILES / "smoke.yaml").read_text())["profile"]
-TRAINED = [name for name, method in METHODS.items() if method.tuning]
+TRAINED = [name for name in ON_TASKS if METHODS[name].tuning]
 RATES = dict.fromkeys(TRAINED, 1e-3)
 
 
 def keys(changes=None, profile=CONTENT):
     """The keys of each method's runs."""
     runs = read_profile(profile, changes).runs()
-    return {name: [key(run) for run in runs if run.method == name] for name in METHODS}
+    return {name: [key(run) for run in runs if run.method == name] for name in ON_TASKS}
 
 
 def renamed(changes, profile=CONTENT):
     before, after = keys(profile=profile), keys(changes, profile)
-    assert all(set(before[name]).isdisjoint(after[name]) or before[name] == after[name] for name in METHODS)
-    return {name for name in METHODS if before[name] != after[name]}
+    assert all(set(before[name]).isdisjoint(after[name]) or before[name] == after[name] for name in ON_TASKS)
+    return {name for name in ON_TASKS if before[name] != after[name]}
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_value_by_method_reaches_its_own_runs():
 
 def test_each_method_has_a_run_for_every_size_and_seed_but_the_baseline_has_one():
     counts = {name: len(names) for name, names in keys().items()}
-    assert counts == {"baseline": 1} | dict.fromkeys([name for name in METHODS if name != "baseline"], 2 * 2)
+    assert counts == {"baseline": 1} | dict.fromkeys([name for name in ON_TASKS if name != "baseline"], 2 * 2)
 
 
 def test_runs_come_seed_by_seed():
@@ -161,8 +161,8 @@ DISTILLED = {"cd", "cd_lora", "cd_bitfit"}
         ({"batch_size": 3}, set(TRAINED)),
         ({"lora_rank": 2}, {"pbft_lora", "cd_lora"}),
         ({"teacher": "another"}, {"teacher_icl", *DISTILLED}),
-        ({"student": "another"}, set(METHODS) - {"teacher_icl"}),
-        ({"eval_limit": 2}, set(METHODS)),
+        ({"student": "another"}, set(ON_TASKS) - {"teacher_icl"}),
+        ({"eval_limit": 2}, set(ON_TASKS)),
         ({"about": "something else", "isolate": True}, set()),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
@@ -199,7 +199,7 @@ def test_drawn_label_words_are_a_seeds_own_for_every_method_and_its_teacher():
     runs = read_profile("smoke", {"label_words": "drawn", "seeds": [0, 1]}).runs()
     for seed in (0, 1):
         of_seed = [run for run in runs if run.seed == seed]
-        assert {run.method for run in of_seed} == set(METHODS)
+        assert {run.method for run in of_seed} == set(ON_TASKS)
         words = {run.task.label_words for run in of_seed}
         words |= {run.distillation.labelling.task.label_words for run in of_seed if run.distillation}
         assert words == {draw_label_words(seed)}

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from lib.paths import FIGURES, PROFILES
-from lib.runs.execution import fill, fill_benchmark
+from lib.runs.execution import fill
 from lib.runs.frames import seed_means
 from lib.runs.profile import read_profile
 from lib.runs.search import best, learning_rates, search, search_in_context
@@ -77,7 +77,7 @@ def test_candidates_of_in_context_tuning_are_runs_of_the_changed_profile(figures
     assert list(dict.fromkeys(found.candidate)) == names
     assert set(found.seed) == {9}
     for label, change, method in zip(names, [*rates, {}], ["ict", "ict", "untuned"], strict=True):
-        alone = seed_means(fill_benchmark(read_profile("smoke", {**changes, **change}), "crossfit", [method]).results)
+        alone = seed_means(fill(read_profile("smoke", {**changes, **change}), [method], "crossfit").results)
         assert found[found.candidate == label].macro_f1.tolist() == alone.macro_f1.tolist()
 
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 import lib.runs.store
-from lib.methods.context_distillation import Outcome, SoftLabels, run_method
-from lib.methods.evaluation import Evaluation
-from lib.methods.in_context_distillation import InContextOutcome, TaskScores, TunedWeights
+from lib.methods.context_distillation import SoftLabels, run_method
+from lib.methods.evaluation import Evaluation, Outcome, TaskScores
+from lib.methods.in_context_distillation import TunedWeights
 from lib.models.cost import Cost
 from lib.runs.execution import fill
-from lib.runs.keys import key
 from lib.runs.profile import read_profile
+from lib.runs.provenance import key
 from lib.runs.store import Refusal, Result, Store, checksum
 
 SWEEP = {"support_sizes": [4]}
@@ -66,7 +66,7 @@ def some_soft_labels():
 
 
 def teacher_of(profile):
-    return next(run.teacher for run in profile.in_context_runs("crossfit") if run.teacher)
+    return next(run.needs for run in profile.in_context_runs("crossfit") if run.needs)
 
 
 def some_weights(dtype=torch.float32):
@@ -131,7 +131,7 @@ def test_a_result_of_any_method_comes_back_with_the_types_that_it_had(store, smo
     run = smoke_profile.changed({"calibration_pool": 2, "pool_shares": [0.5, 0.5]}).runs((name,))[0]
     evaluation = Evaluation([0, 1], [[-0.1234, -2.5], [-1.0, -0.25]], [0.25, 0.75], [[-0.5, -1.5]])
     costs = {"training": Cost(1.5, 20, 300, 400, None), "evaluation": Cost(2.0, 30, None, None, 500)}
-    outcome = Outcome({"in_domain": evaluation, "out_of_domain": evaluation}, costs, 12, [0.75, 0.5], [True, False])
+    outcome = Outcome(costs, 12, [0.75, 0.5], {"in_domain": evaluation, "out_of_domain": evaluation}, [True, False])
     store.save(run, outcome, {"device": "a processor"})
     loaded = store.load(run)
     assert loaded == Result(run, outcome, {"device": "a processor"})
@@ -141,14 +141,14 @@ def test_a_result_of_any_method_comes_back_with_the_types_that_it_had(store, smo
 
 def test_a_result_of_in_context_tuning_comes_back_as_it_was_saved(store, smoke_profile):
     for run in smoke_profile.in_context_runs("lama"):
-        outcome = InContextOutcome([some_scores()], {"a": "no file"}, {"evaluation": Cost(1.5, 20)}, 12, [0.5])
+        outcome = Outcome({"evaluation": Cost(1.5, 20)}, 12, [0.5], tasks=[some_scores()], left_out={"a": "no file"})
         store.save(run, outcome, {"device": "a processor"})
         assert store.load(run) == Result(run, outcome, {"device": "a processor"})
 
 
 def test_how_a_result_was_computed_comes_back_whatever_is_asked_for(store, smoke_profile):
     run = smoke_profile.changed({"padding_free": True}).runs(("pbft",))[0]
-    store.save(run, Outcome({}, {}, 0, []), {})
+    store.save(run, Outcome({}, 0, []), {})
     (asked, *_) = smoke_profile.runs(("pbft",))
     assert store.load(asked).run.training.padding_free
 

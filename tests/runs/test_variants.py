@@ -4,8 +4,8 @@ import pytest
 
 from lib.errors import StudyError
 from lib.runs.execution import fill
-from lib.runs.keys import key
 from lib.runs.profile import read_profile
+from lib.runs.provenance import key
 from lib.runs.variants import fill_variants, first_seeds
 
 

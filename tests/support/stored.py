@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.methods.context_distillation import Outcome
-from lib.methods.evaluation import Evaluation
+from lib.methods.evaluation import Evaluation, Outcome
 from lib.methods.records import Run
 from lib.models.cost import Cost
 from lib.runs.profile import Profile, read_profile

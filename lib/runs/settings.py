@@ -1,0 +1,341 @@
+"""The settings of a profile and what each may be; errors name the key, the value and what is allowed."""
+
+from collections.abc import Callable
+from math import isclose
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from lib.errors import StudyError
+from lib.methods.records import Paradigm
+from lib.methods.table import ON_TASKS, TRAINED
+from lib.models.loading import DTYPES, Device
+from lib.models.losses import HARD_WEIGHTS
+from lib.models.training import OPTIMIZERS
+from lib.tasks import catalogue
+from lib.tasks.few_shot import Benchmark
+from lib.tasks.patterns import LABEL_WORDS, PATTERNS, placeholders
+from lib.tasks.task import DROPPED, Dataset, domain_keys
+
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Seeds = Annotated[tuple[NotNegative, ...], Field(min_length=1)]
+Dtype = Literal[tuple(DTYPES)]
+MethodName = Literal[ON_TASKS]
+AboveZero = Annotated[float, Field(gt=0)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+
+BY_METHOD = ("learning_rate", "epochs")
+
+
+class Settings(BaseModel):
+    """Frozen, and without keys that nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DatasetSettings(Settings):
+    """A dataset of one's own: fields as those of `lib.tasks.task.Dataset`.
+
+    `source` is a file, a folder, or a hub name after `hub:`; the profile's `data` where it is not given. `labels` maps
+    what stands in the column `label` to classes, or to null for rows to be left out.
+    """
+
+    source: str | None = None
+    label: str = "label"
+    labels: dict[str, str | None] = {}
+    columns: dict[str, str] = {}
+    where: dict[str, str | int | bool] = {}
+    kind: tuple[str, ...] = ()
+    split: str = "split"
+    train: tuple[str, ...] = ("train",)
+    evaluation: tuple[str, ...] = Dataset.evaluation
+    config: str | None = None
+    revision: str | None = None
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_as_text(cls, value: object) -> object:
+        return {str(raw): one for raw, one in value.items()} if isinstance(value, dict) else value
+
+    def dataset(self, name: str, data: str) -> Dataset:
+        """The dataset that these settings mean."""
+        mapped = {
+            "source": self.source or data,
+            "labels": tuple((raw, DROPPED if one is None else one) for raw, one in self.labels.items()),
+            "columns": tuple(self.columns.items()),
+            "where": tuple((column, str(value)) for column, value in self.where.items()),
+        }
+        return Dataset(name=name, **self.model_dump(exclude=set(mapped)), **mapped)
+
+
+class BenchmarkSettings(Settings):
+    """One benchmark: fields as those of `lib.tasks.few_shot.Benchmark`, and k.
+
+    `demonstrations` is the k of tuning and of the tables, `curve` further k at which models are evaluated. Learning
+    rates, by paradigm, take the place of those of all benchmarks and paradigms.
+    """
+
+    source: str
+    split: str = ""
+    tuning_source: str = ""
+    training_tasks: Positive | None = None
+    target_tasks: Positive | None = None
+    examples: Annotated[int, Field(gt=1)] = 64
+    items: Annotated[int, Field(gt=1)] | None = None
+    longest: Positive | None = None
+    demonstrations: Positive
+    curve: tuple[NotNegative, ...] = ()
+    learning_rate: dict[Paradigm, AboveZero] = {}
+    teacher_learning_rate: dict[Paradigm, AboveZero] = {}
+
+    @model_validator(mode="after")
+    def _enough_examples(self) -> Self:
+        if self.examples < self.fewest:
+            raise ValueError(
+                f"examples: {self.examples} of each target are too few for {self.demonstrations} demonstrations and a "
+                f"query, and for the curve {list(self.curve)}; {self.fewest} are needed."
+            )
+        return self
+
+    @property
+    def fewest(self) -> int:
+        """Examples that a task must have: for the most demonstrations, and in tuning for a query after them."""
+        return max((self.demonstrations + 1, *self.curve))
+
+
+class InContextSettings(Settings):
+    """How models are in-context tuned and distilled. What is not said here is as in the profile, its models too.
+
+    Attributes:
+        votes: draws of demonstrations under Multitask-ICT, whose answers are put together by majority.
+        options: of a query that are compared in tuning, at most; None for all.
+        length_normalized: divide an option's log-probability by its number of tokens.
+        hard_weight: a(t) of distilling methods, which begins at `hard_start`; `lm_weight` is b of ICL-D (LM).
+    """
+
+    student: str | None = None
+    teacher: str | None = None
+    crossfit: BenchmarkSettings | None = None
+    lama: BenchmarkSettings | None = None
+
+    paradigms: Annotated[tuple[Paradigm, ...], Field(min_length=1)] = ("meta", "multitask")
+    seeds: Seeds
+    votes: Positive = 5
+
+    steps: Positive
+    batch_size: Positive
+    learning_rate: AboveZero
+    teacher_learning_rate: AboveZero | None = None
+    tuning: Literal["full", "lora"] = "full"
+    teacher_tuning: Literal["full", "lora"] | None = None
+    options: Annotated[int, Field(gt=1)] | None = None
+    length_normalized: bool = False
+
+    hard_weight: Literal[tuple(HARD_WEIGHTS)] = "linear"
+    hard_start: Share = 1.0
+    lm_weight: AboveZero = 0.2
+    lm_text: str = "inputs"
+    lm_batch: Positive = 4
+    lm_characters: Positive = 200
+
+    @model_validator(mode="after")
+    def _something_is_distilled(self) -> Self:
+        if self.hard_weight == "constant" and self.hard_start == 1:
+            raise ValueError("hard_weight: 'constant' needs hard_start below 1; at 1 the teacher is never asked.")
+        return self
+
+    def benchmark(self, name: str) -> Benchmark | None:
+        """The benchmark of a name, or None where these settings do not have it."""
+        settings: BenchmarkSettings | None = getattr(self, name)
+        if settings is None:
+            return None
+        fields = settings.model_dump(exclude={"demonstrations", "curve", "learning_rate", "teacher_learning_rate"})
+        return Benchmark(name=name, fewest=settings.fewest, **fields)
+
+
+class ProfileSettings(Settings):
+    """All settings of a profile. A setting `by method` is one value for all methods or a mapping from method names.
+
+    `data` is where datasets lie that are known by name; `datasets` are those of one's own. `pattern` is a known one or
+    a text with a column's name in each pair of braces. `label_words` maps classes to words; a list is in the order of
+    entailment and its opposite, `drawn` is for the controlled world.
+
+    With `isolate` each run has a process of its own and its resident memory is measured; without, runs share processes
+    (`workers` of them, of one thread each, or this one). `choices` and `ideas` are those that notebooks 09 and 10 try,
+    None for all. `stored_only` draws what is stored and computes nothing; `anew` computes results again whose data or
+    models are others now. `padding_free` and `fused` are those of `lib.models.training.Training`.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="folder under figures/")]
+    about: str
+
+    student: str
+    teacher: str
+    student_dtype: Dtype = "float32"
+    teacher_dtype: Dtype = "float32"
+    device: Device
+    isolate: bool = True
+    workers: Positive = 1
+
+    data: str
+    datasets: dict[str, DatasetSettings] = {}
+    in_domain: str
+    out_of_domain: str | tuple[str, ...] = ()
+    pattern: str = "gpt-3"
+    label_words: dict[str, str] | tuple[str, ...] | Literal["drawn"] | None = None
+    eval_limit: Annotated[int, Field(gt=1)] | None = None
+    eval_seed: NotNegative = 0
+    reserved: tuple[Positive, NotNegative] | None = None
+    eval_batch_size: Positive = 16
+
+    methods: tuple[MethodName, ...] = ON_TASKS
+    support_sizes: Seeds
+    seeds: Seeds
+
+    pool: Literal["train", "target", "both", "support"] = "train"
+    pool_size: Annotated[int, Field(ge=0, description="0: the support set's own queries")]
+    held_out: Literal["nothing", "subcases", "templates"] = "nothing"
+    pool_shares: Annotated[tuple[Share, ...], Field(min_length=2)] | None = None
+    demonstration_labels: Literal["true", "shuffled"] = "true"
+    calibration_pool: NotNegative = 0
+    permutations: Positive = 1
+    demonstration_sets: Positive = 1
+    calibration: Literal["none", "content_free", "pool"] = "none"
+    confidence: bool = False
+    ce_on: Literal["support", "pool", "teacher"] = "support"
+    kl_over: Literal["labels", "vocabulary"] = "labels"
+    kl_weight: Share = 0.5
+    temperature: AboveZero = 1.0
+
+    learning_rate: AboveZero | dict[MethodName, AboveZero]
+    epochs: Positive | dict[MethodName, Positive]
+    batch_size: Positive
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "linear"
+    warmup: BelowOne = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    training_dtype: Literal["float32", "bfloat16"] = "float32"
+    optimizer: Literal[tuple(OPTIMIZERS)] = "adamw"
+    checkpointing: bool = False
+    logits: Literal["all", "last", "labels"] = "last"
+    padding_free: bool = False
+    fused: bool = False
+    lora_rank: Positive = 8
+    lora_alpha: Positive = 16
+    lora_dropout: BelowOne = 0.0
+    bitfit: Literal["existing", "add"] = "existing"
+
+    stored_only: bool = False
+    anew: bool = False
+    choices: tuple[str, ...] | None = None
+    ideas: tuple[str, ...] | None = None
+    in_context: InContextSettings | None = None
+
+    @field_validator("label_words", mode="before")
+    @classmethod
+    def _words_and_not_booleans(cls, value: object) -> object:
+        told = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+        if any(isinstance(word, bool) for word in told):
+            raise ValueError(f"label_words: {value} has booleans: YAML reads Yes and No so; put the words in quotes.")
+        return value
+
+    @model_validator(mode="after")
+    def _settings_for_all_trained_methods(self) -> Self:
+        for setting in BY_METHOD:
+            value = getattr(self, setting)
+            lacking = [
+                name for name in self.methods if name in TRAINED and isinstance(value, dict) and name not in value
+            ]
+            if lacking:
+                raise ValueError(f"{setting}: no value for {', '.join(lacking)}; give each trained method one.")
+        return self
+
+    @model_validator(mode="after")
+    def _workers_share_a_process(self) -> Self:
+        if self.isolate and self.workers > 1:
+            raise ValueError(f"workers: {self.workers} at a time would disturb each other's costs; set isolate: false.")
+        return self
+
+    @model_validator(mode="after")
+    def _logits_that_the_loss_needs(self) -> Self:
+        if self.logits == "labels" and self.kl_over == "vocabulary":
+            raise ValueError("logits: 'labels' leaves nothing to compare with kl_over: 'vocabulary'; use last or all.")
+        return self
+
+    @model_validator(mode="after")
+    def _calibration_of_label_words(self) -> Self:
+        if self.kl_over == "vocabulary" and (self.calibration != "none" or self.confidence):
+            raise ValueError("calibration, confidence: these are about the label words; set kl_over: labels.")
+        return self
+
+    @model_validator(mode="after")
+    def _pattern_with_placeholders(self) -> Self:
+        if self.pattern not in PATTERNS and "{" not in self.pattern:
+            raise ValueError(
+                f"pattern: {self.pattern!r} is not known and has no column's name in braces. Known: "
+                f"{', '.join(PATTERNS)}."
+            )
+        _as_value_error(placeholders, self.template)
+        return self
+
+    @model_validator(mode="after")
+    def _words_of_classes(self) -> Self:
+        if self.label_words is None and self.pattern not in LABEL_WORDS:
+            raise ValueError("label_words: a pattern of your own needs a word for each class, as CLASS: WORD.")
+        if isinstance(self.label_words, (dict, tuple)):
+            words = tuple(self.label_words.values()) if isinstance(self.label_words, dict) else self.label_words
+            if isinstance(self.label_words, tuple) and len(words) != len(self.classes):
+                raise ValueError(f"label_words: {list(words)} are not one for each of {list(self.classes)}.")
+            if len(self.classes) < 2:
+                raise ValueError(f"label_words: {self.label_words} names one class; two are needed.")
+            if len({*words}) < len(words) or not all(word.strip() == word and word for word in words):
+                raise ValueError(f"label_words: {list(words)} must differ and neither begin nor end in a space.")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_of_classes(self) -> Self:
+        for name, settings in self.datasets.items():
+            unknown = sorted({one for one in settings.labels.values() if one is not None} - {*self.classes})
+            if unknown:
+                known = ", ".join(self.classes)
+                raise ValueError(f"datasets.{name}.labels: {', '.join(unknown)} has no label word. Classes: {known}.")
+        return self
+
+    @model_validator(mode="after")
+    def _shares_of_all_classes(self) -> Self:
+        count = len(self.classes)
+        if self.pool_shares and not (len(self.pool_shares) == count and isclose(sum(self.pool_shares), 1)):
+            raise ValueError(f"pool_shares: {list(self.pool_shares)} must be {count} shares that sum to 1.")
+        return self
+
+    @property
+    def template(self) -> str:
+        """The pattern itself."""
+        return PATTERNS.get(self.pattern, self.pattern)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """In the order of label words; those of natural language inference where a profile names none."""
+        return tuple(self.label_words) if isinstance(self.label_words, dict) else catalogue.CLASSES
+
+    @property
+    def evaluated_elsewhere(self) -> tuple[str, ...]:
+        """The names of the out-of-domain sets."""
+        return (self.out_of_domain,) if isinstance(self.out_of_domain, str) else self.out_of_domain
+
+    @property
+    def domains(self) -> dict[str, str]:
+        """The evaluated sets: role to title, such as `out of domain`, and with several the set's name."""
+        keys, names = domain_keys(len(self.evaluated_elsewhere)), self.evaluated_elsewhere
+        several = len(names) > 1
+        titles = [f"out of domain: {name}" if several else "out of domain" for name in names]
+        return dict(zip(keys, ["in domain", *titles], strict=True))
+
+
+def _as_value_error(check: Callable[[str], object], value: str) -> None:
+    """Run a check of the study's inside a validator."""
+    try:
+        check(value)
+    except StudyError as error:
+        raise ValueError(str(error)) from None

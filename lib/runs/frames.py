@@ -75,8 +75,10 @@ def _scores(result: Result) -> Iterator[dict[str, Any]]:
 
 def _of_costs(result: Result) -> dict[str, Any]:
     costs = _comparable_costs(result)
-    row = {f"{phase}_{name}": value for phase, cost in costs.items() for name, value in cost.items()}
-    row |= {f"{phase}_gb": cost.get(_measure(cost), np.nan) / 1e9 for phase, cost in costs.items()}
+    row: dict[str, Any] = {}
+    for phase, cost in costs.items():
+        row |= {f"{phase}_{name}": value for name, value in cost.items()}
+        row[f"{phase}_gb"] = cost.get(_measure(cost), np.nan) / 1e9
     row["trainable_parameters"] = result.outcome.trainable_parameters
     row["device"] = result.environment["device"]
     row["steps"] = _steps(result.run)
@@ -147,7 +149,8 @@ def _macro_f1(gold: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def seed_means(tasks: pd.DataFrame) -> pd.DataFrame:
-    """One row a method, paradigm, k and seed: scores averaged over the target tasks, costs as they are."""
-    keys = ["method", "paradigm", "k", "seed"]
-    values = [name for name in tasks.select_dtypes("number") if name not in (*keys, "items", "options")]
-    return tasks.groupby(keys, dropna=False, sort=False)[values].mean().reset_index()
+    """One row a method, paradigm, k and seed: scores averaged over the target tasks, and the costs of each phase."""
+    scores = {"macro_f1", "precision_1", "precision_10", *NO_SKILL.values()}
+    costs = {f"{phase}_{name}" for phase in PHASES for name in ("seconds", "tokens", "gb")}
+    values = [name for name in tasks if name in scores | costs]
+    return tasks.groupby(["method", "paradigm", "k", "seed"], dropna=False, sort=False)[values].mean().reset_index()

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lib.memory.architectures import architecture
 from lib.memory.peaks import highest, prompts_of, rows_of
-from lib.methods.context_distillation import lora_config, objective
+from lib.methods.context_distillation import objective
+from lib.methods.student import lora_config
 from lib.models.answers import class_log_probs
 from lib.models.cost import Cost, PhaseMeter, warm_up
 from lib.models.environment import describe

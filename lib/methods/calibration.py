@@ -66,8 +66,8 @@ def split_calibrated(log_probs: Array, seed: int = 0) -> Array:
     """
     order = np.random.default_rng(seed).permutation(len(log_probs))
     halves = np.array_split(order, 2)
-    found = np.array(log_probs, dtype=float)
+    calibrated = np.array(log_probs, dtype=float)
     for own, other in (halves, halves[::-1]):
         if len(other):
-            found[own] = without_prior(found[own], log_prior(np.asarray(log_probs)[other]))
-    return found - logsumexp(found, axis=1, keepdims=True)
+            calibrated[own] = without_prior(calibrated[own], log_prior(np.asarray(log_probs)[other]))
+    return calibrated - logsumexp(calibrated, axis=1, keepdims=True)

@@ -56,14 +56,16 @@ def run_method(run: Run, soft_labels: SoftLabels | None, isolated: bool = True) 
         student = _trained(run, encoder, examples, soft_labels, meter, costs)
     else:
         student = TrainedStudent(load_model(run.model, run.dtype, run.device), 0, [])
-    shown = examples.demonstrations if METHODS[run.method].demonstrations else []
+    demonstrations = examples.demonstrations if METHODS[run.method].demonstrations else []
     with meter.phase() as costs["evaluation"]:
-        asked = {domain: [*items, *content_free(run.task)] for domain, items in examples.evaluation.items()}
-        answers = _answers(run, student.model, encoder, shown, asked, costs["evaluation"])
+        queries = {domain: [*items, *content_free(run.task)] for domain, items in examples.evaluation.items()}
+        answers = _answers(run, student.model, encoder, demonstrations, queries, costs["evaluation"])
     unlabelled: dict[str, Array] = {}
     if examples.unlabelled:
         with meter.phase() as costs["calibration"]:
-            unlabelled = _answers(run, student.model, encoder, shown, examples.unlabelled, costs["calibration"])
+            unlabelled = _answers(
+                run, student.model, encoder, demonstrations, examples.unlabelled, costs["calibration"]
+            )
     evaluations = {
         domain: _evaluation(answers[domain], [item.gold for item in items], unlabelled.get(domain))
         for domain, items in examples.evaluation.items()
@@ -76,18 +78,18 @@ def _answers(
     model: PreTrainedModel,
     encoder: PromptEncoder,
     demonstrations: Sequence[Query],
-    asked: Mapping[str, Sequence[Query]],
+    queries: Mapping[str, Sequence[Query]],
     cost: Cost,
 ) -> dict[str, Array]:
     """By domain, the evaluated model's log-probabilities [queries, classes] after the same demonstrations."""
-    found: dict[str, Array] = {}
-    for domain, queries in asked.items():
-        prompts = encoder.encode(demonstrations, queries)
+    answers: dict[str, Array] = {}
+    for domain, of_domain in queries.items():
+        prompts = encoder.encode(demonstrations, of_domain)
         log_probs = class_log_probs(model, prompts, answers_of(encoder, run.task), run.eval_batch_size)
         cost.tokens += prompts.tokens
         require_finite(log_probs, run.model)
-        found[domain] = log_probs.double().numpy()
-    return found
+        answers[domain] = log_probs.double().numpy()
+    return answers
 
 
 def _evaluation(answers: Array, gold: list[int], unlabelled: Array | None) -> Evaluation:
@@ -149,12 +151,11 @@ def ask_teacher(labelling: PoolLabelling, isolated: bool = True) -> SoftLabels:
     model = load_model(labelling.teacher, labelling.dtype, labelling.device)
     encoder = PromptEncoder(labelling.teacher)
     with meter.phase() as cost:
-        asked = teacher_prompts(labelling, encoder)
-        answers = [_soft_labels(labelling, model, encoder, prompts) for prompts in asked]
-        cost.tokens = sum(prompts.tokens for prompts in asked)
+        contexts = teacher_prompts(labelling, encoder)
+        answers = [_soft_labels(labelling, model, encoder, prompts) for prompts in contexts]
+        cost.tokens = sum(prompts.tokens for prompts in contexts)
     last = len(CONTENT_FREE_TEXTS)
-    contexts = labelling.permutations * labelling.demonstration_sets
-    log_probs = _mean_over_contexts(torch.cat([answer[:-last] for answer in answers]), contexts)
+    log_probs = _mean_over_contexts(torch.cat([answer[:-last] for answer in answers]), labelling)
     without_content = torch.stack([answer[-last:] for answer in answers]).mean(0)
     require_finite(log_probs, labelling.teacher)
     return SoftLabels(log_probs, without_content, cost)
@@ -173,8 +174,9 @@ def _soft_labels(
     return class_log_probs(model, prompts, answers, labelling.batch_size)
 
 
-def _mean_over_contexts(log_probs: torch.Tensor, contexts: int) -> torch.Tensor:
+def _mean_over_contexts(log_probs: torch.Tensor, labelling: PoolLabelling) -> torch.Tensor:
     """The log of the mean probability over contexts: [contexts · pool, columns], one by one, to [pool, columns]."""
+    contexts = labelling.permutations * labelling.demonstration_sets
     by_context = log_probs.unflatten(0, (contexts, -1))
     return by_context.logsumexp(0) - math.log(contexts)
 

@@ -24,7 +24,7 @@ class PromptEncoder:
         """Prompts of all queries after the same demonstrations; errors as `lib.tasks.prompts.encode`."""
         return self.prompts([(demonstrations, query) for query in queries])
 
-    def prompts(self, asked: Sequence[tuple[Sequence[Query], Query]]) -> EncodedPrompts:
+    def prompts(self, episodes: Sequence[tuple[Sequence[Query], Query]]) -> EncodedPrompts:
         """Prompts of queries, each after its own demonstrations.
 
         There is room left for the longest answer but its last token, which is not read.
@@ -32,8 +32,8 @@ class PromptEncoder:
         Raises:
             StudyError: as for `lib.tasks.prompts.encode`.
         """
-        room = max(len(answer) for _, query in asked for answer in self.answers(query)) - 1
-        return encode(self.tokenizer, [prompt(before, query) for before, query in asked], self._max_positions, room)
+        room = max(len(answer) for _, query in episodes for answer in self.answers(query)) - 1
+        return encode(self.tokenizer, [prompt(before, query) for before, query in episodes], self._max_positions, room)
 
     def ids(self, query: Query) -> list[int]:
         """The query alone, as a student reads it."""

@@ -77,10 +77,10 @@ def demonstrations_of(record: Run | PoolLabelling) -> list[Query]:
 @lru_cache(maxsize=64)
 def evaluation_items(task: Task, domain: str) -> list[Query]:
     """The items that every method and seed is scored on in a domain."""
-    found = queries(task, task.domains[domain], "evaluation")
+    rows = queries(task, task.domains[domain], "evaluation")
     if task.reserved:
-        found = without(found, evaluation_sample(found, task.classes, *task.reserved))
-    return evaluation_sample(found, task.classes, task.eval_limit, task.eval_seed)
+        rows = without(rows, evaluation_sample(rows, task.classes, *task.reserved))
+    return evaluation_sample(rows, task.classes, task.eval_limit, task.eval_seed)
 
 
 @lru_cache(maxsize=64)
@@ -90,11 +90,11 @@ def _train(task: Task, domain: str = IN_DOMAIN) -> list[Query]:
     Raises:
         StudyError: nothing is left.
     """
-    found = queries(task, task.domains[domain], "train")
-    left = without(found, evaluation_items(task, domain))
+    rows = queries(task, task.domains[domain], "train")
+    left = without(rows, evaluation_items(task, domain))
     if not left:
         raise StudyError(
-            f"eval_limit: all {len(found)} rows of {task.domains[domain].name} are evaluated, so none is left to learn "
+            f"eval_limit: all {len(rows)} rows of {task.domains[domain].name} are evaluated, so none is left to learn "
             "from. Give the data a train split, or evaluate fewer."
         )
     return left
@@ -154,9 +154,13 @@ def teacher_contexts(labelling: PoolLabelling) -> list[tuple[list[Query], list[Q
     demonstrations = demonstrations_of(labelling)
     pool = [query for part in pool_by_domain(labelling) for query in part]
     further = [_further_set(labelling, demonstrations, pool, i) for i in range(1, labelling.demonstration_sets)]
-    orders = [order for one in (demonstrations, *further) for order in _permutations(one, labelling)]
+    orders = [order for chosen in (demonstrations, *further) for order in _permutations(chosen, labelling)]
     if labelling.pool == "support":
-        return [([one for one in order if one.text != query.text], [query]) for order in orders for query in pool]
+        return [
+            ([example for example in order if example.text != query.text], [query])
+            for order in orders
+            for query in pool
+        ]
     return [(order, pool) for order in orders]
 
 

@@ -44,7 +44,9 @@ def tune_teacher(request: TunedTeacher, isolated: bool = True) -> TunedWeights:
         side = TokenizedModel(teacher, PromptEncoder(request.model))
         log = InContextTuning(side, None, request.episodes, EpisodeObjective()).train(request.training)
         cost.tokens = log.tokens
-    trained = {name: one.detach().cpu() for name, one in teacher.named_parameters() if one.requires_grad}
+    trained = {
+        name: parameter.detach().cpu() for name, parameter in teacher.named_parameters() if parameter.requires_grad
+    }
     return TunedWeights(trained, log.losses, cost)
 
 
@@ -76,12 +78,12 @@ def run_in_context(run: Run, weights: TunedWeights | None, isolated: bool = True
     teacher = tuned_teacher(run.needs, weights) if weights else None
     student = _evaluated(run, teacher, weights, meter, costs)
     del teacher  # a student is scored with nothing of its teacher in memory
-    found = task_set(run.task, run.seed)
-    pairs = [(task, k) for task in found.targets for k in run.in_context.demonstrations]
+    tasks = task_set(run.task, run.seed)
+    pairs = [(task, k) for task in tasks.targets for k in run.in_context.demonstrations]
     with meter.phase() as costs["evaluation"]:
         evaluator = TaskEvaluator(run, student.model, PromptEncoder(run.model), costs["evaluation"])
         scored = [evaluator.scores(task, k) for task, k in pairs]
-    return Outcome(costs, student.trainable_parameters, student.losses, tasks=scored, left_out=dict(found.left_out))
+    return Outcome(costs, student.trainable_parameters, student.losses, tasks=scored, left_out=dict(tasks.left_out))
 
 
 def _evaluated(
@@ -91,7 +93,7 @@ def _evaluated(
     if run.training:
         return _tuned_student(run, teacher, meter, costs)
     if teacher:
-        return TrainedStudent(teacher, sum(one.numel() for one in weights.parameters.values()), weights.losses)
+        return TrainedStudent(teacher, sum(values.numel() for values in weights.parameters.values()), weights.losses)
     return TrainedStudent(load_model(run.model, run.dtype, run.device), 0, [])
 
 

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -32,6 +32,7 @@ from lib.runs.store import Job, Preparation, Refusal, Result, Store
 # Set by run_all.sh: progress as plain lines, since a bar that redraws itself makes no sense in a log or a page.
 BATCH = "FEW_SHOT_BATCH"
 SECONDS_BETWEEN_LINES = 5
+Stored = dict[Run, Result | Refusal | None]
 # The notebooks of in-context learning distillation, and the benchmark that each is about.
 BENCHMARK_NOTEBOOKS = {"11_crossfit": "crossfit", "12_lama": "lama"}
 
@@ -54,20 +55,21 @@ class Sweep:
 
     def _repr_markdown_(self) -> str:
         count = len(self.stored or self.results)
-        told = f"{count} results."
+        summary = f"{count} results."
         if self.missing:
-            told = f"{count} of {count + len(self.missing)} results: the others are not computed yet and left out."
-        paragraphs = [f"Profile **{self.profile.name}**: {self._about()} {told}"]
+            summary = f"{count} of {count + len(self.missing)} results: the others are not computed yet and left out."
+        paragraphs = [f"Profile **{self.profile.name}**: {self._about()} {summary}"]
         paragraphs += [f"{name}: refused. {reason}" for name, reason in self.refused.items()]
         paragraphs += [f"{name}: failed. {reason}" for name, reason in self.failed.items()]
         return "\n\n".join(paragraphs)
 
     def _about(self) -> str:
         """What the profile says of itself; on a benchmark, who teaches whom there."""
-        models = {METHODS[one.run.method].teacher_answers: one.run for one in self.stored if one.run.in_context}
+        runs = [result.run for result in self.stored]
+        models = {METHODS[run.method].teacher_answers: run for run in runs if run.in_context}
         if len(models) < 2:
             return self.profile.about
-        teacher, student = (Path(models[answers].model).name for answers in (True, False))
+        teacher, student = (Path(models[who].model).name for who in (True, False))
         return f"{teacher} teaches {student} to learn in context, on {models[True].task.name}."
 
 
@@ -95,8 +97,10 @@ def fill_together(
     for name in methods or ():
         require_one_of("methods", name, ON_BENCHMARKS if benchmark else ON_TASKS)
     wanted = [_runs(profile, methods, benchmark) for profile in profiles]
-    compute(profiles[0], list(dict.fromkeys(run for runs in wanted for run in runs)))
-    return [collect(profile, runs) for profile, runs in zip(profiles, wanted, strict=True)]
+    stored = compute(profiles[0], list(dict.fromkeys(run for runs in wanted for run in runs)))
+    return [
+        collect(profile, {run: stored[run] for run in runs}) for profile, runs in zip(profiles, wanted, strict=True)
+    ]
 
 
 def _runs(profile: Profile, methods: Sequence[str] | None, benchmark: str | None) -> list[Run]:
@@ -113,8 +117,10 @@ def _runs(profile: Profile, methods: Sequence[str] | None, benchmark: str | None
     return runs
 
 
-def compute(profile: Profile, runs: Sequence[Run]) -> None:
-    """Run the runs that have neither a result nor a failure; none where the profile has `stored_only`.
+def compute(profile: Profile, runs: Sequence[Run]) -> Stored:
+    """What is stored of each run, after running those that have neither a result nor a failure.
+
+    None is run where the profile has `stored_only`.
 
     Args:
         profile: where results go and how processes are used.
@@ -127,7 +133,7 @@ def compute(profile: Profile, runs: Sequence[Run]) -> None:
     stored = {run: store.load(run) for run in runs}
     stale = _stale(stored, profile.anew)
     if profile.stored_only:
-        return
+        return stored
     if stale:
         forget_examples()
     for run in stale:
@@ -138,35 +144,36 @@ def compute(profile: Profile, runs: Sequence[Run]) -> None:
         store.refuse(run, reason)
     jobs = list(_jobs([run for run in missing if run not in refused], store))
     _show_progress(_finished(jobs, profile), len(jobs))
+    return stored | {run: store.load(run) for run in missing}
 
 
-def _stale(stored: Mapping[Run, Result | Refusal | None], anew: bool) -> list[Run]:
+def _stale(stored: Stored, anew: bool) -> list[Run]:
     """Runs whose data or models are others now than those that their results came from.
 
     Raises:
         StudyError: there are some, and they are not to be computed anew.
     """
-    found = {
-        run: what
-        for run, one in stored.items()
-        if isinstance(one, Result) and (what := changed(one.sources, fingerprint(run)))
+    stale = {
+        run: sources
+        for run, result in stored.items()
+        if isinstance(result, Result) and (sources := changed(result.sources, fingerprint(run)))
     }
-    if found and not anew:
-        names = ", ".join(run.name for run in list(found)[:3]) + (", …" if len(found) > 3 else "")
-        sources = ", ".join(dict.fromkeys(source for what in found.values() for source in what))
+    if stale and not anew:
+        names = ", ".join(run.name for run in list(stale)[:3]) + (", …" if len(stale) > 3 else "")
+        sources = ", ".join(dict.fromkeys(source for of_run in stale.values() for source in of_run))
         raise StudyError(
-            f"{sources}: not what {len(found)} stored results came from ({names}). Put back what was there, or compute "
+            f"{sources}: not what {len(stale)} stored results came from ({names}). Put back what was there, or compute "
             "them anew with --anew (anew: true)."
         )
-    return list(found)
+    return list(stale)
 
 
 def _jobs(missing: Sequence[Run], store: Store) -> Iterator[Job]:
     """Missing runs in order, each one's preparation before the first run that needs it."""
-    asked: set[Job] = set()
+    planned: set[Job] = set()
     for run in missing:
-        if run.needs and run.needs not in asked and not store.ready(run.needs):
-            asked.add(run.needs)
+        if run.needs and run.needs not in planned and not store.ready(run.needs):
+            planned.add(run.needs)
             yield run.needs
         yield run
 
@@ -208,10 +215,10 @@ def _prepared(run: Run, store: Store, load: Callable[[Any], Any]) -> Any:  # noq
     """What the run needs, loaded; None where it needs nothing."""
     if run.needs is None:
         return None
-    found = load(run.needs)
-    if found is None:
+    prepared = load(run.needs)
+    if prepared is None:
         raise StudyError(f"it needs {run.needs.name}, which is missing: {store.failure(run.needs)}")
-    return found
+    return prepared
 
 
 _DO: dict[type, Callable[[Any, Store, bool], None]] = {
@@ -311,18 +318,17 @@ def _rough(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds > 100 else f"{seconds:.0f} s"
 
 
-def collect(profile: Profile, runs: Sequence[Run]) -> Sweep:
-    """What there is of these runs.
+def collect(profile: Profile, stored: Stored) -> Sweep:
+    """What is stored of runs, as a sweep.
 
     Raises:
         StudyError: every method is refused.
     """
     store = Store(profile.folder)
-    stored = {run: store.load(run) for run in runs}
-    done = [one for one in stored.values() if isinstance(one, Result)]
-    refused = {run.method: one.reason for run, one in stored.items() if isinstance(one, Refusal)}
-    failed = {run.name: reason for run in runs if (reason := store.failure(run))}
-    missing = [run.name for run, one in stored.items() if one is None and run.name not in failed]
+    done = [result for result in stored.values() if isinstance(result, Result)]
+    refused = {run.method: result.reason for run, result in stored.items() if isinstance(result, Refusal)}
+    failed = {run.name: reason for run in stored if (reason := store.failure(run))}
+    missing = [run.name for run, result in stored.items() if result is None and run.name not in failed]
     if refused and not done and not failed:
         raise StudyError("\n".join(dict.fromkeys(refused.values())))
     return Sweep(profile, results_frame(done), done, refused, failed, missing)

@@ -97,8 +97,11 @@ def _comparable_costs(result: Result) -> dict[str, dict[str, Any]]:
     costs = {phase: asdict(cost) for phase, cost in result.outcome.costs.items()}
     if _steps(result.run) in ("", PLAIN):
         return costs
-    told = ("seconds", "tokens")
-    peaks = {name: np.nan for name, cost in costs["training"].items() if name not in told and cost is not None}
+    peaks = {
+        name: np.nan
+        for name, cost in costs["training"].items()
+        if name not in ("seconds", "tokens") and cost is not None
+    }
     return costs | {"training": costs["training"] | peaks}
 
 
@@ -117,10 +120,10 @@ def _measure(cost: dict[str, Any]) -> str:
 
 def _making_costs(run: Run, costs: dict[str, dict[str, Any]]) -> dict[str, Any]:
     making = [costs[phase] for phase in ("teacher", "training") if phase in costs]
-    shown = making if run.training else [costs["evaluation"]]
-    measured = _measure(shown[0])
+    counted = making if run.training else [costs["evaluation"]]
+    measured = _measure(counted[0])
     return {
-        "peak_gb": np.max([cost.get(measured, np.nan) for cost in shown]) / 1e9,
+        "peak_gb": np.max([cost.get(measured, np.nan) for cost in counted]) / 1e9,
         "peak_measured": measured,
         "method_seconds": sum(cost["seconds"] for cost in making),
     }

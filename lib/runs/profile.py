@@ -130,7 +130,7 @@ class Profile(ProfileSettings):
 
     def _training(self, tuning: Tuning, learning_rate: float, epochs: int) -> Training:
         """Settings of the same name are the profile's; those of LoRA stay None for other tunings."""
-        same = {one.name for one in fields(Training)} & {*type(self).model_fields}
+        same = {field.name for field in fields(Training)} & {*type(self).model_fields}
         if tuning != "lora":
             same -= {"lora_rank", "lora_alpha", "lora_dropout"}
         settings = {name: getattr(self, name) for name in same}
@@ -140,7 +140,7 @@ class Profile(ProfileSettings):
 
     def _distillation(self, size: int, seed: int) -> Distillation:
         """Settings of the same name are the profile's."""
-        same = {one.name for one in fields(PoolLabelling)} & {*type(self).model_fields}
+        same = {field.name for field in fields(PoolLabelling)} & {*type(self).model_fields}
         different = {
             "dtype": self.teacher_dtype,
             "task": self.task(seed),

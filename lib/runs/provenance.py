@@ -36,10 +36,8 @@ def _said(value: Any) -> Any:  # noqa: ANN401 - a record, or what a field holds
         return [_said(inner) for inner in value]
     if not is_dataclass(value):
         return value
-    told = [one for one in fields(value) if one.metadata != EXECUTION]
-    held = {one.name: getattr(value, one.name) for one in told}
-    unsaid = {one.name: one.default for one in told}
-    return {name: _said(inner) for name, inner in held.items() if inner is not None and inner != unsaid[name]}
+    held = {field: getattr(value, field.name) for field in fields(value) if field.metadata != EXECUTION}
+    return {field.name: _said(inner) for field, inner in held.items() if inner is not None and inner != field.default}
 
 
 Sources = dict[str, str]  # what a result came from, to its digest
@@ -49,12 +47,12 @@ def fingerprint(job: Run | PoolLabelling | TunedTeacher) -> Sources:
     """The local data files and models of a job, each with its digest; what lies on the hub has none."""
     subject = job.episodes.benchmark if isinstance(job, TunedTeacher) else job.task
     data = _of_benchmark(subject) if isinstance(subject, Benchmark) else _of_task(subject)
-    return data | {f"model {name}": found for name in _models(job) if (found := _of_model(name))}
+    return data | {f"model {name}": content for name in _models(job) if (content := _of_files(files_of(name)))}
 
 
 def changed(then: Sources, now: Sources) -> list[str]:
     """What is another content now; what is not there now cannot be compared."""
-    return [name for name, found in then.items() if name in now and now[name] != found]
+    return [name for name, content in then.items() if name in now and now[name] != content]
 
 
 def _models(job: Run | PoolLabelling | TunedTeacher) -> list[str]:
@@ -64,8 +62,8 @@ def _models(job: Run | PoolLabelling | TunedTeacher) -> list[str]:
 
 
 def _of_task(task: Task) -> Sources:
-    local = [one for one in task.domains.values() if one.source not in EMBEDDED and not one.source.startswith(HUB)]
-    return {f"data {one.name}": digest(file_of(one)) for one in local if locate(one.source).exists()}
+    local = [data for data in task.domains.values() if data.source not in EMBEDDED and not data.source.startswith(HUB)]
+    return {f"data {data.name}": digest(file_of(data)) for data in local if locate(data.source).exists()}
 
 
 def _of_benchmark(benchmark: Benchmark) -> Sources:
@@ -73,10 +71,6 @@ def _of_benchmark(benchmark: Benchmark) -> Sources:
     return {f"data {folder.name}": _of_files(folder.glob("*.jsonl")) for folder in folders if folder.is_dir()}
 
 
-def _of_model(reference: str) -> str:
-    return _of_files(files_of(reference))
-
-
 def _of_files(files: Iterable[Path]) -> str:
-    found = {file.name: digest(file) for file in files if not file.name.startswith((".", "README"))}
-    return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()[:16] if found else ""
+    digests = {file.name: digest(file) for file in files if not file.name.startswith((".", "README"))}
+    return hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest()[:16] if digests else ""

@@ -57,13 +57,13 @@ class DatasetSettings(Settings):
     @field_validator("labels", mode="before")
     @classmethod
     def _labels_as_text(cls, value: object) -> object:
-        return {str(raw): one for raw, one in value.items()} if isinstance(value, dict) else value
+        return {str(raw): name for raw, name in value.items()} if isinstance(value, dict) else value
 
     def dataset(self, name: str, data: str) -> Dataset:
         """The dataset that these settings mean."""
         mapped = {
             "source": self.source or data,
-            "labels": tuple((raw, DROPPED if one is None else one) for raw, one in self.labels.items()),
+            "labels": tuple((raw, DROPPED if name is None else name) for raw, name in self.labels.items()),
             "columns": tuple(self.columns.items()),
             "where": tuple((column, str(value)) for column, value in self.where.items()),
         }
@@ -235,8 +235,8 @@ class ProfileSettings(Settings):
     @field_validator("label_words", mode="before")
     @classmethod
     def _words_and_not_booleans(cls, value: object) -> object:
-        told = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
-        if any(isinstance(word, bool) for word in told):
+        words = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+        if any(isinstance(word, bool) for word in words):
             raise ValueError(f"label_words: {value} has booleans: YAML reads Yes and No so; put the words in quotes.")
         return value
 
@@ -296,7 +296,7 @@ class ProfileSettings(Settings):
     @model_validator(mode="after")
     def _labels_of_classes(self) -> Self:
         for name, settings in self.datasets.items():
-            unknown = sorted({one for one in settings.labels.values() if one is not None} - {*self.classes})
+            unknown = sorted({label for label in settings.labels.values() if label is not None} - {*self.classes})
             if unknown:
                 known = ", ".join(self.classes)
                 raise ValueError(f"datasets.{name}.labels: {', '.join(unknown)} has no label word. Classes: {known}.")

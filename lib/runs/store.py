@@ -95,8 +95,8 @@ class Store:
         record = read_json(file)
         if record is None:
             return None
-        found = record.pop("checksum", None)
-        if record.get("key") != key(run) or found != checksum(record):
+        expected = record.pop("checksum", None)
+        if record.get("key") != key(run) or expected != checksum(record):
             _warn_altered(file)
             return None
         if reason := record.get("refused"):
@@ -116,10 +116,10 @@ class Store:
 
     def load_soft_labels(self, labelling: PoolLabelling) -> SoftLabels | None:
         """A teacher's soft labels, or None where they are absent, cut short or altered (with a warning)."""
-        found = self._load_tensors(labelling)
-        if found is None:
+        loaded = self._load_tensors(labelling)
+        if loaded is None:
             return None
-        tensors, notes = found
+        tensors, notes = loaded
         return SoftLabels(tensors["log_probs"], tensors["content_free"], Cost(**notes["cost"]))
 
     def save_weights(self, request: TunedTeacher, weights: TunedWeights) -> None:
@@ -128,10 +128,10 @@ class Store:
 
     def load_weights(self, request: TunedTeacher) -> TunedWeights | None:
         """What was trained of a teacher, or None where it is absent or cut short (with a warning)."""
-        found = self._load_tensors(request)
-        if found is None:
+        loaded = self._load_tensors(request)
+        if loaded is None:
             return None
-        tensors, notes = found
+        tensors, notes = loaded
         return TunedWeights(tensors, notes["losses"], Cost(**notes["cost"]))
 
     def _save_tensors(self, job: Preparation, tensors: dict[str, Tensor], notes: Record) -> None:
@@ -159,8 +159,8 @@ class Store:
 
     def ready(self, job: Preparation) -> bool:
         """Whether a preparation is there, whole, and from the data and weights that are there now."""
-        found = self._load_tensors(job)
-        return found is not None and not changed(found[1]["sources"], fingerprint(job))
+        loaded = self._load_tensors(job)
+        return loaded is not None and not changed(loaded[1]["sources"], fingerprint(job))
 
     def discard(self, run: Run) -> None:
         """Forget a run's result."""
@@ -193,7 +193,7 @@ def checksum(record: Record) -> str:
 
 
 def _of_tensors(tensors: dict[str, Tensor], notes: Record) -> str:
-    content = {name: hashlib.sha256(one.view(torch.uint8).numpy()).hexdigest() for name, one in tensors.items()}
+    content = {name: hashlib.sha256(tensor.view(torch.uint8).numpy()).hexdigest() for name, tensor in tensors.items()}
     return checksum({"tensors": content, "notes": notes})
 
 

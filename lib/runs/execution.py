@@ -194,31 +194,19 @@ def execute(job: Job, folder: Path, isolated: bool) -> None:
 
 
 def _ask_teacher(labelling: PoolLabelling, store: Store, isolated: bool) -> None:
-    store.save_soft_labels(labelling, context_distillation.ask_teacher(labelling, isolated))
+    store.save_prepared(labelling, context_distillation.ask_teacher(labelling, isolated))
 
 
 def _tune_teacher(request: TunedTeacher, store: Store, isolated: bool) -> None:
-    store.save_weights(request, in_context_distillation.tune_teacher(request, isolated))
+    store.save_prepared(request, in_context_distillation.tune_teacher(request, isolated))
 
 
 def _run(run: Run, store: Store, isolated: bool) -> None:
-    if run.in_context:
-        weights = _prepared(run, store, store.load_weights)
-        outcome = in_context_distillation.run_in_context(run, weights, isolated)
-    else:
-        soft_labels = _prepared(run, store, store.load_soft_labels)
-        outcome = context_distillation.run_method(run, soft_labels, isolated)
-    store.save(run, outcome, describe(run.device))
-
-
-def _prepared(run: Run, store: Store, load: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - what `load` loads
-    """What the run needs, loaded; None where it needs nothing."""
-    if run.needs is None:
-        return None
-    prepared = load(run.needs)
-    if prepared is None:
+    prepared = store.load_prepared(run.needs) if run.needs else None
+    if run.needs and prepared is None:
         raise StudyError(f"it needs {run.needs.name}, which is missing: {store.failure(run.needs)}")
-    return prepared
+    do = in_context_distillation.run_in_context if run.in_context else context_distillation.run_method
+    store.save(run, do(run, prepared, isolated), describe(run.device))
 
 
 _DO: dict[type, Callable[[Any, Store, bool], None]] = {

@@ -114,7 +114,7 @@ def _require_ours(target: Path) -> None:
 def _student(run: Run, store: Store, threads: int) -> PreTrainedModel:
     """The student, trained again by as many threads; its teacher is asked again where its soft labels are not there."""
     labelling = run.needs
-    soft_labels = store.load_soft_labels(labelling) if labelling else None
+    soft_labels = store.load_prepared(labelling) if labelling else None
     if labelling and soft_labels is None:
         soft_labels = ask_teacher(labelling, isolated=False)
     here = torch.get_num_threads()

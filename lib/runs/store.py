@@ -109,30 +109,24 @@ class Store:
             _warn_altered(file)
             return None
 
-    def save_soft_labels(self, labelling: PoolLabelling, soft_labels: SoftLabels) -> None:
-        """Keep a teacher's soft labels with their cost."""
-        tensors = {"log_probs": soft_labels.log_probs, "content_free": soft_labels.content_free}
-        self._save_tensors(labelling, tensors, {"cost": asdict(soft_labels.cost)})
+    def save_prepared(self, job: Preparation, prepared: SoftLabels | TunedWeights) -> None:
+        """Keep a teacher's soft labels, or what was trained of a tuned teacher, with its cost."""
+        notes: Record = {"cost": asdict(prepared.cost)}
+        if isinstance(prepared, TunedWeights):
+            self._save_tensors(job, prepared.parameters, notes | {"losses": prepared.losses})
+        else:
+            self._save_tensors(job, {"log_probs": prepared.log_probs, "content_free": prepared.content_free}, notes)
 
-    def load_soft_labels(self, labelling: PoolLabelling) -> SoftLabels | None:
-        """A teacher's soft labels, or None where they are absent, cut short or altered (with a warning)."""
-        loaded = self._load_tensors(labelling)
+    def load_prepared(self, job: Preparation) -> SoftLabels | TunedWeights | None:
+        """What `save_prepared` kept; None where it is absent, cut short or altered (with a warning)."""
+        loaded = self._load_tensors(job)
         if loaded is None:
             return None
         tensors, notes = loaded
-        return SoftLabels(tensors["log_probs"], tensors["content_free"], Cost(**notes["cost"]))
-
-    def save_weights(self, request: TunedTeacher, weights: TunedWeights) -> None:
-        """Keep what was trained of a teacher, with the losses and the cost."""
-        self._save_tensors(request, weights.parameters, {"cost": asdict(weights.cost), "losses": weights.losses})
-
-    def load_weights(self, request: TunedTeacher) -> TunedWeights | None:
-        """What was trained of a teacher, or None where it is absent or cut short (with a warning)."""
-        loaded = self._load_tensors(request)
-        if loaded is None:
-            return None
-        tensors, notes = loaded
-        return TunedWeights(tensors, notes["losses"], Cost(**notes["cost"]))
+        cost = Cost(**notes["cost"])
+        if isinstance(job, TunedTeacher):
+            return TunedWeights(tensors, notes["losses"], cost)
+        return SoftLabels(tensors["log_probs"], tensors["content_free"], cost)
 
     def _save_tensors(self, job: Preparation, tensors: dict[str, Tensor], notes: Record) -> None:
         whole = {name: tensor.contiguous() for name, tensor in tensors.items()}

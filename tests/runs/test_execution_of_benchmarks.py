@@ -150,14 +150,14 @@ def emptied(file):
 def test_a_damaged_teacher_is_tuned_again_and_all_is_as_before(filled, study, executed, capsys, damage, warned):
     run = run_of(study, "icl_d")
     file, store = weights_of(study, run.in_context.teacher), Store(study.folder)
-    weights = {name: values.clone() for name, values in store.load_weights(run.in_context.teacher).parameters.items()}
+    weights = {name: values.clone() for name, values in store.load_prepared(run.in_context.teacher).parameters.items()}
     damage(file)
     result_of(study, run).unlink()
     others = {other: time for other, time in written(study.folder).items() if other != file}
     again = fill(study, benchmark="crossfit")
     assert executed == [run.in_context.teacher, run]
     assert scores(again.results).equals(scores(filled[1].results))
-    restored = store.load_weights(run.in_context.teacher).parameters
+    restored = store.load_prepared(run.in_context.teacher).parameters
     assert all(weights[name].equal(values) for name, values in restored.items())
     assert others.items() <= written(study.folder).items()
     assert ("is cut short or altered; it is computed again" in capsys.readouterr().err) == warned

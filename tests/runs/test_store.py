@@ -110,13 +110,13 @@ def test_a_result_that_is_cut_short_is_computed_again_with_a_warning(filled, cap
 @pytest.mark.parametrize("kept", [0, 0.5, 0.999])
 def test_soft_labels_that_are_cut_short_are_computed_again_with_a_warning(filled, capsys, kept):
     profile, store, run, request = filled
-    before, result = store.load_soft_labels(request).log_probs.clone(), store.load(run)
+    before, result = store.load_prepared(request).log_probs.clone(), store.load(run)
     file = store.folder / "soft_labels" / f"{key(request)}.safetensors"
     cut(file, kept)
     (store.folder / "runs" / f"{key(run)}.json").unlink()
     fill(profile, ["cd"])
     assert f"warning: {file} is cut short" in capsys.readouterr().err
-    assert torch.equal(store.load_soft_labels(request).log_probs, before)
+    assert torch.equal(store.load_prepared(request).log_probs, before)
     assert numbers(store.load(run)) == numbers(result)
 
 
@@ -260,34 +260,34 @@ def renamed_to(file, other):
 
 def test_tensors_with_a_digit_changed_count_as_absent_with_a_warning(store, smoke_profile, capsys):
     request, teacher = request_of(smoke_profile), teacher_of(smoke_profile)
-    store.save_soft_labels(request, some_soft_labels())
-    store.save_weights(teacher, some_weights())
+    store.save_prepared(request, some_soft_labels())
+    store.save_prepared(teacher, some_weights())
     for file in files(store.folder):
         with_a_digit_changed(file)
-    assert (store.load_soft_labels(request), store.load_weights(teacher)) == (None, None)
+    assert (store.load_prepared(request), store.load_prepared(teacher)) == (None, None)
     assert (store.ready(request), store.ready(teacher)) == (False, False)
     assert capsys.readouterr().err.count("cut short or altered") == 4
 
 
 def test_notes_of_tensors_with_a_digit_changed_count_as_absent_with_a_warning(store, smoke_profile, capsys):
     request = request_of(smoke_profile)
-    store.save_soft_labels(request, some_soft_labels())
+    store.save_prepared(request, some_soft_labels())
     (file,) = files(store.folder)
     content = file.read_bytes()
     assert content.count(b"1.5") == 1
     file.write_bytes(content.replace(b"1.5", b"2.5"))
-    assert store.load_soft_labels(request) is None
+    assert store.load_prepared(request) is None
     assert "cut short or altered" in capsys.readouterr().err
 
 
 def test_tensors_under_another_requests_name_count_as_absent_with_a_warning(store, smoke_profile, capsys):
     request, teacher = request_of(smoke_profile), teacher_of(smoke_profile)
     others = replace(request, seed=7), replace(teacher, model="another")
-    store.save_soft_labels(request, some_soft_labels())
-    store.save_weights(teacher, some_weights())
+    store.save_prepared(request, some_soft_labels())
+    store.save_prepared(teacher, some_weights())
     for file, other in zip(files(store.folder), others, strict=True):
         renamed_to(file, other)
-    assert (store.load_soft_labels(others[0]), store.load_weights(others[1])) == (None, None)
+    assert (store.load_prepared(others[0]), store.load_prepared(others[1])) == (None, None)
     assert capsys.readouterr().err.count("cut short or altered") == 2
 
 
@@ -295,8 +295,8 @@ def test_tensors_under_another_requests_name_count_as_absent_with_a_warning(stor
 def test_soft_labels_come_back_as_they_were_saved(store, smoke_profile, dtype):
     request, soft_labels = request_of(smoke_profile), some_soft_labels()
     soft_labels = replace(soft_labels, log_probs=soft_labels.log_probs.to(dtype).T)
-    store.save_soft_labels(request, soft_labels)
-    loaded = store.load_soft_labels(request)
+    store.save_prepared(request, soft_labels)
+    loaded = store.load_prepared(request)
     assert torch.equal(loaded.log_probs, soft_labels.log_probs)
     assert torch.equal(loaded.content_free, soft_labels.content_free)
     assert (loaded.log_probs.dtype, loaded.cost) == (dtype, soft_labels.cost)
@@ -305,8 +305,8 @@ def test_soft_labels_come_back_as_they_were_saved(store, smoke_profile, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_tuned_teacher_comes_back_as_it_was_saved(store, smoke_profile, dtype):
     request, weights = teacher_of(smoke_profile), some_weights(dtype)
-    store.save_weights(request, weights)
-    loaded = store.load_weights(request)
+    store.save_prepared(request, weights)
+    loaded = store.load_prepared(request)
     assert loaded.parameters.keys() == weights.parameters.keys()
     assert all(torch.equal(values, loaded.parameters[name]) for name, values in weights.parameters.items())
     assert {values.dtype for values in loaded.parameters.values()} == {dtype}
@@ -315,17 +315,17 @@ def test_a_tuned_teacher_comes_back_as_it_was_saved(store, smoke_profile, dtype)
 
 def test_a_tuned_teacher_is_loaded_for_its_own_settings_alone(store, smoke_profile):
     request = teacher_of(smoke_profile)
-    store.save_weights(request, some_weights())
-    assert store.load_weights(replace(request, model="another")) is None
+    store.save_prepared(request, some_weights())
+    assert store.load_prepared(replace(request, model="another")) is None
     assert not store.ready(replace(request, episodes=replace(request.episodes, paradigm="multitask")))
 
 
 def test_a_preparation_is_ready_once_it_is_there(store, smoke_profile):
     teacher, request = teacher_of(smoke_profile), request_of(smoke_profile)
     assert (store.ready(teacher), store.ready(request)) == (False, False)
-    store.save_weights(teacher, some_weights())
+    store.save_prepared(teacher, some_weights())
     assert (store.ready(teacher), store.ready(request)) == (True, False)
-    store.save_soft_labels(request, some_soft_labels())
+    store.save_prepared(request, some_soft_labels())
     assert (store.ready(teacher), store.ready(request)) == (True, True)
 
 
@@ -334,10 +334,10 @@ def test_a_tuned_teacher_that_is_cut_short_is_not_ready_and_counts_as_absent_wit
     store, smoke_profile, capsys, kept
 ):
     request = teacher_of(smoke_profile)
-    store.save_weights(request, some_weights())
+    store.save_prepared(request, some_weights())
     (file,) = files(store.folder)
     cut(file, kept)
-    assert (store.ready(request), store.load_weights(request)) == (False, None)
+    assert (store.ready(request), store.load_prepared(request)) == (False, None)
     assert capsys.readouterr().err.count(f"warning: {file} is cut short") == 2
 
 
@@ -368,7 +368,7 @@ def test_a_result_forgets_its_runs_failure(store, baseline):
 def test_soft_labels_forget_their_own_failure(store, smoke_profile):
     request = request_of(smoke_profile)
     store.fail(request, "out of memory")
-    store.save_soft_labels(request, some_soft_labels())
+    store.save_prepared(request, some_soft_labels())
     assert store.failure(request) is None
 
 
@@ -376,7 +376,7 @@ def test_a_tuned_teacher_forgets_its_own_failure(store, smoke_profile):
     request = teacher_of(smoke_profile)
     store.fail(request, "out of memory")
     assert (store.failure(request), store.ready(request)) == ("out of memory", False)
-    store.save_weights(request, some_weights())
+    store.save_prepared(request, some_weights())
     assert store.failure(request) is None
 
 
@@ -403,8 +403,8 @@ def test_a_refusal_that_was_edited_counts_as_absent_with_a_warning(store, baseli
 
 def test_an_empty_store_has_nothing_and_writes_nothing(store, baseline, smoke_profile):
     request, teacher = request_of(smoke_profile), teacher_of(smoke_profile)
-    assert [store.load(baseline[0]), store.failure(baseline[0]), store.load_soft_labels(request)] == [None, None, None]
-    assert (store.load_weights(teacher), store.ready(teacher)) == (None, False)
+    assert [store.load(baseline[0]), store.failure(baseline[0]), store.load_prepared(request)] == [None, None, None]
+    assert (store.load_prepared(teacher), store.ready(teacher)) == (None, False)
     store.forget_failures()
     assert list(store.folder.iterdir()) == []
 

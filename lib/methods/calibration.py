@@ -47,14 +47,6 @@ def calibrated_soft_labels(log_probs: Tensor, content_free: Tensor, how: Calibra
     return log_probs - torch.from_numpy(log_prior(answers.numpy())).to(log_probs.dtype)
 
 
-def confidence(log_probs: Tensor) -> Tensor:
-    """How far the likeliest label is above chance, 0 to 1, scaled to a mean of 1 over the pool: [pool] weights."""
-    likeliest = log_probs.softmax(-1).amax(-1)
-    chance = 1 / log_probs.shape[-1]
-    above = (likeliest - chance) / (1 - chance)
-    return above / above.mean().clamp_min(torch.finfo(above.dtype).eps)
-
-
 def split_calibrated(log_probs: Array, seed: int = 0) -> Array:
     """Log-probabilities without the prior that the other half of the items shows; halves are drawn by a seed.
 

@@ -1,6 +1,5 @@
 """Context distillation: the teacher's soft labels on a pool, the student that learns from them, and its evaluation."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from lib.errors import StudyError
-from lib.methods.calibration import Array, calibrated_soft_labels, confidence
+from lib.methods.calibration import Array, calibrated_soft_labels
 from lib.methods.encoder import PromptEncoder
 from lib.methods.evaluation import Evaluation, Outcome, evaluation, require_finite
 from lib.methods.examples import RunExamples, examples_of, held_out_items, teacher_contexts
@@ -155,7 +154,7 @@ def ask_teacher(labelling: PoolLabelling, isolated: bool = True) -> SoftLabels:
         answers = [_soft_labels(labelling, model, encoder, prompts) for prompts in contexts]
         cost.tokens = sum(prompts.tokens for prompts in contexts)
     last = len(CONTENT_FREE_TEXTS)
-    log_probs = _mean_over_contexts(torch.cat([answer[:-last] for answer in answers]), labelling)
+    log_probs = torch.cat([answer[:-last] for answer in answers])
     without_content = torch.stack([answer[-last:] for answer in answers]).mean(0)
     require_finite(log_probs, labelling.teacher)
     return SoftLabels(log_probs, without_content, cost)
@@ -172,13 +171,6 @@ def _soft_labels(
 ) -> torch.Tensor:
     answers = None if labelling.kl_over == "vocabulary" else answers_of(encoder, labelling.task)
     return class_log_probs(model, prompts, answers, labelling.batch_size)
-
-
-def _mean_over_contexts(log_probs: torch.Tensor, labelling: PoolLabelling) -> torch.Tensor:
-    """The log of the mean probability over contexts: [contexts · pool, columns], one by one, to [pool, columns]."""
-    contexts = labelling.permutations * labelling.demonstration_sets
-    by_context = log_probs.unflatten(0, (contexts, -1))
-    return by_context.logsumexp(0) - math.log(contexts)
 
 
 def trains_on_support(distillation: Distillation) -> bool:
@@ -207,7 +199,6 @@ def _pool_rows(
     by_domain = soft_labels.log_probs.split([len(part) for part in examples.pool])  # each has a prior of its own
     how = distillation.calibration
     answers = torch.cat([calibrated_soft_labels(part, soft_labels.content_free, how) for part in by_domain])
-    weights = confidence(answers) if distillation.confidence else torch.ones(len(answers))
     whole = distillation.labelling.kl_over == "vocabulary"
     columns = first_tokens(answers_of(encoder, distillation.labelling.task)) if whole else slice(None)
     labels = {
@@ -216,6 +207,6 @@ def _pool_rows(
         "teacher": answers[:, columns].argmax(-1).tolist(),
     }[distillation.ce_on]
     return [
-        TrainingRow(encoder.ids(query), target, label, weight)
-        for query, target, label, weight in zip(queries, answers, labels, weights.tolist(), strict=True)
+        TrainingRow(encoder.ids(query), target, label)
+        for query, target, label in zip(queries, answers, labels, strict=True)
     ]

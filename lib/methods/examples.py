@@ -1,7 +1,5 @@
 """Which examples a run is about: its support set, its pool, what it is evaluated on, resolved once into one value."""
 
-import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,8 +15,6 @@ from lib.tasks.samples import (
 )
 from lib.tasks.sources import queries
 from lib.tasks.task import IN_DOMAIN, OUT_OF_DOMAIN, Query, Task
-
-FURTHER_SETS = 10_000  # from one further set of demonstrations of a seed to the next, beyond the seeds of a study
 
 
 @dataclass(frozen=True)
@@ -146,32 +142,9 @@ def held_out_items(labelling: PoolLabelling) -> list[bool]:
 
 
 def teacher_contexts(labelling: PoolLabelling) -> list[tuple[list[Query], list[Query]]]:
-    """(demonstrations, queries) pairs: one for a pool apart; leave-one-out where the support set is the pool.
-
-    All of them come once for each set of demonstrations and each of its permutations; the support set's own comes
-    first.
-    """
+    """(demonstrations, queries) pairs: one for a pool apart; leave-one-out where the support set is the pool."""
     demonstrations = demonstrations_of(labelling)
     pool = [query for part in pool_by_domain(labelling) for query in part]
-    further = [_further_set(labelling, demonstrations, pool, i) for i in range(1, labelling.demonstration_sets)]
-    orders = [order for chosen in (demonstrations, *further) for order in _permutations(chosen, labelling)]
     if labelling.pool == "support":
-        return [
-            ([example for example in order if example.text != query.text], [query])
-            for order in orders
-            for query in pool
-        ]
-    return [(order, pool) for order in orders]
-
-
-def _permutations(demonstrations: list[Query], labelling: PoolLabelling) -> list[list[Query]]:
-    draws = (random.Random(f"order {labelling.seed} {i}") for i in range(1, labelling.permutations))
-    return [demonstrations, *(draw.sample(demonstrations, len(demonstrations)) for draw in draws)]
-
-
-def _further_set(
-    labelling: PoolLabelling, demonstrations: Sequence[Query], pool: Sequence[Query], i: int
-) -> list[Query]:
-    """Another support set as large, of which nothing is in the first one or in the pool."""
-    left = without(_train(labelling.task), [*demonstrations, *pool])
-    return support_set(left, labelling.task.classes, labelling.support_size, labelling.seed + i * FURTHER_SETS)
+        return [(without(demonstrations, [query]), [query]) for query in pool]
+    return [(demonstrations, pool)]

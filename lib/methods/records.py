@@ -13,12 +13,12 @@ from lib.tasks.task import Task
 class PoolLabelling:
     """What a teacher is asked: soft labels for a pool of queries, given demonstrations. Shared by all students.
 
-    `pool` is where the queries come from: `train`, the in-domain training rows; `target`, rows like those that are
-    evaluated out of domain; `both`, half of each; `support`, the support set itself. `held_out` are the halves of the
-    target's `subcases` or `templates` that the pool does without. `pool_shares` are the shares of the classes in the
-    pool; None draws it without looking at labels. The teacher is averaged over `permutations` of its demonstrations,
-    and over so many `demonstration_sets`: the support set, and further ones as large, which need labels of their own.
-    `demonstration_labels` are `true` or `shuffled`, as `lib.tasks.samples.with_shuffled_labels` has it.
+    Attributes:
+        pool: where the queries come from: `train`, the in-domain training rows; `target`, rows like those that are
+            evaluated out of domain; `both`, half of each; `support`, the support set itself.
+        held_out: the halves of the target's `subcases` or `templates` that the pool does without.
+        pool_shares: of the classes in the pool; None draws it without looking at labels.
+        demonstration_labels: `true` or `shuffled`, as `lib.tasks.samples.with_shuffled_labels` has it.
     """
 
     kept_in: ClassVar[str] = "soft_labels"
@@ -34,8 +34,6 @@ class PoolLabelling:
     batch_size: int
     device: Device
     held_out: str = "nothing"
-    permutations: int = 1
-    demonstration_sets: int = 1
     pool_shares: tuple[float, ...] | None = None
     demonstration_labels: str = "true"
 
@@ -62,7 +60,6 @@ class Distillation:
     temperature: float
     ce_on: str
     calibration: str = "none"
-    confidence: bool = False
 
 
 Paradigm = Literal["meta", "multitask"]

@@ -152,7 +152,7 @@ class Profile(ProfileSettings):
             "held_out": self.held_out if self.queries in ("target", "both") else "nothing",
         }
         labelling = PoolLabelling(**{name: getattr(self, name) for name in same} | different)
-        return Distillation(labelling, self.kl_weight, self.temperature, self.ce_on, self.calibration, self.confidence)
+        return Distillation(labelling, self.kl_weight, self.temperature, self.ce_on, self.calibration)
 
     def _in_context_run(
         self, settings: InContextSettings, benchmark: str, name: str, paradigm: Paradigm, seed: int

@@ -200,10 +200,7 @@ class ProfileSettings(Settings):
     pool_shares: Annotated[tuple[Share, ...], Field(min_length=2)] | None = None
     demonstration_labels: Literal["true", "shuffled"] = "true"
     calibration_pool: NotNegative = 0
-    permutations: Positive = 1
-    demonstration_sets: Positive = 1
     calibration: Literal["none", "content_free", "pool"] = "none"
-    confidence: bool = False
     ce_on: Literal["support", "pool", "teacher"] = "support"
     kl_over: Literal["labels", "vocabulary"] = "labels"
     kl_weight: Share = 0.5
@@ -265,8 +262,8 @@ class ProfileSettings(Settings):
 
     @model_validator(mode="after")
     def _calibration_of_label_words(self) -> Self:
-        if self.kl_over == "vocabulary" and (self.calibration != "none" or self.confidence):
-            raise ValueError("calibration, confidence: these are about the label words; set kl_over: labels.")
+        if self.kl_over == "vocabulary" and self.calibration != "none":
+            raise ValueError(f"calibration: {self.calibration!r} is about the label words; set kl_over: labels.")
         return self
 
     @model_validator(mode="after")

@@ -1,10 +1,10 @@
-"""Calibrated answers: a bias that is the same for all queries goes, the ranking stays; confidence weighs."""
+"""Calibrated answers: a bias that is the same for all queries goes, the ranking stays."""
 
 import numpy as np
 import pytest
 import torch
 
-from lib.methods.calibration import calibrated_soft_labels, confidence, log_prior, split_calibrated, without_prior
+from lib.methods.calibration import calibrated_soft_labels, log_prior, split_calibrated, without_prior
 
 
 def balanced(size=200, bias=0.0):
@@ -88,20 +88,6 @@ def test_a_prior_that_all_answers_share_goes_wholly(classes, how):
         moved = torch.tensor(answers + constants)
         found = calibrated_soft_labels(moved, moved[:3], how).softmax(-1)
         torch.testing.assert_close(found, torch.full_like(found, 1 / classes))
-
-
-def test_confidence_is_one_on_average_and_highest_where_the_teacher_is_sure():
-    answers = torch.log(torch.tensor([[0.5, 0.5], [0.9, 0.1], [0.3, 0.7]]))
-    weights = confidence(answers)
-    assert weights.mean().item() == pytest.approx(1.0)
-    assert weights[0].item() == pytest.approx(0.0, abs=1e-6)
-    assert weights[1] > weights[2]
-
-
-def test_confidence_among_three_classes_is_in_proportion_to_what_is_above_a_third():
-    answers = torch.log(torch.tensor([[1 / 3, 1 / 3, 1 / 3], [0.8, 0.1, 0.1], [0.2, 0.5, 0.3]]))
-    above = np.array([0.0, 0.8 - 1 / 3, 0.5 - 1 / 3])
-    np.testing.assert_allclose(confidence(answers).numpy(), above / above.mean(), atol=1e-6)
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -128,19 +128,6 @@ def test_soft_labels_of_the_support_set_leave_the_query_out_of_its_demonstration
     torch.testing.assert_close(found.log_probs.double(), torch.stack(plain)[:, COLUMNS], rtol=0, atol=1e-5)
 
 
-def test_over_permutations_of_the_demonstrations_probabilities_are_averaged():
-    labelling = labelling_of(permutations=3)
-    found, pool = ask_teacher(labelling), query_pool(TRAIN, four_shown(), 2, 0)
-    shown = [demonstrations for demonstrations, _ in lib.methods.context_distillation.teacher_contexts(labelling)]
-    teacher = random_models.model("random-opt-teacher").eval()
-    plain = [
-        [plain_log_probs(teacher, whole_prompt(order, query.text))[COLUMNS].exp() for order in shown] for query in pool
-    ]
-    mean = torch.stack([torch.stack(of_query).mean(0) for of_query in plain])
-    assert len(shown) == 3
-    torch.testing.assert_close(found.log_probs.double(), mean.log(), rtol=0, atol=1e-5)
-
-
 @pytest.mark.parametrize("method", ["baseline", "icl", "teacher_icl"])
 def test_untrained_methods_score_as_plain_forward_passes_do(outcomes, method):
     _, outcome = outcomes[method]
@@ -402,15 +389,6 @@ def test_each_domains_queries_lose_a_label_prior_of_their_own(seen_rows):
     told = torch.stack([row.target for row in seen_rows[0][0]])
     for half in (told[:20], told[20:]):
         assert 8 <= (half[:, 0] > half[:, 1]).sum() <= 12
-
-
-def test_confidence_weighs_the_pool_and_not_the_support_set(seen_rows):
-    run = run_of("cd", confidence=True)
-    answers = torch.tensor([[0.9, 0.1], [0.4, 0.6]]).log()
-    run_method(run, SoftLabels(answers, answers, Cost()))
-    pool, support = seen_rows[0]
-    assert [row.weight for row in pool] == pytest.approx([1.6, 0.4])
-    assert {row.weight for row in support} == {1.0}
 
 
 def test_a_trained_student_is_the_one_that_is_scored(outcomes):

@@ -81,7 +81,7 @@ def test_where_one_file_is_both_pool_and_evaluation_only_the_rest_is_drawn(one_f
 
 
 def test_where_one_file_is_both_splits_no_demonstration_is_evaluated(one_file):
-    asked = labelling_of("smoke", size=8, **one_file, eval_limit=20, pool_size=4, demonstration_sets=2)
+    asked = labelling_of("smoke", size=8, **one_file, eval_limit=20, pool_size=4)
     evaluated = texts(evaluation_items(asked.task, IN_DOMAIN))
     for demonstrations, _ in teacher_contexts(asked):
         assert len(demonstrations) == 8
@@ -102,38 +102,11 @@ def test_a_pool_of_no_queries_is_the_support_set_left_one_out():
     assert teacher_contexts(asked) == [(support[:i] + support[i + 1 :], [support[i]]) for i in range(4)]
 
 
-def test_permutations_are_of_one_set_and_the_first_is_the_sets_own_order():
-    asked = labelling_of(permutations=3, size=8)
-    support, orders = support_of(asked), [order for order, _ in teacher_contexts(asked)]
-    assert orders[0] == support
-    assert all(sorted(order) == sorted(support) for order in orders)
-    assert len({tuple(order) for order in orders}) == 3
-    assert teacher_contexts(replace(asked, permutations=1)) == teacher_contexts(asked)[:1]
-
-
-@pytest.mark.parametrize("pool", ["train", "support"])
-def test_further_sets_share_nothing_with_one_another_or_the_pool(pool):
-    asked = labelling_of(size=8, demonstration_sets=3, pool=pool)
-    found = teacher_contexts(asked)
-    support, asked_of = support_of(asked), texts(pool_of(asked))
-    assert found[: len(found) // 3] == teacher_contexts(replace(asked, demonstration_sets=1))
-    further = [one for one, _ in found[len(found) // 3 :]]
-    for demonstrations in further:
-        assert sum(row.gold for row in demonstrations) == 4
-        assert not texts(demonstrations) & (asked_of | texts(support))
-    assert len({tuple(one) for one in further}) == 2
-    assert [query for _, query in found] == [query for _, query in found[: len(found) // 3]] * 3
-
-
-def test_sets_and_permutations_are_multiplied():
-    assert len(teacher_contexts(labelling_of(permutations=2, demonstration_sets=3))) == 6
-
-
 def test_without_support_the_teacher_is_asked_without_demonstrations():
-    asked = labelling_of(size=0, permutations=2)
+    asked = labelling_of(size=0)
     pool = pool_of(asked)
     assert support_of(asked) == demonstrations_of(asked) == []
-    assert teacher_contexts(asked) == [([], pool), ([], pool)]
+    assert teacher_contexts(asked) == [([], pool)]
     assert len(pool) == asked.pool_size
 
 

@@ -46,7 +46,6 @@ def renamed(changes, profile=CONTENT):
         ({"temperature": float("inf")}, r"temperature: inf is not allowed.*finite"),
         ({"kl_weight": 1.5}, r"kl_weight: 1\.5 is not allowed.*less than or equal to 1"),
         ({"eval_limit": 1}, r"eval_limit: 1 is not allowed.*greater than 1"),
-        ({"permutations": 0}, r"permutations: 0 is not allowed.*greater than 0"),
         ({"pool_shares": [0.5, 0.4]}, r"pool_shares: \[0\.5, 0\.4\].* sum to 1"),
         ({"pool_shares": [0.2, 0.3, 0.5]}, r"pool_shares: \[0\.2, 0\.3, 0\.5\] must be 2 shares"),
         ({"epochs": 0}, r"epochs.*0 is not allowed.*greater than 0"),

@@ -34,32 +34,24 @@ def choice_effects(profile: Profile, variants: Variants) -> pd.DataFrame:
     Raises:
         StudyError: no choice is left.
     """
-    own, comparable = profile_values(profile), _comparable(profile, variants)
-    if not len(comparable):
+    own, comparable, rows = profile_values(profile), _comparable(profile, variants), []
+    for choice, value in candidates(profile):
+        results = comparable[(comparable.choice == choice) & (comparable.value == value)]
+        if len(results):
+            rows.append({"choice": choice, "value": value, "own": value == own[choice], **_row(results, profile)})
+    if not rows:
         raise StudyError("sensitivity: no choice can be compared; two values of one need results at the same seeds.")
-    of_value = {
-        (choice, value): comparable[(comparable.choice == choice) & (comparable.value == value)]
-        for choice, value in candidates(profile)
-    }
-    return pd.DataFrame(
-        [
-            {"choice": choice, "value": value, "own": value == own[choice], **_row(results, profile)}
-            for (choice, value), results in of_value.items()
-            if len(results)
-        ]
-    )
+    return pd.DataFrame(rows)
 
 
 def _comparable(profile: Profile, variants: Variants) -> pd.DataFrame:
     """All results by choice and value, at the support sizes and seeds that all of a choice's values have."""
-    parts = [
-        variants.sweeps[name].results.assign(choice=choice, value=value).astype({"value": object})
-        for choice, value in candidates(profile)
-        if (name := name_of(choice, value)) in variants.sweeps
-    ]
-    if not any(map(len, parts)):
-        return pd.DataFrame()
-    tried = pd.concat(parts, ignore_index=True)
+    columns = ["choice", "value", "support_size", "seed"]
+    parts = [pd.DataFrame(columns=columns)]
+    for choice, value in candidates(profile):
+        if sweep := variants.sweeps.get(name_of(choice, value)):
+            parts.append(sweep.results.assign(choice=choice, value=value).astype({"value": object}))
+    tried = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     values = tried.groupby("choice")["value"].transform("nunique")
     here = tried.groupby(["choice", "support_size", "seed"])["value"].transform("nunique")
     return tried[(here == values) & (values > 1)]

@@ -14,7 +14,7 @@ from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
 from lib.methods.records import TunedTeacher
 from lib.paths import NOTEBOOKS as FOLDER
 from lib.report.benchmark_tables import paper_layout
-from lib.report.claims import judge_benchmark
+from lib.report.claims import benchmark_effects, judge
 from lib.runs.execution import BENCHMARK_NOTEBOOKS, fill_benchmark
 from lib.runs.frames import seed_means
 from lib.runs.keys import key
@@ -286,7 +286,7 @@ def test_two_seeds_make_a_table_and_no_verdict(filled):
     table = paper_layout(means, "crossfit", 2).drop(columns="without skill")
     assert table.shape == (2, len(IN_CONTEXT_METHODS))
     assert table.map(lambda shown: "[" in shown).to_numpy().all()
-    judged = judge_benchmark(means, "crossfit")
+    judged = judge(benchmark_effects(means, "crossfit"))
     assert set(judged.verdict) == {"cannot be told"}
     assert set(judged.support_size) == {0, 1, 2}
     assert np.isfinite(judged.effect).all()

@@ -1,6 +1,6 @@
 """Figures 1 to 6 of the study, in and out of domain: accuracy of the methods, and what they cost."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -112,33 +112,28 @@ def accuracy_table(sweep: Sweep) -> pd.DataFrame:
 
     Cells are means with 95% intervals over seeds.
     """
-    parts: dict[str, pd.DataFrame] = {}
+    titles: dict[str, str] = {}
     for domain, title in sweep.profile.domains.items():
-        parts[f"accuracy {title}"] = table(sweep, f"{domain}_accuracy")
-        parts[f"… calibrated by content-free inputs, {title}"] = table(sweep, f"{domain}_calibrated_accuracy")
-        for name in sweep.profile.classes:
-            parts[f"… on items of {name}, {title}"] = table(sweep, f"{domain}_accuracy_on_{name}")
-    return pd.concat(parts)
+        titles[f"{domain}_accuracy"] = f"accuracy {title}"
+        titles[f"{domain}_calibrated_accuracy"] = f"… calibrated by content-free inputs, {title}"
+        titles |= {f"{domain}_accuracy_on_{name}": f"… on items of {name}, {title}" for name in sweep.profile.classes}
+    return _tables(sweep, titles)
 
 
-def draw_cost(sweep: Sweep, predicted: pd.DataFrame, name: str) -> Figure:
-    """The cost figure of a page, such as `fig2`; it is kept.
-
-    Args:
-        sweep: results of the methods to draw.
-        predicted: rows of `lib.runs.predictions.of_profile`.
-        name: the figure's, and that of the paper's figure whose points are drawn faintly.
-    """
-    drawn = drawn_costs(sweep, predicted)
-    figure = cost_figure(drawn, name)
-    save(figure, drawn, name, list(COST))
+def draw_cost(costs: Sweep, name: str) -> Figure:
+    """The cost figure of a page, such as `fig2`, from `drawn_costs`; else as `draw_accuracy`."""
+    figure = cost_figure(costs, name)
+    save(figure, costs, name, list(COST))
     return figure
 
 
-def cost_table(sweep: Sweep, predicted: pd.DataFrame) -> pd.DataFrame:
-    """Peak memory in GB and seconds as drawn: rows by quantity and method, columns by n, with 95% intervals."""
-    drawn = drawn_costs(sweep, predicted)
-    return pd.concat({title: table(drawn, quantity) for quantity, title in COST.items()})
+def cost_table(costs: Sweep) -> pd.DataFrame:
+    """Peak memory in GB and seconds, from `drawn_costs`: rows by quantity and method, columns by n."""
+    return _tables(costs, COST)
+
+
+def _tables(sweep: Sweep, titles: Mapping[str, str]) -> pd.DataFrame:
+    return pd.concat({title: table(sweep, quantity) for quantity, title in titles.items()})
 
 
 def drawn_memory(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:
@@ -187,9 +182,9 @@ def _whose_times(results: pd.DataFrame) -> list[str]:
     return [] if all_alike else [f"Times are those of {device} and of {steps} steps alone."]
 
 
-def _devices(results: pd.DataFrame) -> list[str]:
+def _devices(results: pd.DataFrame) -> str:
     """What the results were computed on, that of most results first."""
-    return list(results.device.value_counts().index)
+    return " and ".join(results.device.value_counts().index)
 
 
 def _by_run(results: pd.DataFrame, predicted: pd.DataFrame, quantity: str) -> np.ndarray:
@@ -248,15 +243,10 @@ def table(sweep: Sweep, quantity: str) -> pd.DataFrame:
     return shown.rename_axis("n =", axis=1)
 
 
-def phase_table(sweep: Sweep) -> pd.DataFrame:
-    """Methods and support sizes by phase, as `lib.report.figures.phase_table` shows costs."""
-    return figures.phase_table(sweep.results, METHODS, ["method", "support_size"])
-
-
 def save(figure: Figure, sweep: Sweep, name: str, quantities: Sequence[str]) -> None:
     """Keep a figure with what it draws: means, intervals, seeds, devices."""
     summary = _summary(sweep, quantities)
-    figures.save_with(figure, sweep.profile, name, summary.assign(device=" and ".join(_devices(sweep.results))))
+    figures.save_with(figure, sweep.profile, name, summary.assign(device=_devices(sweep.results)))
 
 
 def _summary(sweep: Sweep, quantities: Sequence[str]) -> pd.DataFrame:
@@ -266,7 +256,7 @@ def _summary(sweep: Sweep, quantities: Sequence[str]) -> pd.DataFrame:
 
 def _notes(figure: Figure, sweep: Sweep) -> list[str]:
     seeds = figures.of_seeds(_seeds(sweep.results))
-    notes = [f"Profile {sweep.profile.name}; {seeds}; {' and '.join(_devices(sweep.results))}."]
+    notes = [f"Profile {sweep.profile.name}; {seeds}; {_devices(sweep.results)}."]
     notes += [f"{METHODS[method].label}: refused, the model has no bias terms." for method in sweep.refused]
     notes += [f"{name}: failed, not drawn." for name in sweep.failed]
     with_paper = any(line.get_label() == OF_PAPER for axis in figure.axes for line in axis.lines)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -16,7 +17,7 @@ from lib.methods.context_distillation import METHODS
 from lib.report.estimates import Estimate, correct_items, over_seeds, seeds_in_common, with_bounds
 from lib.report.figures import REFERENCE_LINE, error_lengths, house_style
 from lib.runs.execution import Sweep
-from lib.runs.frames import METRICS, PARADIGMS, PHASES
+from lib.runs.frames import METRICS, PHASES
 
 SIGNIFICANT = 0.05
 FEWEST_SEEDS = 3  # two that agree by chance would pass any test
@@ -28,6 +29,8 @@ LEAST_DISTANCE = 0.1
 LITTLE = 0.02  # a gain below is none to a claim that there is none
 NO_GAIN = 0.0
 MORE, LESS = 1e-9, -1e-9
+WITHOUT_NUMBER = {"more": MORE, "less": LESS, "no gain": NO_GAIN}
+SCORE = "score"
 FARTHEST = 2  # effects beyond are named at the figure's edge
 ALL_SIZES = "all"
 COLUMNS = ("claim", "paper", "quantity", "support_size", "seeds", "effect", "low", "high", "verdict")
@@ -66,59 +69,20 @@ class Claim:
 
 Effects = Mapping[Claim, Mapping[object, Estimate]]  # of each claim the relative difference by support size
 
-IN, OUT = "in_domain_accuracy", "out_of_domain_accuracy"
-BASELINE, ICL, TEACHER, PBFT, CD, CD_LORA = map(Arm, ("baseline", "icl", "teacher_icl", "pbft", "cd", "cd_lora"))
 
-# arXiv 2412.13243: the abstract and section 4; nothing there is said with an interval.
-CLAIMS = (
-    Claim("CD against ICL, out of domain", CD, ICL, OUT, 0.5, "about 50% better: .58–.64 / .40–.50"),
-    Claim("CD against PBFT, out of domain", CD, PBFT, OUT, 0.2, "about 20% better: .58–.64 / .49–.55"),
-    Claim("CD against ICL, in domain", CD, ICL, IN, LESS, "worse: .58–.61 / .70–.90"),
-    Claim("CD against PBFT, in domain", CD, PBFT, IN, MORE, "better: .58–.61 / .41–.59"),
-    Claim("CD against the untuned student, out of domain", CD, BASELINE, OUT, 0.29, "its figure 1: .58–.64 / .48"),
-    Claim("Memory of CD against PBFT", CD, PBFT, "memory_gb", -0.6, "up to 60% less"),
-    Claim("Size on disk of student against teacher", CD, TEACHER, "weights_gb", -0.9, "2.5 GB to 0.25 GB"),
-    Claim(
-        "Training time of CD + LoRA against CD",
-        CD_LORA,
-        CD,
-        "training_seconds",
-        LESS,
-        "faster; its figure 6: 53–56 s / 27–50 s",
-    ),
-    Claim(
-        "CD against CD + LoRA, out of domain",
-        CD,
-        CD_LORA,
-        OUT,
-        NO_GAIN,
-        "no better, LoRA is “robust”: .60–.63 / .51–.64",
-    ),
-    Claim("Queries per second of student against teacher", CD, TEACHER, "queries_per_second", MORE, "not said"),
-)
+def claims_about(results: Literal["study", "benchmarks"]) -> tuple[Claim, ...]:
+    """The rows of claims.csv, which names their source."""
+    read = {"arm": _arm, "against": _arm, "effect": lambda text: float(WITHOUT_NUMBER.get(text, text))}
+    table = pd.read_csv(Path(__file__).with_name("claims.csv"), comment="#", converters=read)
+    rows = table[table.about == results].drop(columns="about")
+    return tuple(Claim(*row) for row in rows.itertuples(index=False))
 
-SCORE = "score"
-META, MULTITASK = PARADIGMS
-COMPARED_WITH_ICT = {"icl_d": "ICL-D", "icl_d_lm": "ICL-D (LM)"}
 
-# arXiv 2212.10670: abstract and tables; none of its numbers has an interval.
-IN_CONTEXT_CLAIMS = (
-    *(
-        Claim(f"{label} against ICT, {title}", Arm(method, paradigm), Arm("ict", paradigm), SCORE, MORE, "better")
-        for method, label in COMPARED_WITH_ICT.items()
-        for paradigm, title in PARADIGMS.items()
-    ),
-    Claim("LM terms, Multitask-ICT", Arm("icl_d_lm", MULTITASK), Arm("icl_d", MULTITASK), SCORE, MORE, "complementary"),
-    Claim("LM terms, Meta-ICT", Arm("icl_d_lm", META), Arm("icl_d", META), SCORE, NO_GAIN, "mostly do not help"),
-    *(
-        Claim(f"Multitask- against Meta{what}", Arm("icl_d", MULTITASK), Arm("icl_d", META), quantity, MORE, said)
-        for what, quantity, said in (
-            ("", SCORE, "better"),
-            (", tokens", "tokens", "dearer"),
-            (", seconds", "seconds", "dearer"),
-        )
-    ),
-)
+def _arm(text: str) -> Arm:
+    return Arm(*text.split())
+
+
+CLAIMS, IN_CONTEXT_CLAIMS = claims_about("study"), claims_about("benchmarks")
 
 
 def verdict(low: float, high: float, claimed: float) -> Verdict:

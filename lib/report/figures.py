@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lib.methods.context_distillation import METHODS
 from lib.report.estimates import Array, with_bounds
 from lib.runs.frames import PHASES
 from lib.runs.profile import Profile
@@ -123,14 +124,9 @@ def legend_below(figure: Figure, notes: str = "") -> None:
 def interval_table(
     summary: pd.DataFrame, methods: Mapping[str, Looks], rows: str | list[str], columns: str, digits: int
 ) -> pd.DataFrame:
-    """Means with their intervals as text, methods by their labels and in their order.
+    """Means of `lib.report.estimates.summarise` with intervals as text, methods by their labels and in their order.
 
-    Args:
-        summary: from `lib.report.estimates.summarise`.
-        methods: by name.
-        rows: columns of the summary that make the rows, and `columns` the one that makes the columns.
-        columns: see `rows`; one of them is `method`.
-        digits: after the point.
+    `rows` and `columns` are columns of the summary whose values make those of the table; one of them is `method`.
     """
     form = f"{{:.{digits}f}}".format
     text = [with_bounds(*bounds, form) for bounds in summary[["mean", "low", "high"]].itertuples(index=False)]
@@ -141,15 +137,14 @@ def interval_table(
     return table.reindex(order, axis=axis).rename_axis(columns=None)
 
 
-def phase_table(results: pd.DataFrame, methods: Mapping[str, Looks], by: Sequence[str]) -> pd.DataFrame:
+def phase_table(
+    results: pd.DataFrame,
+    methods: Mapping[str, Looks] = METHODS,
+    by: Sequence[str] = ("method", "support_size"),
+) -> pd.DataFrame:
     """What each group of results cost by phase, as text: mean seconds, tokens and peak in GB, and what is trained.
 
     On CUDA the peak is shown twice: allocated to tensors, and reserved by the caching allocator.
-
-    Args:
-        results: a row a run.
-        methods: by name.
-        by: the columns whose values make a row of the table.
     """
     titles = {"trainable_parameters": ("trained parameters", 1)}
     titles |= {

@@ -8,7 +8,7 @@ import pytest
 
 from lib.methods.context_distillation import METHODS
 from lib.report import accuracy_and_cost as pages
-from lib.report.figures import PAPER_ALPHA, PAPER_NUMBERS, paper_points
+from lib.report.figures import PAPER_ALPHA, PAPER_NUMBERS, paper_points, phase_table
 from lib.runs.execution import Sweep
 from lib.runs.frames import results_frame
 from lib.runs.predictions import NO_PEAKS
@@ -178,7 +178,7 @@ def test_times_of_two_devices_or_two_kinds_of_steps_are_not_averaged(sweep, colu
     sweep.results.loc[4, [column, "method_seconds", "training_seconds"]] = [value, 1e6, 1e6]
     shown = pages.drawn_costs(sweep, NO_PEAKS)
     assert pages.table(shown, "method_seconds").loc["CD", 4] == "40.00"
-    assert pages.phase_table(shown).loc[("CD", 4), "training seconds"] == "1.5"
+    assert phase_table(shown.results).loc[("CD", 4), "training seconds"] == "1.5"
     notes = "\n".join(texts(pages.cost_figure(shown, "fig6")))
     assert told in notes
     assert "those of a device and of plain steps alone" in notes
@@ -192,7 +192,7 @@ def test_what_is_not_trained_keeps_its_times_whatever_the_steps_of_others(sweep)
 
 
 def test_phase_table_converts_bytes_and_keeps_counts_whole(sweep):
-    table = pages.phase_table(sweep)
+    table = phase_table(sweep.results)
     assert table.loc[("CD", 4), "training GB"] == "2"
     assert table.loc[("CD", 4), "training tokens"] == "1,234"
 
@@ -200,7 +200,7 @@ def test_phase_table_converts_bytes_and_keeps_counts_whole(sweep):
 def test_phase_table_shows_both_peaks_of_a_gpu(sweep):
     sweep.results["training_rss"] = None
     sweep.results[["training_cuda_allocated", "training_cuda_reserved"]] = [3e9, 4e9]
-    table = pages.phase_table(sweep)
+    table = phase_table(sweep.results)
     assert table.loc[("CD", 4), ["training GB", "training GB reserved"]].tolist() == ["3", "4"]
 
 

@@ -79,7 +79,7 @@ def heights(axis, label):
     ]
     (place,) = [i for i, line in enumerate(drawn) if line.get_label() == label]
     _, _, bars = axis.containers[place].lines
-    return drawn[place].get_ydata(), [np.ptp(segment[:, 1]) for segment in bars[0].get_segments()]
+    return drawn[place].get_ydata(), [np.ptp(one[:, 1]) for one in bars[0].get_segments() if len(one)]
 
 
 @pytest.mark.parametrize(("benchmark", "rows"), [("crossfit", [0]), ("lama", [0, 20])])
@@ -120,7 +120,7 @@ def test_one_seed_is_drawn_without_an_interval(means):
     axis = curves_figure(means[means.seed == 1], "crossfit").axes[0]
     found, widths = heights(axis, "ICT")
     np.testing.assert_allclose(found, [32, 35])
-    assert np.isnan(widths).all()
+    assert widths == []
 
 
 def test_every_method_has_a_style_of_its_own():

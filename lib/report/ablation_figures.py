@@ -147,7 +147,7 @@ def rankings(variants: Variants, others: Sweep) -> pd.DataFrame:
 
 
 def _area(values: pd.Series) -> str:
-    return with_bounds(values.mean(), *interval(values, within=(0, 1)))
+    return with_bounds(values.mean(), *np.clip(interval(values), 0, 1))
 
 
 def targets_met(variants: Variants, others: Sweep) -> pd.DataFrame:

@@ -26,21 +26,16 @@ SMALL_GB = 0.5  # peaks below are shown in MB, and beside no points of the paper
 
 def accuracy_columns(profile: Profile) -> list[str]:
     """The scores that belong to an accuracy figure, plain and calibrated by content-free inputs, of each domain."""
-    first, *_ = classes = profile.classes
-    of_classes = [f"accuracy_on_{name}" for name in classes]
-    shares = [f"share_{name}" for name in (classes[:-1] if len(classes) > 2 else (first,))]
     return [
         f"{domain}{calibrated}_{score}"
         for domain in profile.domains
         for calibrated in ("", "_calibrated")
-        for score in ("accuracy", "macro_f1", *of_classes, *shares)
+        for score in ("accuracy", "macro_f1", *_of_classes(profile.classes))
     ]
 
 
-def _lower_rows(classes: Sequence[str]) -> dict[str, str]:
-    """Below the accuracy: score to axis label. They show a model that says one thing to everything."""
-    if len(classes) > MOST_ROWS:
-        return {"macro_f1": "macro-F1"}
+def _of_classes(classes: Sequence[str]) -> dict[str, str]:
+    """Scores that show a model that says one thing to everything, and their labels."""
     recall = {f"accuracy_on_{name}": f"accuracy on\n{name}" for name in classes}
     return recall | {f"share_{name}": f"share of answers\n“{name}”" for name in classes[:-1]}
 
@@ -56,7 +51,8 @@ def accuracy_figure(sweep: Sweep, paper_figure: str) -> Figure:
         paper_figure: whose points of the paper to draw faintly, such as `fig1`, on the paper's own datasets.
     """
     figures.house_style()
-    profile, rows = sweep.profile, _lower_rows(sweep.profile.classes)
+    profile, classes = sweep.profile, sweep.profile.classes
+    rows = {"macro_f1": "macro-F1"} if len(classes) > MOST_ROWS else _of_classes(classes)
     heights = [2.4, *[1] * len(rows)]
     shape = {"figsize": (5.5 * len(profile.domains), 10 * sum(heights) / 5.4), "height_ratios": heights}
     figure, axes = plt.subplots(len(heights), len(profile.domains), sharex=True, sharey="row", squeeze=False, **shape)
@@ -72,7 +68,7 @@ def accuracy_figure(sweep: Sweep, paper_figure: str) -> Figure:
         top.axhline(majority, zorder=1, label="majority class, balanced share", **REFERENCE_LINE)
         for axis, quantity in zip(lower, rows, strict=True):
             _draw(axis, sweep, f"{domain}_{quantity}", intervals=False)
-            axis.axhline(1 / len(profile.classes), zorder=1, **REFERENCE_LINE)
+            axis.axhline(1 / len(classes), zorder=1, **REFERENCE_LINE)
             axis.set(ylim=(-0.05, 1.05))
         axes[-1, column].set_xlabel("support examples n")
     lowest = min(sweep.results[f"{domain}_accuracy"].min() for domain in profile.domains)

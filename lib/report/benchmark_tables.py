@@ -76,18 +76,14 @@ def cost_table(means: pd.DataFrame) -> pd.DataFrame:
 def paper_table(benchmark: str) -> pd.DataFrame:
     """The paper's own numbers for a benchmark in its own layout: a row a paradigm and pair of models."""
     numbers = pd.read_csv(NUMBERS, comment="#")
-    of_benchmark = numbers[numbers.benchmark == benchmark]
-    pairs = of_benchmark.teacher + " → " + of_benchmark.student
-    wide = of_benchmark.assign(pair=pairs, paradigm=of_benchmark.paradigm.map(PARADIGMS)).pivot(
-        index=["paradigm", "pair"], columns=["method", "metric"], values="value"
+    named = numbers[numbers.benchmark == benchmark].assign(
+        paradigm=numbers.paradigm.map(PARADIGMS),
+        pair=numbers.teacher + " → " + numbers.student,
+        text=numbers.value.map("{:.1f}".format),
     )
-    columns = [one for one in COLUMNS if one in wide]
-    shown = {SHOWN[one].label: _joined(wide[one][list(METRICS[benchmark])]) for one in columns}
-    return pd.DataFrame(shown).rename_axis(index=["", ""])
-
-
-def _joined(values: pd.DataFrame) -> pd.Series:
-    return values.apply(lambda row: " / ".join(f"{value:.1f}" for value in row), axis=1)
+    table = named.pivot_table("text", ["paradigm", "pair"], "method", aggfunc=" / ".join)
+    labels = {name: method.label for name, method in SHOWN.items() if name in table}
+    return table[list(labels)].rename(columns=labels).rename_axis(index=["", ""], columns=None)
 
 
 def curves_figure(means: pd.DataFrame, benchmark: str) -> Figure:

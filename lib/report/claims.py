@@ -175,9 +175,9 @@ def _relative(first: Estimate, second: Estimate) -> Estimate:
 
 def _cost_effects(results: pd.DataFrame, claim: Claim) -> dict[object, Estimate]:
     """Of methods with a support set; times are compared where they are `ALIKE`."""
-    if claim.quantity not in results:
-        return {}
     table = results[results.support_size > 0]
+    if claim.quantity not in table or table.empty:
+        return {}
     alike = table.groupby(ALIKE[claim.quantity]) if claim.quantity in ALIKE else [(ALL_SIZES, table)]
     paired = pd.concat([_paired(rows, claim) for _, rows in alike]).groupby(level=0).mean()
     effects = _of_sizes(paired.sort_index(axis=1))

@@ -14,7 +14,6 @@ from lib.runs.store import Result
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
-ANYWHERE = (-np.inf, np.inf)
 QUANTILES = 2_000  # of χ², dense where it is small, which is where the tails of t come from
 
 
@@ -72,12 +71,12 @@ class Estimate:
 def mean(values: Array, classes: Array) -> Estimate:
     """The mean of [seeds, items]; `classes` [items] are drawn each as often as the sample has them."""
     seeds, items = values.shape
-    over_seeds, over_items = values.mean(axis=0), values.mean(axis=1)
+    of_items, of_seeds = values.mean(axis=0), values.mean(axis=1)
     by_item = np.empty(items)
     for name in np.unique(classes):
         own = classes == name
-        by_item[own] = (over_seeds[own] - over_seeds[own].mean()) / items
-    by_seed = (over_items - over_items.mean()) / np.sqrt(max(1, seeds * (seeds - 1)))
+        by_item[own] = (of_items[own] - of_items[own].mean()) / items
+    by_seed = (of_seeds - of_seeds.mean()) / np.sqrt(max(1, seeds * (seeds - 1)))
     return Estimate(float(values.mean()), by_seed, by_item)
 
 
@@ -110,17 +109,13 @@ def _chi_squared(freedom: int) -> tuple[Array, Array]:
     return stats.chi2.ppf(places**4, freedom), 4 * places**3 / QUANTILES
 
 
-def interval(
-    values: Sequence[float], level: float = LEVEL, within: tuple[float, float] = ANYWHERE
-) -> tuple[float, float]:
-    """Student's t interval for the mean of independent seeds; (nan, nan) for fewer than two values.
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Student's t interval of 95% for the mean of independent seeds; (nan, nan) for fewer than two values.
 
-    It is wide for two or three seeds, as it should be: its half-width is 9.0 or 2.5 standard deviations there. It ends
-    where the values must: `within` is the lowest and the highest that there can be.
+    It is wide for two or three seeds, as it should be: its half-width is 9.0 or 2.5 standard deviations there.
     """
     sample = pd.Series(values, dtype=float).dropna()
-    low, high = over_seeds(sample).bounds(level) if len(sample) > 1 else (np.nan, np.nan)
-    return float(np.clip(low, *within)), float(np.clip(high, *within))
+    return over_seeds(sample).bounds() if len(sample) > 1 else (np.nan, np.nan)
 
 
 def with_bounds(value: float, low: float, high: float, form: Callable[[float], str] = "{:.2f}".format) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -67,7 +68,7 @@ def _row(results: pd.DataFrame, profile: Profile) -> dict[str, Any]:
 
 def _scores(results: pd.DataFrame, domain: str, classes: Sequence[str]) -> dict[str, float]:
     accuracies = results.groupby("seed")[f"{domain}_accuracy"].mean()
-    low, high = interval(accuracies, within=(0, 1))
+    low, high = np.clip(interval(accuracies), 0, 1)
     halves = {f"{domain}_on_{name}": results[f"{domain}_accuracy_on_{name}"].mean() for name in classes}
     majority = results[f"{domain}_majority"].iloc[0]
     bounds = {f"{domain}_low": low, f"{domain}_high": high, f"{domain}_majority": majority}

@@ -319,6 +319,5 @@ def kinds_table(by_kind: pd.DataFrame) -> pd.DataFrame:
         "seeds": whole.seeds.map(str),
     }
     index = pd.MultiIndex.from_frame(whole[["name", "support_size", "items"]].rename(columns={"support_size": "n"}))
-    return pd.DataFrame({title: list(text) for title, text in texts.items()}, index).replace(
-        "nan|[+]nan", "", regex=True
-    )
+    table = pd.DataFrame({title: list(text) for title, text in texts.items()}, index)
+    return table.replace(r"\+?nan", "", regex=True)

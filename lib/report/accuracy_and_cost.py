@@ -56,18 +56,10 @@ def accuracy_figure(sweep: Sweep, paper_figure: str) -> Figure:
     heights = [2.4, *[1] * len(rows)]
     shape = {"figsize": (5.5 * len(profile.domains), 10 * sum(heights) / 5.4), "height_ratios": heights}
     figure, axes = plt.subplots(len(heights), len(profile.domains), sharex=True, sharey="row", squeeze=False, **shape)
-    datasets = dict(zip(profile.domains, (profile.in_domain, *profile.evaluated_elsewhere), strict=True))
-    for column, (domain, title) in enumerate(profile.domains.items()):
-        top, *lower = axes[:, column]
-        heading = title.capitalize()
-        top.set_title(heading if datasets[domain] in heading else f"{heading}: {datasets[domain]}")
-        _draw(top, sweep, f"{domain}_accuracy")
-        if PAPER_DATASETS.get(domain) == datasets[domain]:
-            _draw_paper(top, sweep, paper_points(paper_figure, f"{domain}_accuracy"))
-        majority = sweep.results[f"{domain}_majority"].iloc[0]
-        top.axhline(majority, zorder=1, label="majority class, balanced share", **REFERENCE_LINE)
-        for axis, quantity in zip(lower, rows, strict=True):
-            _draw(axis, sweep, f"{domain}_{quantity}", intervals=False)
+    for column, domain in enumerate(profile.domains):
+        _accuracy_panel(axes[0, column], sweep, domain, paper_figure)
+        for axis, score in zip(axes[1:, column], rows, strict=True):
+            _draw(axis, sweep, f"{domain}_{score}", intervals=False)
             axis.axhline(1 / len(classes), zorder=1, **REFERENCE_LINE)
             axis.set(ylim=(-0.05, 1.05))
         axes[-1, column].set_xlabel("support examples n")
@@ -77,6 +69,19 @@ def accuracy_figure(sweep: Sweep, paper_figure: str) -> Figure:
         axis.set_ylabel(label)
     figures.legend_below(figure, "\n".join(_notes(figure, sweep)))
     return figure
+
+
+def _accuracy_panel(axis: Axes, sweep: Sweep, domain: str, paper_figure: str) -> None:
+    """The accuracy in one domain, what its commonest class would score, and the paper's points on its own dataset."""
+    profile = sweep.profile
+    dataset = dict(zip(profile.domains, (profile.in_domain, *profile.evaluated_elsewhere), strict=True))[domain]
+    heading = profile.domains[domain].capitalize()
+    axis.set_title(heading if dataset in heading else f"{heading}: {dataset}")
+    _draw(axis, sweep, f"{domain}_accuracy")
+    if PAPER_DATASETS.get(domain) == dataset:
+        _draw_paper(axis, sweep, paper_points(paper_figure, f"{domain}_accuracy"))
+    majority = sweep.results[f"{domain}_majority"].iloc[0]
+    axis.axhline(majority, zorder=1, label="majority class, balanced share", **REFERENCE_LINE)
 
 
 def _draw(axis: Axes, sweep: Sweep, quantity: str, intervals: bool = True, **style: str) -> None:

@@ -92,19 +92,23 @@ def curves(
     beside = [name for name, method in methods.items() if method.marker]
     shifts = dict(zip(beside, np.linspace(-_DODGE / 2, _DODGE / 2, len(beside)) * (len(beside) > 1), strict=True))
     for name in [name for name in methods if name in set(summary.method)]:
-        looks, rows = methods[name], summary[summary.method == name]
-        drawn = {"color": looks.colour, "label": looks.label, **style}
-        if not looks.marker:
+        method, rows = methods[name], summary[summary.method == name]
+        drawn = {"color": method.colour, "label": method.label, **style}
+        if method.marker:
+            places = np.arange(len(sizes)) + shifts[name]
+            _curve(axis, places, rows.set_index("support_size").reindex(sizes), {"marker": method.marker, **drawn})
+        else:
             for height in rows["mean"].unique():
                 axis.axhline(height, zorder=1, **{**drawn, "linestyle": "--"})
-            continue
-        rows = rows.set_index("support_size").reindex(sizes)
-        places = np.arange(len(sizes)) + shifts[name]
-        axis.plot(places, rows["mean"], marker=looks.marker, **drawn)
-        errors = error_lengths(rows["mean"], rows.low, rows.high)
-        axis.errorbar(places, rows["mean"], errors, fmt="none", ecolor=looks.colour, elinewidth=1.2, capsize=3)
     axis.xaxis.grid(False)
     axis.set(xticks=range(len(sizes)), xticklabels=sizes, xlim=(-0.5, len(sizes) - 0.5))
+
+
+def _curve(axis: Axes, places: Array, rows: pd.DataFrame, drawn: Mapping[str, object]) -> None:
+    """The means of one method, and their intervals, which have no place in a legend."""
+    axis.plot(places, rows["mean"], **drawn)
+    errors = error_lengths(rows["mean"], rows.low, rows.high)
+    axis.errorbar(places, rows["mean"], errors, fmt="none", ecolor=drawn["color"], elinewidth=1.2, capsize=3)
 
 
 def legend_below(figure: Figure, notes: str = "") -> None:

@@ -212,12 +212,11 @@ def _filled(profile: "Profile", methods: list[str]) -> "Sweep":
 
 def _variant_plans(profile: "Profile", notebooks: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
     """The variants that notebooks try, by notebook; unknown names are an error before anything is computed."""
-    from lib.runs import ablations, choices
+    from lib.runs.ablations import VARIANTS
     from lib.runs.variants import METHOD
 
-    plans = {"09_sensitivity": choices, "10_beyond": ablations}
-    asked = [name for name in plans if name in notebooks and METHOD in profile.methods]
-    return {name: plans[name].variants(profile) for name in asked}
+    asked = [name for name in VARIANTS if name in notebooks and METHOD in profile.methods]
+    return {name: VARIANTS[name](profile) for name in asked}
 
 
 def _fill_variants(

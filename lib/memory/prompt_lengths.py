@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import require_one_of
-from lib.methods.context_distillation import METHODS, answers_of, teacher_prompts
+from lib.methods.context_distillation import answers_of, teacher_prompts
 from lib.methods.encoder import PromptEncoder
 from lib.methods.examples import examples_of
 from lib.methods.records import Run
+from lib.methods.table import METHODS
 from lib.tasks.patterns import content_free
 from lib.tasks.prompts import EncodedPrompts
 from lib.tasks.task import Query, Split

@@ -1,8 +1,9 @@
 """What may make context distillation better than the paper's: where the pool comes from, and what the teacher says."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 from textwrap import fill as fill_lines
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,51 +11,44 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.methods.context_distillation import METHODS
+from lib.methods.evaluation import Outcome
+from lib.methods.table import METHODS
 from lib.report.claims import FEWEST_SEEDS, SIGNIFICANT, share_recovered, shown_share
-from lib.report.correct_items import Correct, correct_items, seeds_in_common
-from lib.report.estimates import Array, with_interval
-from lib.report.figures import REFERENCE_LINE, house_style
-from lib.runs.ablations import PLAIN, REFERENCES
+from lib.report.estimates import Array, Correct, Estimate, correct_items, interval, mean, seeds_in_common, with_bounds
+from lib.report.figures import REFERENCE_LINE, error_lengths, house_style
+from lib.runs.ablations import HALF, PLAIN, REFERENCES
 from lib.runs.execution import Sweep
 from lib.runs.profile import Profile
 from lib.runs.variants import METHOD, Variants
+from lib.tasks.task import OUT_OF_DOMAIN
 
 CLASS_MARKERS = "><^vsDPX"  # of the accuracy on one class
 LABEL_WIDTH = 46  # characters of a line of a name in the figure
+RIVALS = (METHODS["icl"].label, METHODS["pbft"].label)
+DIFFERENCE = ("difference", "difference_low", "difference_high")
 
 
-class Answers(NamedTuple):
-    """What an idea or a reference gets right in one domain, by support size, and the method that it stands under."""
-
-    by_size: Mapping[int, Correct]
-    method: str
-
-    def at(self, size: int, seeds: Sequence[int]) -> Array:
-        """[seeds, items] of 0 and 1."""
-        return self.by_size[size].of_seeds(self.method, seeds)
+def _label(method: str) -> str:
+    return METHODS[method].label
 
 
-def in_common(size: int, several: Sequence[Answers]) -> list[int]:
-    """The seeds that all of them have at a support size."""
-    there = all(size in one.by_size for one in several)
-    return seeds_in_common(one.by_size[size] for one in several) if there else []
+def _named(variants: Variants, others: Sweep) -> dict[str, tuple[Sweep, str]]:
+    """The references, then the ablations: by name the results and the method."""
+    references = {_label(method): (others, method) for method in REFERENCES}
+    return references | {name: (sweep, METHOD) for name, sweep in variants.sweeps.items()}
 
 
-def answers(found: Variants, others: Sweep, domain: str) -> dict[str, Answers]:
-    """The references, then the ideas, by name; those without a result are left out."""
-    named = {METHODS[method].label: (others, method) for method in REFERENCES}
-    named |= {name: (sweep, METHOD) for name, sweep in found.sweeps.items()}
-    told = {}
-    for name, (sweep, method) in named.items():
-        readers = (method,) if METHODS[method].reads_support else (method, "icl")
-        if by_size := correct_items(sweep.stored, domain, readers):
-            told[name] = Answers(by_size, method)
-    return told
+def _correct_by_name(variants: Variants, others: Sweep, domain: str) -> dict[str, Correct]:
+    """What the references, then the ablations get right in a domain; those without a result are left out."""
+    named = _named(variants, others)
+    correct = {name: correct_items(sweep.stored, domain, method) for name, (sweep, method) in named.items()}
+    return {name: items for name, items in correct.items() if items.items}
 
 
-def compared(found: Variants, others: Sweep) -> pd.DataFrame:
-    """Each idea and reference at each support size and domain: accuracy with a 95% interval over seeds and items.
+def compared(variants: Variants, others: Sweep) -> pd.DataFrame:
+    """Each ablation and reference at each support size and domain: accuracy with a 95% interval over seeds and items.
+
+    The untuned student stands at the sizes and for the seeds of ICL.
 
     Columns: name, domain, support_size, accuracy, low, high; `on_<class>`, the recall of each class; of two classes
     `share_<class>` of the predictions for the first; majority, the accuracy of one answer for everything; seeds.
@@ -62,11 +56,28 @@ def compared(found: Variants, others: Sweep) -> pd.DataFrame:
     rows = []
     classes = [name.replace("-", "_") for name in others.profile.classes]
     for domain in others.profile.domains:
-        for name, one in answers(found, others, domain).items():
-            for size, correct in one.by_size.items():
+        by_name = _correct_by_name(variants, others, domain)
+        for name, correct in by_name.items():
+            beside = correct if METHODS[correct.method].reads_support else by_name.get(_label("icl"), correct)
+            for size, seeds in seeds_in_common((correct, beside)).items():
                 shown = {"name": name, "domain": domain, "support_size": size}
-                rows.append(shown | _scores(correct.by_method[one.method], correct, classes))
+                rows.append(shown | _scores(correct, size, seeds, classes))
     return pd.DataFrame(rows)
+
+
+def _scores(correct: Correct, size: int, seeds: Sequence[int], classes: Sequence[str]) -> dict[str, float]:
+    items, gold, accuracy = correct.of_seeds(size, seeds), correct.gold, correct.accuracy(size, seeds)
+    low, high = np.clip(accuracy.bounds(), 0, 1)  # two seeds' t interval goes beyond what an accuracy can be
+    shown = {"accuracy": accuracy.value, "low": low, "high": high}
+    shown |= {f"on_{name}": items[:, gold == place].mean() for place, name in enumerate(classes)}
+    if len(classes) == 2:
+        shown[f"share_{classes[0]}"] = np.where(gold == 0, items, 1 - items).mean()
+    return shown | {"majority": _majority(gold), "seeds": len(seeds)}
+
+
+def _majority(gold: Array) -> float:
+    """The accuracy of one answer for everything."""
+    return max(np.bincount(gold)) / len(gold)
 
 
 def fullest(table: pd.DataFrame) -> int:
@@ -79,125 +90,108 @@ def fullest(table: pd.DataFrame) -> int:
     return int(max(seeds.index[seeds == seeds.max()]))
 
 
-def _scores(items: Array, correct: Correct, classes: Sequence[str]) -> dict[str, float]:
-    accuracy = correct.accuracy(items)
-    low, high = np.clip(accuracy.bounds(), 0, 1)  # two seeds' t interval goes beyond what an accuracy can be
-    shown = {"accuracy": accuracy.value, "low": low, "high": high}
-    shown |= {f"on_{name}": items[:, correct.gold == place].mean() for place, name in enumerate(classes)}
-    if len(classes) == 2:
-        shown[f"share_{classes[0]}"] = np.where(correct.gold == 0, items, 1 - items).mean()
-    return shown | {"majority": max(np.bincount(correct.gold)) / len(correct.gold), "seeds": len(items)}
-
-
-def differences(found: Variants, others: Sweep) -> pd.DataFrame:
-    """Each idea less the paper's way, ICL and PBFT, paired by seed and item: what an ingredient is worth.
+def differences(variants: Variants, others: Sweep) -> pd.DataFrame:
+    """Each ablation less the paper's way, ICL and PBFT, paired by seed and item: what an ingredient is worth.
 
     Columns: name, against, domain, support_size, difference, low, high (95%, over seeds and items), differs, seeds.
     `differs` is by intervals widened to 1 − .05 / (number of comparisons at one support size), and needs three seeds.
     """
-    rivals = [PLAIN, *(METHODS[one].label for one in ("icl", "pbft"))]
     rows: list[dict[str, Any]] = []
     domains = others.profile.domains
     for domain in domains:
-        told = answers(found, others, domain)
-        pairs = [(name, rival) for name in found.sweeps for rival in rivals if name in told and rival in told]
-        pairs = [(name, rival) for name, rival in pairs if name != rival]
+        by_name = _correct_by_name(variants, others, domain)
+        pairs = [(name, rival) for name in variants.sweeps for rival in (PLAIN, *RIVALS) if name != rival]
+        pairs = [pair for pair in pairs if {*pair} <= {*by_name}]
         level = 1 - SIGNIFICANT / max(1, len(pairs) * len(domains))
         for name, rival in pairs:
             shown = {"name": name, "against": rival, "domain": domain}
-            rows += [shown | row for row in _differences(told[name], told[rival], level)]
+            rows += [shown | row for row in _differences(by_name[name], by_name[rival], level)]
     return pd.DataFrame(rows)
 
 
-def _differences(one: Answers, rival: Answers, level: float) -> Iterator[dict[str, Any]]:
-    for size, correct in one.by_size.items():
-        seeds = in_common(size, (one, rival))
-        if not seeds:
-            continue
-        difference = correct.accuracy(one.at(size, seeds) - rival.at(size, seeds))
-        low, high = difference.bounds()
-        outer = difference.bounds(level)
+def _differences(correct: Correct, rival: Correct, level: float) -> Iterator[dict[str, Any]]:
+    for size, seeds in seeds_in_common((correct, rival)).items():
+        difference = mean(correct.of_seeds(size, seeds) - rival.of_seeds(size, seeds), correct.gold)
+        (low, high), outer = difference.bounds(), difference.bounds(level)
         differs = len(seeds) >= FEWEST_SEEDS and not outer[0] <= 0 <= outer[1]
         shown = {"support_size": size, "difference": difference.value, "low": low, "high": high}
         yield shown | {"differs": differs, "seeds": len(seeds)}
 
 
-def differences_table(found: pd.DataFrame, profile: Profile) -> pd.DataFrame:
-    """`differences` as text: a row a support size and idea, a column a domain and rival; a star where `differs`."""
-    if not len(found):
+def differences_table(worth: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """`differences` as text: a row a support size and ablation, a column a domain and rival; a star where `differs`."""
+    if not len(worth):
         return pd.DataFrame()
     texts = [
-        f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]{' *' if row.differs else ''}"
-        for row in found.itertuples()
+        with_bounds(row.difference, row.low, row.high, "{:+.2f}".format) + " *" * row.differs
+        for row in worth.itertuples()
     ]
-    shown = found.assign(text=texts, domain=found.domain.map(profile.domains), n=found.support_size)
+    shown = worth.assign(text=texts, domain=worth.domain.map(profile.domains), n=worth.support_size)
     order = {"index": ["n", "name"], "columns": ["domain", "against"]}
     table = shown.pivot_table("text", **order, aggfunc="first", sort=False).fillna("")
     return table.sort_index(level="n", sort_remaining=False, kind="stable").rename_axis(columns=["", "less"])
 
 
-def rankings(found: Variants, others: Sweep) -> pd.DataFrame:
-    """How well each reference and idea ranks the items, whatever its label prior: the area under the ROC curve.
+def rankings(variants: Variants, others: Sweep) -> pd.DataFrame:
+    """How well each reference and ablation ranks the items, whatever its label prior: the area under the ROC curve.
 
     A row a support size and name, a column a domain: the mean over seeds with its 95% interval.
     """
-    results = [sweep.results.assign(name=name) for name, sweep in found.sweeps.items() if len(sweep.results)]
-    if len(others.results):
-        names = others.results.method.map(lambda method: METHODS[method].label)
-        results.insert(0, others.results.assign(name=names))
-    table = pd.concat(results)
-    groups = table.groupby(["support_size", "name"], sort=False)
-    columns = {
-        title: groups[f"{domain}_auc"].agg(with_interval, digits=2, within=(0, 1))
-        for domain, title in others.profile.domains.items()
-    }
+    parts = [
+        sweep.results[sweep.results.method == method].assign(name=name)
+        for name, (sweep, method) in _named(variants, others).items()
+        if len(sweep.results)
+    ]
+    groups = pd.concat(parts).groupby(["support_size", "name"], sort=False)
+    columns = {title: groups[f"{domain}_auc"].agg(_area) for domain, title in others.profile.domains.items()}
     return pd.DataFrame(columns).rename_axis(["n", "name"]).sort_index(level="n", sort_remaining=False, kind="stable")
 
 
-def targets_met(found: Variants, others: Sweep) -> pd.DataFrame:
-    """For each idea and domain: at how many of its support sizes it beats both ICL and PBFT with intervals that do not
-    touch, and the least share of the distance from the untuned student to the teacher that it recovers at any of them,
-    with its 95% interval. Sizes at which one of them has fewer than three seeds are not judged, and shares of so few
-    say so. Blank where a rival or the teacher has no result.
+def _area(values: pd.Series) -> str:
+    return with_bounds(values.mean(), *np.clip(interval(values), 0, 1))
+
+
+def targets_met(variants: Variants, others: Sweep) -> pd.DataFrame:
+    """For each ablation and domain: at how many of its support sizes it beats both ICL and PBFT with intervals that do
+    not touch, and the least share of the distance from the untuned student to the teacher that it recovers at any of
+    them, with its 95% interval. Sizes at which one of them has fewer than three seeds are not judged, and shares of so
+    few say so. Blank where a rival or the teacher has no result.
     """
-    table = compared(found, others)
+    table = compared(variants, others)
     if not len(table):
         return pd.DataFrame()
     places = table.set_index(["domain", "name", "support_size"]).sort_index()
-    rows: dict[str, dict[str, str]] = {name: {} for name in found.sweeps}
+    rows: dict[str, dict[str, str]] = {name: {} for name in variants.sweeps}
     for domain, title in others.profile.domains.items():
-        told = answers(found, others, domain)
-        for name in [one for one in rows if one in told]:
-            of_domain = places.loc[domain]
-            rows[name][f"beats ICL and PBFT {title}"] = _beaten(of_domain, name)
-            rows[name][f"least share recovered {title}"] = _least_share(told, name)
+        by_name = _correct_by_name(variants, others, domain)
+        for name in [name for name in rows if name in by_name]:
+            rows[name][f"beats ICL and PBFT {title}"] = _beaten(places.loc[domain], name)
+            rows[name][f"least share recovered {title}"] = _least_share(
+                [by_name.get(_label("baseline")), by_name.get(_label("teacher_icl")), by_name[name]]
+            )
     return pd.DataFrame.from_dict(rows, orient="index").fillna("")
 
 
 def _beaten(places: pd.DataFrame, name: str) -> str:
     """places: by name and support size."""
-    own, rivals = places.loc[name], [METHODS[one].label for one in ("icl", "pbft")]
+    own = places.loc[name]
     several = places.index[places.seeds >= FEWEST_SEEDS]
-    judged = [size for size in own.index if all((one, size) in several for one in (name, *rivals))]
-    beats = [size for size in judged if all(own.low[size] > places.loc[(rival, size)].high for rival in rivals)]
+    judged = [size for size in own.index if all((one, size) in several for one in (name, *RIVALS))]
+    beats = [size for size in judged if all(own.low[size] > places.loc[(rival, size)].high for rival in RIVALS)]
     return f"{len(beats)} of {len(judged)}" if judged else ""
 
 
-def _least_share(told: Mapping[str, Answers], name: str) -> str:
-    start, teacher = (told.get(METHODS[one].label) for one in ("baseline", "teacher_icl"))
-    if start is None or teacher is None:
+def _least_share(three: Sequence[Correct | None]) -> str:
+    """three: the untuned student, the teacher and the ablation."""
+    if None in three:
         return ""
-    three = (start, teacher, told[name])
-    shares = []
-    for size, correct in told[name].by_size.items():
-        if seeds := in_common(size, three):
-            share = share_recovered(*(correct.accuracy(one.at(size, seeds)) for one in three))
-            shares.append((share, size, len(seeds)))
-    known = [one for one in shares if one[0] is not None]
+    common = seeds_in_common(three)
+    shares = {size: share_recovered(*(one.accuracy(size, seeds) for one in three)) for size, seeds in common.items()}
+    known = {size: share for size, share in shares.items() if share}
     if not known:
         return "teacher no better" if shares else ""
-    share, size, seeds = min(known, key=lambda one: one[0].value)
-    return f"{shown_share(share)} at n = {size}{_few_seeds(seeds)}"
+    size = min(known, key=lambda size: known[size].value)
+    return f"{shown_share(known[size])} at n = {size}{_few_seeds(len(common[size]))}"
 
 
 def _few_seeds(seeds: int) -> str:
@@ -206,9 +200,9 @@ def _few_seeds(seeds: int) -> str:
     return "" if seeds >= FEWEST_SEEDS else f" ({seeds}\N{NO-BREAK SPACE}{noun})"
 
 
-def ideas_figure(table: pd.DataFrame, size: int, profile: Profile) -> Figure:
-    """All ideas and references at one support size, a row each, by domain: accuracy with 95% intervals, and the recall
-    of each class, which shows whatever says one thing to everything. Names with fewer than three seeds say so.
+def ablations_figure(table: pd.DataFrame, size: int, profile: Profile) -> Figure:
+    """All ablations and references at one support size, a row each, by domain: accuracy with 95% intervals, and the
+    recall of each class, which shows whatever says one thing to everything. Names with fewer than three seeds say so.
 
     Args:
         table: from `compared`.
@@ -240,11 +234,11 @@ def ideas_figure(table: pd.DataFrame, size: int, profile: Profile) -> Figure:
 
 def _accuracies(axis: Axes, rows: pd.DataFrame) -> None:
     """rows: by name, from the lowest place upwards."""
-    references = {METHODS[one].label: METHODS[one].colour for one in REFERENCES}
-    for place, (name, one) in enumerate(rows.iterrows()):
-        errors = np.abs([[one.low - one.accuracy], [one.high - one.accuracy]])
-        colour = references.get(name, METHODS[METHOD].colour)
-        axis.errorbar([one.accuracy], [place], xerr=errors, fmt="o", capsize=3, color=colour)
+    references = {_label(method): METHODS[method].colour for method in REFERENCES}
+    colours = [references.get(name, METHODS[METHOD].colour) for name in rows.index]
+    errors = error_lengths(rows.accuracy, rows.low, rows.high)
+    for place, colour in enumerate(colours):
+        axis.errorbar(rows.accuracy.iloc[[place]], [place], xerr=errors[:, [place]], fmt="o", capsize=3, color=colour)
     axis.axvline(rows.majority.max(), **REFERENCE_LINE)
 
 
@@ -258,3 +252,73 @@ def _recalls(axis: Axes, rows: pd.DataFrame, classes: Sequence[str]) -> None:
         style = {"color": "0.2", "fillstyle": "none" if i else "full", "linestyle": "none"}
         axis.plot(recalls[column], places, marker=marker, label=f"items of {name}", **style)
     axis.axvline(1 / len(classes), **REFERENCE_LINE)
+
+
+def accuracy_by_kind(variants: Variants) -> pd.DataFrame:
+    """Accuracy out of domain on the items of the kinds that a control's pool lacks, and on the others.
+
+    Which kinds are held out differs by seed, and they may be harder than the rest. So beside the control stands the
+    ablation itself, whose pool has all kinds, on the same items: the difference is what it costs not to have seen a
+    kind.
+
+    Columns: name, support_size, items; accuracy, low, high; majority, the accuracy of one answer to all of these items;
+    auc, the mean area under the ROC curve; all_kinds, the accuracy of the ablation itself; difference of the control
+    from it, difference_low, difference_high; seeds. Intervals are 95%, over seeds and items. Seeds are those that both
+    have; where the ablation has none of the control's, the control stands alone.
+    """
+    rows: list[dict[str, Any]] = []
+    for name, sweep in variants.sweeps.items():
+        controlled = [result for result in sweep.stored if result.outcome.held_out]
+        whole = variants.sweeps.get(name.partition(HALF)[0])
+        control = correct_items(controlled, OUT_OF_DOMAIN, METHOD)
+        all_kinds = correct_items(whole.stored if whole else [], OUT_OF_DOMAIN, METHOD)
+        both = seeds_in_common((control, all_kinds))
+        outcomes = {(one.run.support_size, one.run.seed): one.outcome for one in controlled}
+        for size, seeds in (seeds_in_common([control]) | both).items():
+            chosen = [outcomes[size, seed] for seed in seeds]
+            beside = all_kinds.of_seeds(size, seeds) if size in both else None
+            shown = {"name": name, "support_size": size}
+            rows += [shown | row for row in _by_kind(chosen, control.of_seeds(size, seeds), beside)]
+    return pd.DataFrame(rows)
+
+
+def _by_kind(outcomes: Sequence[Outcome], right: Array, all_kinds: Array | None) -> Iterator[dict[str, Any]]:
+    """One support size: [seeds, items] that the control gets right, and those of the ablation itself."""
+    away = np.array([outcome.held_out for outcome in outcomes])
+    evaluations = [outcome.evaluations[OUT_OF_DOMAIN] for outcome in outcomes]
+    gold = np.asarray(evaluations[-1].gold)
+    for items, taken in (("held out of the pool", away), ("of kinds in the pool", ~away)):
+        if not taken.any():
+            continue
+        row = {"items": items, **_interval("accuracy", "", right, taken, gold)}
+        row["majority"] = np.mean([_majority(gold[own]) for own in taken])
+        row["auc"] = np.mean([one.area_under_curve(own) for one, own in zip(evaluations, taken, strict=True)])
+        if all_kinds is not None:
+            row["all_kinds"] = all_kinds[taken].mean()
+            row |= _interval("difference", "difference_", right - all_kinds, taken, gold)
+        yield row | {"seeds": len(outcomes)}
+
+
+def _interval(name: str, prefix: str, values: Array, taken: Array, gold: Array) -> dict[str, float]:
+    """The mean of values [seeds, items] over the items taken, and its bounds, within the least and greatest value."""
+    share: Estimate = mean(values * taken, gold) / mean(taken.astype(float), gold)
+    low, high = np.clip(share.bounds(), values.min(), values.max())
+    return {name: share.value, f"{prefix}low": low, f"{prefix}high": high}
+
+
+def kinds_table(by_kind: pd.DataFrame) -> pd.DataFrame:
+    """`accuracy_by_kind` as text: a row an ablation, support size and kind of items; a mean has its interval beside."""
+    if not len(by_kind):
+        return pd.DataFrame()
+    whole = by_kind.reindex(columns=by_kind.columns.union(["all_kinds", *DIFFERENCE], sort=False))
+    texts = {
+        "accuracy": map(with_bounds, whole.accuracy, whole.low, whole.high),
+        "one answer": whole.majority.map("{:.2f}".format),
+        "area": whole.auc.map("{:.2f}".format),
+        "all kinds": whole.all_kinds.map("{:.2f}".format),
+        "difference": map(with_bounds, *(whole[name] for name in DIFFERENCE), repeat("{:+.2f}".format)),
+        "seeds": whole.seeds.map(str),
+    }
+    index = pd.MultiIndex.from_frame(whole[["name", "support_size", "items"]].rename(columns={"support_size": "n"}))
+    table = pd.DataFrame({title: list(text) for title, text in texts.items()}, index)
+    return table.replace(r"\+?nan", "", regex=True)

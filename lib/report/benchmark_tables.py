@@ -1,61 +1,21 @@
 """Figures and tables of in-context learning distillation: scores against k, and the paper's numbers."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.methods.records import Run
 from lib.methods.table import METHODS
-from lib.report.estimates import interval, with_interval
-from lib.report.figures import REFERENCE_LINE, from_to, house_style
+from lib.report.estimates import summarise
+from lib.report.figures import REFERENCE_LINE, curves, from_to, house_style, interval_table, legend_below, phase_table
 from lib.runs.execution import Sweep
-from lib.runs.frames import METRICS, NO_SKILL, PARADIGMS, PHASES, STUDENTS
+from lib.runs.frames import METRICS, NO_SKILL, PARADIGMS, STUDENTS
 
 COLUMNS = ("teacher_untuned", "untuned", "teacher_ict", *STUDENTS)
-PERCENT = (0, 100)  # what scores lie between
-
-
-def paper_layout(means: pd.DataFrame, benchmark: str, k: int) -> pd.DataFrame:
-    """The paper's table: a row a paradigm and metric; the teacher (ICT), then the student's ICT, ICL-D, ICL-D (LM).
-
-    Before them what takes no skill, and what no tuning gives. Runs are means over seeds with 95% intervals.
-    """
-    rows = {}
-    for paradigm, title in PARADIGMS.items():
-        shown = means[(means.k == k) & (means.paradigm.isna() | (means.paradigm == paradigm))]
-        if not shown.method.isin(STUDENTS).any():
-            continue
-        for metric, name in METRICS[benchmark].items():
-            groups = shown.groupby("method", sort=False)[metric]
-            found = {method: with_interval(values, digits=1, within=PERCENT) for method, values in groups}
-            skill = {"without skill": f"{shown[NO_SKILL[metric]].mean():.1f}"}
-            rows[title, name] = skill | {METHODS[one].label: found[one] for one in COLUMNS if one in found}
-    return pd.DataFrame.from_dict(rows, orient="index").fillna("")
-
-
-def cost_table(means: pd.DataFrame) -> pd.DataFrame:
-    """What each tuned method cost under each paradigm, means over seeds: tokens, seconds and peak memory by phase.
-
-    The teacher's tuning is shared by the students that it teaches, and is in a column of its own.
-    """
-    tuned = means[means.paradigm.notna() & (means.k == means.k.max())]
-    groups = tuned.groupby(["paradigm", "method"], sort=False)
-    columns = {
-        f"{phase} {title}": groups[f"{phase}_{quantity}"].mean() * scale
-        for quantity, title, scale in (("tokens", "10³ tokens", 1e-3), ("seconds", "s", 1), ("gb", "GB", 1))
-        for phase in PHASES
-        if f"{phase}_{quantity}" in tuned
-    }
-    table = pd.DataFrame(columns)
-    names = [(PARADIGMS[paradigm], METHODS[method].label) for paradigm, method in table.index]
-    return table.set_axis(pd.MultiIndex.from_tuples(names, names=["", ""]))
-
-
+SHOWN = {name: METHODS[name] for name in COLUMNS}
 UNITS = {"crossfit": "tasks", "lama": "relations"}
 
 # arXiv 2212.10670; what is not published is left out.
@@ -67,24 +27,64 @@ PAPER_SCALE = {
 }
 
 NUMBERS = Path(__file__).with_name("in_context_paper_numbers.csv")
-DODGE = 0.05
+
+
+def _under_each(means: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each paradigm that something was tuned under, by its title; what is not tuned stands under each."""
+    parts = [
+        means[means.paradigm.isna() | (means.paradigm == name)].assign(paradigm=title)
+        for name, title in PARADIGMS.items()
+        if name in set(means.paradigm)
+    ]
+    return pd.concat(parts) if parts else means[:0]
+
+
+def _summary(means: pd.DataFrame, benchmark: str) -> pd.DataFrame:
+    """Scores in percent by metric, paradigm, method and number of demonstrations (`support_size`)."""
+    table = _under_each(means).rename(columns={"k": "support_size"})
+    metrics = METRICS[benchmark]
+    return summarise(table, list(metrics), ["paradigm", "method", "support_size"], dict.fromkeys(metrics, 100.0))
+
+
+def paper_layout(means: pd.DataFrame, benchmark: str, k: int) -> pd.DataFrame:
+    """The paper's table: a row a paradigm and metric; the teacher (ICT), then the student's ICT, ICL-D, ICL-D (LM).
+
+    Before them what takes no skill, and what no tuning gives. Runs are means over seeds with 95% intervals.
+    """
+    shown, metrics = means[means.k == k], METRICS[benchmark]
+    taught = shown[shown.method.isin(STUDENTS)].paradigm
+    shown = shown[shown.paradigm.isna() | shown.paradigm.isin(taught)]
+    summary = _summary(shown, benchmark)
+    if summary.empty:
+        return pd.DataFrame()
+    table = interval_table(summary, SHOWN, ["paradigm", "quantity"], "method", digits=1)
+    no_skill = _under_each(shown).groupby("paradigm")[[NO_SKILL[metric] for metric in metrics]].mean()
+    table.insert(0, "without skill", [f"{no_skill.loc[title, NO_SKILL[metric]]:.1f}" for title, metric in table.index])
+    places = [(title, metric) for title in no_skill.index for metric in metrics]
+    return table.reindex(places).rename(index=metrics).rename_axis(index=[None, None])
+
+
+def cost_table(means: pd.DataFrame) -> pd.DataFrame:
+    """What each tuned method cost under each paradigm, as `lib.report.figures.phase_table` shows it.
+
+    The teacher's tuning is shared by the students that it teaches, and is in a column of its own.
+    """
+    tuned = means[means.paradigm.notna() & (means.k == means.k.max())]
+    named = tuned.assign(paradigm=tuned.paradigm.map(PARADIGMS))
+    return phase_table(named, SHOWN, ["paradigm", "method"]).rename_axis(index=[None, None])
 
 
 def paper_table(benchmark: str) -> pd.DataFrame:
     """The paper's own numbers for a benchmark in its own layout: a row a paradigm and pair of models."""
     numbers = pd.read_csv(NUMBERS, comment="#")
-    of_benchmark = numbers[numbers.benchmark == benchmark]
-    pairs = of_benchmark.teacher + " → " + of_benchmark.student
-    wide = of_benchmark.assign(pair=pairs, paradigm=of_benchmark.paradigm.map(PARADIGMS)).pivot(
-        index=["paradigm", "pair"], columns=["method", "metric"], values="value"
+    named = numbers[numbers.benchmark == benchmark].assign(
+        paradigm=numbers.paradigm.map(PARADIGMS),
+        pair=numbers.teacher + " → " + numbers.student,
+        text=numbers.value.map("{:.1f}".format),
     )
-    columns = [one for one in COLUMNS if one in wide]
-    shown = {METHODS[one].label: _joined(wide[one][list(METRICS[benchmark])]) for one in columns}
-    return pd.DataFrame(shown).rename_axis(index=["", ""])
-
-
-def _joined(values: pd.DataFrame) -> pd.Series:
-    return values.apply(lambda row: " / ".join(f"{value:.1f}" for value in row), axis=1)
+    table = named.pivot_table("text", ["paradigm", "pair"], "method", aggfunc=" / ".join)
+    labels = {name: method.label for name, method in SHOWN.items() if name in table}
+    return table[list(labels)].rename(columns=labels).rename_axis(index=["", ""], columns=None)
 
 
 def curves_figure(means: pd.DataFrame, benchmark: str) -> Figure:
@@ -93,35 +93,23 @@ def curves_figure(means: pd.DataFrame, benchmark: str) -> Figure:
     Dotted lines are what takes no skill: the commonest answer of each task, for precision at 10 a random order.
     """
     house_style()
-    metrics = METRICS[benchmark]
-    paradigms = {name: title for name, title in PARADIGMS.items() if (means.paradigm == name).any()}
+    shown, summary = _under_each(means), _summary(means, benchmark)
+    metrics, titles = METRICS[benchmark], list(dict.fromkeys(shown.paradigm))
     shape = {"figsize": (11, 3.6 * len(metrics) + 0.6), "sharex": True, "sharey": "row", "squeeze": False}
-    figure, axes = plt.subplots(len(metrics), len(paradigms), **shape)
-    for column, (paradigm, title) in enumerate(paradigms.items()):
-        shown = means[means.paradigm.isna() | (means.paradigm == paradigm)]
-        for axis, (metric, name) in zip(axes[:, column], metrics.items(), strict=True):
-            _lines(axis, shown, metric)
-            axis.set(title=title if axis is axes[0, column] else "", ylabel=name if column == 0 else "", ylim=(0, 103))
-            axis.axhline(shown[NO_SKILL[metric]].mean(), label="without skill", **REFERENCE_LINE)
-        axes[-1, column].set(xlabel="demonstrations k", xticks=sorted(means.k.unique()))
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    place = {"loc": "lower center", "bbox_to_anchor": (0.5, -0.1 / len(metrics))}
-    figure.legend(handles, labels, ncols=4, frameon=False, **place)
-    figure.tight_layout()
+    figure, axes = plt.subplots(len(metrics), len(titles), **shape)
+    for column, title in enumerate(titles):
+        of_title = summary[summary.paradigm == title]
+        for axis, metric in zip(axes[:, column], metrics, strict=True):
+            curves(axis, of_title[of_title.quantity == metric], sorted(means.k.unique()), SHOWN)
+            no_skill = shown[shown.paradigm == title][NO_SKILL[metric]].mean()
+            axis.axhline(no_skill, label="without skill", **REFERENCE_LINE)
+            axis.set_ylim(0, 103)
+        axes[0, column].set_title(title)
+        axes[-1, column].set_xlabel("demonstrations k")
+    for axis, name in zip(axes[:, 0], metrics.values(), strict=True):
+        axis.set_ylabel(name)
+    legend_below(figure)
     return figure
-
-
-def _lines(axis: Axes, means: pd.DataFrame, metric: str) -> None:
-    present = [method for method in COLUMNS if (means.method == method).any()]
-    for place, method in enumerate(present):
-        groups = means[means.method == method].groupby("k")[metric]
-        heights = groups.mean()
-        low, high = np.array([interval(values, within=PERCENT) for _, values in groups]).T
-        errors = np.nan_to_num([heights - low, high - heights])
-        shown = METHODS[method]
-        places = heights.index + DODGE * (place - len(present) / 2)
-        looks = {"color": shown.colour, "marker": shown.marker, "label": shown.label}
-        axis.errorbar(places, heights, errors, capsize=2, **looks)
 
 
 def scale(sweep: Sweep, benchmark: str) -> pd.DataFrame:
@@ -129,37 +117,31 @@ def scale(sweep: Sweep, benchmark: str) -> pd.DataFrame:
     runs = [result.run for result in sweep.stored]
     tasks = {task.task: len(task.gold) for result in sweep.stored for task in result.outcome.tasks}
     tuned = next((run for run in runs if run.in_context.episodes), None)
-    models = {run.model: None for run in runs}
+    models, seeds = dict.fromkeys(run.model for run in runs), {(run.in_context.paradigm, run.seed) for run in runs}
     here = {
         "models": ", ".join(Path(model).name for model in models),
         "targets": f"{len(tasks)} {UNITS[benchmark]}, {from_to(tasks.values())} items of each",
-        "seeds": _seeds(runs),
+        "seeds": _by_paradigm(Counter(paradigm for paradigm, _ in seeds)),
     }
     if tuned:
         steps, batch = tuned.in_context.episodes.steps, tuned.training.batch_size
         limit = tuned.task.training_tasks
+        rates = {run.in_context.paradigm: f"{run.training.learning_rate:g}" for run in runs if run.training}
         here |= {
             "tuned on, Meta-ICT": f"{'all other' if limit is None else f'at most {limit}'} {UNITS[benchmark]}",
             "tuned on, Multitask-ICT": f"at most {tuned.task.examples} examples of each target",
             "steps": f"{steps} of {batch} episodes",
-            "the student's learning rate": _rates(runs),
+            "the student's learning rate": _by_paradigm(rates),
         }
     return pd.DataFrame({"here": here, "the paper": PAPER_SCALE[benchmark]}, index=list(here)).fillna("not known")
 
 
-def _seeds(runs: Sequence[Run]) -> str:
-    """How many there are, or how many under each paradigm of what is tuned."""
-    of = {title: {run.seed for run in runs if run.in_context.paradigm == name} for name, title in PARADIGMS.items()}
-    told = ", ".join(f"{len(seeds)} under {title}" for title, seeds in of.items() if seeds)
-    return told or str(len({run.seed for run in runs}))
-
-
-def _rates(runs: Sequence[Run]) -> str:
-    """The learning rate of tuned students, or that under each paradigm where they differ."""
-    of = {run.in_context.paradigm: f"{run.training.learning_rate:g}" for run in runs if run.training}
-    if len({*of.values()}) == 1:
-        return next(iter(of.values()))
-    return ", ".join(f"{of[name]} under {title}" for name, title in PARADIGMS.items() if name in of)
+def _by_paradigm(values: Mapping[str | None, object]) -> str:
+    """Each paradigm's value, or the one value where all are alike; without a paradigm where nothing is tuned."""
+    titled = {title: values[name] for name, title in PARADIGMS.items() if name in values} or values
+    if len({*titled.values()}) == 1:
+        return str(next(iter(titled.values())))
+    return ", ".join(f"{value} under {title}" for title, value in titled.items())
 
 
 def left_out(sweep: Sweep) -> pd.Series:
@@ -170,16 +152,16 @@ def left_out(sweep: Sweep) -> pd.Series:
     return pd.Series(reasons, name="left out because", dtype=object)
 
 
-def by_task(tasks: pd.DataFrame, benchmark: str, k: int, methods: Sequence[str] = COLUMNS) -> pd.DataFrame:
+def by_task(tasks: pd.DataFrame, benchmark: str, k: int) -> pd.DataFrame:
     """The first metric of each target task at k, means over seeds: a row a task, columns paradigm and method.
 
     Before them how many items are scored, how many options the task has in all, and what takes no skill.
     """
     metric = next(iter(METRICS[benchmark]))
-    shown = tasks[(tasks.k == k) & tasks.method.isin(methods)]
+    shown = tasks[tasks.k == k]
     names = shown.assign(
         paradigm=shown.paradigm.map(PARADIGMS).fillna("untuned"),
-        method=shown.method.map(lambda name: METHODS[name].label),
+        method=shown.method.map(lambda name: SHOWN[name].label),
     )
     table = names.pivot_table(metric, "task", ["paradigm", "method"], sort=False).rename_axis(None)
     of_task = names.groupby("task")[["items", "options", NO_SKILL[metric]]].first()

@@ -1,6 +1,6 @@
-"""Accuracies as estimates over seeds and items at once: how far they would move with other seeds and other items."""
+"""Scores and costs as estimates: how far they would move with other seeds and other items, and as text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -9,9 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from lib.methods.table import METHODS
+from lib.runs.store import Result
+
 Array = NDArray[np.float64]
 LEVEL = 0.95
-ANYWHERE = (-np.inf, np.inf)
 QUANTILES = 2_000  # of χ², dense where it is small, which is where the tails of t come from
 
 
@@ -26,7 +28,7 @@ class Estimate:
     Attributes:
         value: that of the sample.
         by_seed: [seeds], all 0 where there is one.
-        by_item: [items].
+        by_item: [items]; empty for a quantity that has none, such as a cost.
     """
 
     value: float
@@ -54,21 +56,35 @@ class Estimate:
         narrow. So the error over seeds is Student's, of seeds − 1 degrees of freedom: with the items held fixed, the
         interval is Student's t interval over seeds, and with one seed that of items alone. In closed form, since draws
         say nothing of an interval for a thousand comparisons, whose ends lie beyond the last of them.
+
+        Returns:
+            (nan, nan) for one seed of a quantity without items.
         """
-        half = _half_width(np.linalg.norm(self.by_item), np.linalg.norm(self.by_seed), len(self.by_seed) - 1, level)
-        return self.value - half, self.value + half
+        items, seeds, freedom = np.linalg.norm(self.by_item), np.linalg.norm(self.by_seed), len(self.by_seed) - 1
+        if not len(self.by_item):
+            half = stats.t.isf((1 - level) / 2, freedom) * seeds
+        else:
+            half = _half_width(items, seeds, freedom, level)
+        return float(self.value - half), float(self.value + half)
 
 
 def mean(values: Array, classes: Array) -> Estimate:
     """The mean of [seeds, items]; `classes` [items] are drawn each as often as the sample has them."""
     seeds, items = values.shape
-    over_seeds, over_items = values.mean(axis=0), values.mean(axis=1)
+    of_items, of_seeds = values.mean(axis=0), values.mean(axis=1)
     by_item = np.empty(items)
     for name in np.unique(classes):
         own = classes == name
-        by_item[own] = (over_seeds[own] - over_seeds[own].mean()) / items
-    by_seed = (over_items - over_items.mean()) / np.sqrt(max(1, seeds * (seeds - 1)))
+        by_item[own] = (of_items[own] - of_items[own].mean()) / items
+    by_seed = (of_seeds - of_seeds.mean()) / np.sqrt(max(1, seeds * (seeds - 1)))
     return Estimate(float(values.mean()), by_seed, by_item)
+
+
+def over_seeds(values: Sequence[float]) -> Estimate:
+    """The mean of independent seeds, one value each."""
+    sample = np.asarray(values, dtype=float)
+    by_seed = (sample - sample.mean()) / np.sqrt(max(1, len(sample) * (len(sample) - 1)))
+    return Estimate(float(sample.mean()), by_seed, np.empty(0))
 
 
 def _half_width(items: float, seeds: float, freedom: int, level: float) -> float:
@@ -93,35 +109,103 @@ def _chi_squared(freedom: int) -> tuple[Array, Array]:
     return stats.chi2.ppf(places**4, freedom), 4 * places**3 / QUANTILES
 
 
-def interval(
-    values: Sequence[float], level: float = LEVEL, within: tuple[float, float] = ANYWHERE
-) -> tuple[float, float]:
-    """Student's t interval for the mean of independent seeds; (nan, nan) for fewer than two values.
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Student's t interval of 95% for the mean of independent seeds; (nan, nan) for fewer than two values.
 
-    It is wide for two or three seeds, as it should be: its half-width is 9.0 or 2.5 standard deviations there. It ends
-    where the values must: `within` is the lowest and the highest that there can be.
+    It is wide for two or three seeds, as it should be: its half-width is 9.0 or 2.5 standard deviations there.
     """
-    sample = np.asarray(values, dtype=float)
-    sample = sample[~np.isnan(sample)]
-    if len(sample) < 2:
-        return (np.nan, np.nan)
-    error = stats.sem(sample)
-    bounds = stats.t.interval(level, len(sample) - 1, sample.mean(), error) if error > 0 else [sample.mean()] * 2
-    low, high = np.clip(bounds, *within)
-    return (float(low), float(high))
+    sample = pd.Series(values, dtype=float).dropna()
+    return over_seeds(sample).bounds() if len(sample) > 1 else (np.nan, np.nan)
 
 
-def with_interval(values: pd.Series, digits: int, within: tuple[float, float] = ANYWHERE) -> str:
-    """The mean with its 95% interval (Student's t) as text, the mean alone where there is one value."""
-    low, high = interval(values, within=within)
-    mean = f"{values.mean():.{digits}f}"
-    return mean if np.isnan(low) else f"{mean} [{low:.{digits}f}, {high:.{digits}f}]"
+def with_bounds(value: float, low: float, high: float, form: Callable[[float], str] = "{:.2f}".format) -> str:
+    """A value with its interval as text, the value alone where there is none."""
+    return form(value) if np.isnan(low) else f"{form(value)} [{form(low)}, {form(high)}]"
 
 
-def summarise(results: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
-    """Long table of method, support_size, quantity, mean, low, high, seeds, in the order that they come in."""
-    long = results.melt(["method", "support_size", "seed"], list(quantities), "quantity").dropna(subset="value")
-    groups = long.groupby(["quantity", "method", "support_size"], sort=False)["value"]
+def summarise(
+    results: pd.DataFrame,
+    quantities: Sequence[str],
+    by: Sequence[str] = ("method", "support_size"),
+    highest: Mapping[str, float] | None = None,
+) -> pd.DataFrame:
+    """Means over seeds with 95% intervals: a row a quantity and group that has a value, in the order they come in.
+
+    Args:
+        results: a row a run.
+        quantities: columns of the results, none of which can be below 0.
+        by: the columns whose values make a group.
+        highest: what a quantity cannot be above.
+
+    Returns:
+        Columns quantity, those of `by`, mean, low, high, seeds; intervals end where the values must.
+    """
+    keys = ["quantity", *by]
+    long = results.melt(list(by), list(quantities), "quantity").dropna(subset="value")
+    groups = long.groupby(keys, sort=False)["value"]
     table = groups.agg(["mean", "count"]).rename(columns={"count": "seeds"})
     bounds = pd.DataFrame(groups.apply(interval).tolist(), index=table.index, columns=["low", "high"])
-    return table.join(bounds).reset_index()[["quantity", "method", "support_size", "mean", "low", "high", "seeds"]]
+    found = table.join(bounds).reset_index()
+    upper = found.quantity.map(highest or {}).fillna(np.inf)
+    found = found.assign(low=found.low.clip(lower=0), high=found.high.clip(upper=upper))
+    return found[[*keys, "mean", "low", "high", "seeds"]]
+
+
+@dataclass(frozen=True)
+class Correct:
+    """Which items a method gets right in one domain.
+
+    Attributes:
+        method: which.
+        items: by support size and seed an array [items] of 0 and 1, shares where classes are tied.
+        gold: [items], the class of each.
+    """
+
+    method: str
+    items: Mapping[tuple[int, int], Array]
+    gold: Array
+
+    def at(self, size: int, seed: int) -> Array | None:
+        """[items], None without a result; a method that reads no support set has its one result at every size."""
+        if METHODS[self.method].reads_support:
+            return self.items.get((size, seed))
+        return self.items.get((0, seed), self.items.get((0, 0)))
+
+    def of_seeds(self, size: int, seeds: Sequence[int]) -> Array:
+        """[seeds, items]."""
+        return np.stack([self.at(size, seed) for seed in seeds])
+
+    def accuracy(self, size: int, seeds: Sequence[int]) -> Estimate:
+        """The share that is right."""
+        return mean(self.of_seeds(size, seeds), self.gold)
+
+
+def correct_items(results: Iterable[Result], domain: str, method: str) -> Correct:
+    """What a method gets right in a domain; of other methods' results nothing is taken.
+
+    Args:
+        results: stored ones, with every item's label log-probabilities.
+        domain: `in_domain` or one of those out of domain.
+        method: whose items.
+    """
+    items: dict[tuple[int, int], Array] = {}
+    gold: list[int] = []
+    for result in results:
+        run, evaluation = result.run, result.outcome.evaluations.get(domain)
+        if run.method == method and evaluation:
+            items[run.support_size, run.seed] = evaluation.correct()
+            gold = evaluation.gold
+    return Correct(method, items, np.asarray(gold))
+
+
+def seeds_in_common(several: Sequence[Correct]) -> dict[int, list[int]]:
+    """By support size above 0, ascending, the seeds that all of them have; sizes without one are left out.
+
+    Sizes may have different seeds, as they do where a grid is not complete.
+    """
+    places = sorted({place for one in several for place in one.items if place[0] > 0})
+    common: dict[int, list[int]] = {}
+    for size, seed in places:
+        if all(one.at(size, seed) is not None for one in several):
+            common.setdefault(size, []).append(seed)
+    return common

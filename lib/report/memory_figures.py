@@ -11,10 +11,9 @@ from matplotlib.lines import Line2D
 from pandas.io.formats.style import Styler
 
 from lib.memory.peaks import PARTS
-from lib.methods.context_distillation import METHODS
-from lib.report.figures import PAPER_ALPHA, house_style
+from lib.methods.table import METHODS
+from lib.report.figures import PAPER_ALPHA, SOURCE, house_style, paper_points
 from lib.report.memory_questions import CARDS
-from lib.report.paper import SOURCE, paper_points
 from lib.runs.frames import PHASES
 
 _PALETTE = sns.color_palette("colorblind")
@@ -49,7 +48,7 @@ def papers_figure(peaks: pd.DataFrame, sizes: Sequence[int], measured: pd.DataFr
                 _line(axis, measured[measured.method == method], sizes, method, linestyle="none")
         paper = paper_points(name, "peak_memory")
         for method, points in paper[paper.method.isin(methods)].groupby("method"):
-            _line(axis, points.rename(columns={"value": "peak_gb"}), sizes, method, alpha=PAPER_ALPHA, linestyle="none")
+            _line(axis, points.rename(columns={"mean": "peak_gb"}), sizes, method, alpha=PAPER_ALPHA, linestyle="none")
         axis.set(title=title, xlabel="support examples n", xticks=range(len(sizes)), xticklabels=sizes)
         axis.set_ylim(bottom=0)
         axis.legend(handles=_method_handles(methods), fontsize=9)

@@ -9,7 +9,7 @@ import pandas as pd
 from lib.memory.architectures import OPT, architecture
 from lib.memory.peaks import PARTS, highest
 from lib.memory.prompt_lengths import Prefixed
-from lib.methods.context_distillation import METHODS
+from lib.methods.table import METHODS
 from lib.runs.fits import CONTEXT_GIB, GIB
 from lib.runs.predictions import Setting, predictions, setting
 from lib.runs.profile import TRAINED, Profile

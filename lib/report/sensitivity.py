@@ -1,6 +1,6 @@
 """What the paper leaves unsaid, one choice at a time from the profile's own settings: which moves the result most?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -14,15 +14,15 @@ from matplotlib.lines import Line2D
 from lib.errors import StudyError
 from lib.report.ablation_figures import CLASS_MARKERS
 from lib.report.estimates import interval
-from lib.report.figures import REFERENCE_LINE, house_style, of_seeds
-from lib.runs.choices import candidates, name_of, profile_values, shown
+from lib.report.figures import REFERENCE_LINE, error_lengths, house_style, of_seeds
+from lib.runs.ablations import candidates, name_of, profile_values, shown
 from lib.runs.profile import Profile
 from lib.runs.variants import Variants
 
 DOMAIN_COLOURS = sns.color_palette("colorblind")[::3]  # of the evaluated sets, in domain first
 
 
-def choice_effects(profile: Profile, found: Variants) -> pd.DataFrame:
+def choice_effects(profile: Profile, variants: Variants) -> pd.DataFrame:
     """The accuracy at each value of each choice, for each domain: the mean over seeds with its 95% interval.
 
     Each row also says whether the value is the profile's own. It gives the accuracy on each class, and what one answer
@@ -35,27 +35,27 @@ def choice_effects(profile: Profile, found: Variants) -> pd.DataFrame:
     Raises:
         StudyError: no choice is left.
     """
-    middle = profile_values(profile)
-    tried: dict[str, dict[Any, pd.DataFrame]] = {knob: {} for knob, _ in candidates(profile)}
-    for knob, value in candidates(profile):
-        sweep = found.sweeps.get(name_of(knob, value))
-        if sweep is not None and len(sweep.results):
-            tried[knob][value] = sweep.results
-    rows = []
-    for knob, by_value in tried.items():
-        for value, results in _in_common(by_value).items():
-            said = {"choice": knob, "value": value, "own": value == middle[knob]}
-            rows.append(said | _row(results, profile))
+    own, comparable, rows = profile_values(profile), _comparable(profile, variants), []
+    for choice, value in candidates(profile):
+        results = comparable[(comparable.choice == choice) & (comparable.value == value)]
+        if len(results):
+            rows.append({"choice": choice, "value": value, "own": value == own[choice], **_row(results, profile)})
     if not rows:
         raise StudyError("sensitivity: no choice can be compared; two values of one need results at the same seeds.")
     return pd.DataFrame(rows)
 
 
-def _in_common(by_value: Mapping[Any, pd.DataFrame]) -> dict[Any, pd.DataFrame]:
-    """The results at the support sizes and seeds that all values have; none where there is nothing to compare."""
-    places = {value: list(zip(one.support_size, one.seed, strict=True)) for value, one in by_value.items()}
-    shared = set.intersection(*map(set, places.values())) if len(places) > 1 else set()
-    return {value: one[[place in shared for place in places[value]]] for value, one in by_value.items() if shared}
+def _comparable(profile: Profile, variants: Variants) -> pd.DataFrame:
+    """All results by choice and value, at the support sizes and seeds that all of a choice's values have."""
+    columns = ["choice", "value", "support_size", "seed"]
+    parts = [pd.DataFrame(columns=columns)]
+    for choice, value in candidates(profile):
+        if sweep := variants.sweeps.get(name_of(choice, value)):
+            parts.append(sweep.results.assign(choice=choice, value=value).astype({"value": object}))
+    tried = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    values = tried.groupby("choice")["value"].transform("nunique")
+    here = tried.groupby(["choice", "support_size", "seed"])["value"].transform("nunique")
+    return tried[(here == values) & (values > 1)]
 
 
 def _row(results: pd.DataFrame, profile: Profile) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def _row(results: pd.DataFrame, profile: Profile) -> dict[str, Any]:
 
 def _scores(results: pd.DataFrame, domain: str, classes: Sequence[str]) -> dict[str, float]:
     accuracies = results.groupby("seed")[f"{domain}_accuracy"].mean()
-    low, high = interval(accuracies, within=(0, 1))
+    low, high = np.clip(interval(accuracies), 0, 1)
     halves = {f"{domain}_on_{name}": results[f"{domain}_accuracy_on_{name}"].mean() for name in classes}
     majority = results[f"{domain}_majority"].iloc[0]
     bounds = {f"{domain}_low": low, f"{domain}_high": high, f"{domain}_majority": majority}
@@ -92,15 +92,15 @@ def sensitivity_figure(moved: pd.DataFrame, profile: Profile) -> Figure:
     student says one thing to nearly everything.
     """
     house_style()
-    knobs = list(dict.fromkeys(moved.choice))
-    columns = min(4, len(knobs))
+    choices = list(dict.fromkeys(moved.choice))
+    columns = min(4, len(choices))
     wide = max(2, columns)  # room for the legend below a single panel
-    lines = -(-len(knobs) // columns)
+    lines = -(-len(choices) // columns)
     figure, axes = plt.subplots(lines, columns, figsize=(3.25 * wide, 3.2 * lines), sharey=True, squeeze=False)
-    for axis, knob in zip(axes.flat, knobs, strict=False):
-        _panel(axis, moved[moved.choice == knob].reset_index(drop=True), profile)
-        axis.set_title(knob)
-    for axis in axes.flat[len(knobs) :]:
+    for axis, choice in zip(axes.flat, choices, strict=False):
+        _panel(axis, moved[moved.choice == choice].reset_index(drop=True), profile)
+        axis.set_title(choice)
+    for axis in axes.flat[len(choices) :]:
         axis.set_visible(False)
     for axis in axes[:, 0]:
         axis.set(ylabel="accuracy", ylim=(0, 1.03))
@@ -117,7 +117,7 @@ def sensitivity_figure(moved: pd.DataFrame, profile: Profile) -> Figure:
 def _panel(axis: Axes, rows: pd.DataFrame, profile: Profile) -> None:
     """rows: from `choice_effects`, those of one choice."""
     for (domain, title), colour in zip(profile.domains.items(), DOMAIN_COLOURS, strict=False):
-        errors = np.abs([rows[f"{domain}_low"] - rows[domain], rows[f"{domain}_high"] - rows[domain]])
+        errors = error_lengths(rows[domain], rows[f"{domain}_low"], rows[f"{domain}_high"])
         axis.errorbar(rows.index, rows[domain], yerr=errors, marker="o", capsize=3, color=colour, label=title)
         for name, marker in zip(profile.classes, CLASS_MARKERS, strict=False):
             axis.plot(rows.index, rows[f"{domain}_on_{name}"], marker, color=colour, alpha=0.5, fillstyle="none")

@@ -5,8 +5,8 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from lib.methods.context_distillation import METHODS
 from lib.methods.examples import evaluation_items
+from lib.methods.table import METHODS
 from lib.models.losses import cross_entropy, kl_divergence
 from lib.report.figures import REFERENCE_LINE, house_style
 from lib.runs.execution import Sweep

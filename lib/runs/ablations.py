@@ -1,4 +1,7 @@
-"""What may make context distillation better than the paper's: variants of a profile, one ingredient more at a time."""
+"""What notebooks vary: the choices that the paper leaves unsaid, and ingredients that it does not have.
+
+Both are changes to a profile by the variant's name, for `lib.runs.variants.fill_variants`.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,15 +10,19 @@ from typing import Any
 from lib.runs.execution import Sweep, fill
 from lib.runs.profile import Profile, by_method
 from lib.runs.variants import METHOD, first_seeds, selected
+from lib.tasks.patterns import PATTERNS
 
-KINDS = ("subcases", "templates")
-HALF = ", half the "
-
-
-def controls(name: str, idea: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """An idea's controls: its changes to a profile, with half of the subcases, or templates, kept out of the pool."""
-    return {f"{name}{HALF}{kind} held out": {**idea, "held_out": kind} for kind in KINDS}
-
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "kl_weight": (0.0, 0.25, 0.5, 0.75, 1.0),
+    "temperature": (1.0, 2.0, 4.0),
+    "pool_size": (0, 16, 64, 256),
+    "ce_on": ("support", "pool"),
+    "pool": ("train", "target", "both", "support"),
+    "kl_over": ("labels", "vocabulary"),
+    "pattern": tuple(PATTERNS),
+}
+RATES = (1 / 3, 1.0, 3.0)  # times the profile's own learning rate
+CHOICE_SIZES, ABLATION_SIZES = (8,), (4, 12)
 
 REFERENCES = ("baseline", "icl", "pbft", "teacher_icl")
 PLAIN = "as in the paper"
@@ -25,31 +32,71 @@ LABEL_FREE = f"{CALIBRATED}, {KL_ALONE}"
 WHOLE, FOURFOLD = "both pools in full", "both pools fourfold"
 TIMES = {WHOLE: 1, "both pools doubled": 2, FOURFOLD: LARGER}
 EVERYWHERE = f"{FOURFOLD}, {LABEL_FREE}"  # what is to beat ICL and PBFT at every support size
-SIZES, SEEDS = (4, 12), 5
+KINDS = ("subcases", "templates")
+HALF = ", half the "
 
 
-def ideas(profile: Profile) -> dict[str, dict[str, Any]]:
-    """Each idea's changes to a profile, one ingredient more at a time."""
+def profile_values(profile: Profile) -> dict[str, Any]:
+    """What the profile itself says to each choice."""
+    return {choice: getattr(profile, choice) for choice in CHOICES} | {"learning_rate": rate(profile)}
+
+
+def rate(profile: Profile) -> float:
+    """The learning rate of the distilled student."""
+    return by_method(profile.learning_rate, METHOD)
+
+
+def candidates(profile: Profile) -> dict[tuple[str, Any], dict[str, Any]]:
+    """(choice, value) to the change that makes it; the profile's own value is among each choice's.
+
+    Raises:
+        StudyError: the profile names a choice that is not known.
+    """
+    own = profile_values(profile)
+    values = CHOICES | {"learning_rate": tuple(rate(profile) * factor for factor in RATES)}
+    if profile.data == "world" or profile.pattern not in PATTERNS:
+        del values["pattern"]  # of the world the tokenizer knows one; a task of one's own has one
+    settings = {"learning_rate": f"learning_rate.{METHOD}"}
+    return {
+        (choice, value): {settings.get(choice, choice): value}
+        for choice, tried in selected("choices", profile.choices, values).items()
+        for value in sorted({*tried, own[choice]}, key=str if isinstance(own[choice], str) else float)
+    }
+
+
+def choice_variants(profile: Profile) -> dict[str, dict[str, Any]]:
+    """Every candidate, at one support size and on a few seeds."""
+    here = first_seeds(profile, CHOICE_SIZES)
+    return {name_of(*candidate): {**here, **change} for candidate, change in candidates(profile).items()}
+
+
+def name_of(choice: str, value: object) -> str:
+    """A variant's name."""
+    return f"{choice} {shown(value)}"
+
+
+def shown(value: object) -> str:
+    """A value as figures name it."""
+    return f"{value:.2g}" if isinstance(value, float) else str(value)
+
+
+def ablations(profile: Profile) -> dict[str, dict[str, Any]]:
+    """Each ablation's changes to a profile, one ingredient more at a time."""
     target, both, prior, alone = {"pool": "target"}, {"pool": "both"}, {"calibration": "pool"}, kl_alone(profile)
     return {
         PLAIN: {},
         "larger pool": {"pool_size": LARGER * profile.pool_size},
         CALIBRATED: prior,
-        "four orders": {"permutations": 4},
-        "four sets": {"demonstration_sets": 4},
-        "confidence": {"confidence": True},
         TARGET: target,
         f"{TARGET}, {CALIBRATED}": {**target, **prior},
-        f"{TARGET}, {CALIBRATED}, four orders": {**target, **prior, "permutations": 4},
-        f"{TARGET}, {CALIBRATED}, confidence": {**target, **prior, "confidence": True},
         f"{TARGET} fourfold, {CALIBRATED}": {**target, **prior, "pool_size": LARGER * profile.pool_size},
         f"{TARGET}, {KL_ALONE}": {**target, **alone},
         f"{TARGET}, {LABEL_FREE}": {**target, **prior, **alone},
-        **controls(f"{TARGET}, {LABEL_FREE}", {**target, **prior, **alone}),
+        **held_out_controls(f"{TARGET}, {LABEL_FREE}", {**target, **prior, **alone}),
         f"both pools halved, {LABEL_FREE}": {**both, **prior, **alone},
         **{f"{name}, {LABEL_FREE}": both_in_full(profile, times) for name, times in TIMES.items()},
         f"{WHOLE}, {LABEL_FREE}, in four times the steps": {**both_in_full(profile, 1), **epochs(profile, LARGER)},
-        **controls(EVERYWHERE, both_in_full(profile, TIMES[FOURFOLD])),
+        **held_out_controls(EVERYWHERE, both_in_full(profile, TIMES[FOURFOLD])),
     }
 
 
@@ -69,22 +116,31 @@ def epochs(profile: Profile, times: float) -> dict[str, int]:
     return {place: math.ceil(times * by_method(profile.epochs, METHOD))}
 
 
-def variants(profile: Profile) -> dict[str, dict[str, Any]]:
-    """What is run: the ideas, all or those that the profile names, on a few seeds and at two support sizes; at every
-    size the paper's way, and the idea that is to beat the rivals everywhere.
+def held_out_controls(name: str, change: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """An ablation's controls: the same, with half of the subcases, or templates, kept out of the pool."""
+    return {f"{name}{HALF}{kind} held out": {**change, "held_out": kind} for kind in KINDS}
+
+
+def ablation_variants(profile: Profile) -> dict[str, dict[str, Any]]:
+    """The ablations, all or those that the profile names, on a few seeds and at two support sizes; at every size the
+    paper's way, and the ablation that is to beat the rivals everywhere.
 
     Raises:
-        StudyError: the profile names an idea that is not known.
+        StudyError: the profile names an ablation that is not known.
     """
-    tried = selected("ideas", profile.ideas, ideas(profile))
-    return {name: {**first_seeds(profile, _sizes(profile, name), SEEDS), **change} for name, change in tried.items()}
+    tried = selected("ablations", profile.ablations, ablations(profile))
+    return {name: {**first_seeds(profile, _sizes(profile, name)), **change} for name, change in tried.items()}
 
 
 def references(profile: Profile) -> Sweep:
-    """The methods that ideas are compared with, at the same sizes and seeds."""
-    return fill(profile.changed(first_seeds(profile, _sizes(profile, EVERYWHERE), SEEDS)), list(REFERENCES))
+    """The methods that ablations are compared with, at the same sizes and seeds."""
+    return fill(profile.changed(first_seeds(profile, _sizes(profile, EVERYWHERE))), list(REFERENCES))
 
 
-def _sizes(profile: Profile, idea: str) -> Sequence[int]:
+def _sizes(profile: Profile, name: str) -> Sequence[int]:
     """Without demonstrations there are no ICL and no PBFT to beat."""
-    return [size for size in profile.support_sizes if size] if idea in (PLAIN, EVERYWHERE) else SIZES
+    return [size for size in profile.support_sizes if size] if name in (PLAIN, EVERYWHERE) else ABLATION_SIZES
+
+
+# By notebook: the variants of a profile that it tries.
+VARIANTS = {"09_sensitivity": choice_variants, "10_beyond": ablation_variants}

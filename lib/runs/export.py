@@ -14,9 +14,10 @@ from huggingface_hub import ModelCard, ModelCardData
 from transformers import PreTrainedModel
 
 from lib.errors import StudyError, require_one_of
-from lib.methods.context_distillation import TRAINED, ask_teacher, trained_student
+from lib.methods.context_distillation import ask_teacher, trained_student
 from lib.methods.examples import evaluation_items, support_of
 from lib.methods.records import Run
+from lib.methods.table import TRAINED
 from lib.models.loading import load_tokenizer
 from lib.runs.profile import Profile
 from lib.runs.store import Result, Store

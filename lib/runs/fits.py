@@ -5,7 +5,7 @@ from typing import Any
 
 from lib.errors import StudyError, require_one_of
 from lib.memory.peaks import Prediction
-from lib.methods.context_distillation import METHODS
+from lib.methods.table import METHODS
 from lib.runs.predictions import predictions, setting
 from lib.runs.profile import Profile
 

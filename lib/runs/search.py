@@ -1,45 +1,40 @@
 """A small search over training settings: the same runs, run once for each candidate change of a profile."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from lib.runs.execution import fill
 from lib.runs.frames import seed_means
-from lib.runs.profile import Profile, read_profile
+from lib.runs.profile import read_profile
 
 Candidates = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-def search(profile: str | dict[str, Any], candidates: Candidates, changes: Mapping[str, Any]) -> pd.DataFrame:
-    """Results of every candidate: the frame of `fill`, with a column `candidate` of what was changed for its method.
+def search(
+    profile: str | dict[str, Any], candidates: Candidates, changes: Mapping[str, Any], benchmark: str | None = None
+) -> pd.DataFrame:
+    """Results of every candidate, with a column `candidate` of what was changed for its method.
 
     Args:
         profile: the profile whose settings are searched.
         candidates: for each method, the changes to try, with keys as `--set` takes them.
-        changes: what holds for the whole search: seeds and evaluation items that the study does not report.
+        changes: what holds for the whole search: seeds and evaluation items or tasks that the study does not report.
+        benchmark: `crossfit` or `lama` where methods of in-context tuning are searched.
+
+    Returns:
+        The rows of `fill`, or of `seed_means` for a benchmark.
     """
-    return _tried(profile, candidates, changes, lambda changed, method: fill(changed, [method]).results)
-
-
-def search_in_context(
-    profile: str | dict[str, Any], benchmark: str, candidates: Candidates, changes: Mapping[str, Any]
-) -> pd.DataFrame:
-    """The same for in-context tuning: the frame of `seed_means`, with a column `candidate`.
-
-    Args:
-        profile: the profile whose settings are searched.
-        benchmark: `crossfit` or `lama`.
-        candidates: for each method of `lib.methods.in_context_distillation`, the changes to try.
-        changes: what holds for the whole search: seeds and target tasks that the study does not report.
-    """
-    return _tried(
-        profile,
-        candidates,
-        changes,
-        lambda changed, method: seed_means(fill(changed, [method], benchmark).results),
-    )
+    frames = []
+    for method, tried in candidates.items():
+        for candidate in tried:
+            changed = read_profile(profile, {**changes, **candidate})
+            sweep = fill(changed, [method], benchmark)
+            results = seed_means(sweep.results) if benchmark else sweep.results
+            label = ", ".join(f"{name.removesuffix(f'.{method}')} {value:g}" for name, value in candidate.items())
+            frames.append(results.assign(candidate=label))
+    return pd.concat(frames, ignore_index=True)
 
 
 def learning_rates(rates: Mapping[str, Sequence[float]]) -> Candidates:
@@ -54,7 +49,7 @@ def best(found: pd.DataFrame, measure: str = "in_domain_accuracy", by: Sequence[
     the candidate that is listed first.
 
     Args:
-        found: the frame of `search` or `search_in_context`.
+        found: the frame of `search`.
         measure: the column that decides.
         by: the columns within which candidates compete.
     """
@@ -63,18 +58,3 @@ def best(found: pd.DataFrame, measure: str = "in_domain_accuracy", by: Sequence[
     most = tried["count"].groupby(within, sort=False).transform("max")
     means = tried["mean"][tried["count"] == most]
     return means.groupby(within, sort=False).idxmax().map(lambda place: place[-1]).rename("setting")
-
-
-def _tried(
-    profile: str | dict[str, Any],
-    candidates: Candidates,
-    changes: Mapping[str, Any],
-    results: Callable[[Profile, str], pd.DataFrame],
-) -> pd.DataFrame:
-    frames = []
-    for method, tried in candidates.items():
-        for candidate in tried:
-            label = ", ".join(f"{name.removesuffix(f'.{method}')} {value:g}" for name, value in candidate.items())
-            found = results(read_profile(profile, {**changes, **candidate}), method)
-            frames.append(found.assign(candidate=label))
-    return pd.concat(frames, ignore_index=True)

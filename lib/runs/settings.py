@@ -163,9 +163,9 @@ class ProfileSettings(Settings):
     entailment and its opposite, `drawn` is for the controlled world.
 
     With `isolate` each run has a process of its own and its resident memory is measured; without, runs share processes
-    (`workers` of them, of one thread each, or this one). `choices` and `ideas` are those that notebooks 09 and 10 try,
-    None for all. `stored_only` draws what is stored and computes nothing; `anew` computes results again whose data or
-    models are others now. `padding_free` and `fused` are those of `lib.models.training.Training`.
+    (`workers` of them, of one thread each, or this one). `choices` and `ablations` are those that notebooks 09 and 10
+    try, None for all. `stored_only` draws what is stored and computes nothing; `anew` computes results again whose data
+    or models are others now. `padding_free` and `fused` are those of `lib.models.training.Training`.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="folder under figures/")]
@@ -226,7 +226,7 @@ class ProfileSettings(Settings):
     stored_only: bool = False
     anew: bool = False
     choices: tuple[str, ...] | None = None
-    ideas: tuple[str, ...] | None = None
+    ablations: tuple[str, ...] | None = None
     in_context: InContextSettings | None = None
 
     @field_validator("label_words", mode="before")

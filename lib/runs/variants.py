@@ -12,6 +12,7 @@ from lib.runs.provenance import key
 from lib.runs.store import Store
 
 METHOD = "cd"  # what notebooks try variants of
+SEEDS = 5  # of a profile, that variants are tried on
 NOT_STORED = "No result is stored."
 
 
@@ -49,10 +50,10 @@ def selected(key: str, names: Sequence[str] | None, known: Mapping[str, Any]) ->
     return {name: one for name, one in known.items() if name in (names or known)}
 
 
-def first_seeds(profile: Profile, support_sizes: Sequence[int], seeds: int) -> dict[str, Any]:
-    """The change to a profile's first seeds, and to those of these sizes that it has (if it has none, to its own)."""
+def first_seeds(profile: Profile, support_sizes: Sequence[int]) -> dict[str, Any]:
+    """The change to a profile's first `SEEDS`, and to those of these sizes that it has (if it has none, to its own)."""
     sizes = [size for size in profile.support_sizes if size in support_sizes] or list(profile.support_sizes)
-    return {"support_sizes": sizes, "seeds": list(profile.seeds[:seeds])}
+    return {"support_sizes": sizes, "seeds": list(profile.seeds[:SEEDS])}
 
 
 def fill_variants(profile: Profile, changes: Mapping[str, Mapping[str, Any]], methods: Sequence[str]) -> Variants:

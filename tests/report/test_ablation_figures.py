@@ -1,4 +1,4 @@
-"""The ideas beyond the paper: what is tried, and what the tables and the figure say of it."""
+"""Ablations beyond the paper: what the tables and the figure say of them."""
 
 from dataclasses import replace
 
@@ -6,60 +6,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.errors import StudyError
 from lib.report import ablation_figures
-from lib.report.ablation_figures import compared, differences, differences_table, rankings, targets_met
-from lib.runs import ablations
-from lib.runs.ablations import PLAIN, ideas
+from lib.report.ablation_figures import (
+    accuracy_by_kind,
+    compared,
+    differences,
+    differences_table,
+    kinds_table,
+    rankings,
+    targets_met,
+)
+from lib.runs.ablations import PLAIN
 from lib.runs.execution import Sweep, fill
 from lib.runs.frames import results_frame
-from lib.runs.profile import read_profile
 from lib.runs.variants import Variants, fill_variants
 from tests.support.stored import answering, smoke, stored
 
 pytestmark = pytest.mark.usefixtures("close_figures")
-
-
-def test_ideas_add_one_ingredient_at_a_time_to_the_papers_way():
-    tried = ideas(read_profile("smoke"))
-    assert tried[PLAIN] == {}
-    label_free = ", prior removed, KL alone"
-    whole = tried[f"both pools in full{label_free}"]
-    assert whole == {"pool": "both", "pool_size": 2 * 2, "calibration": "pool", "kl_weight": 1.0}
-    for name, times in (("doubled", 2), ("fourfold", 4)):
-        assert tried[f"both pools {name}{label_free}"] == {**whole, "pool_size": times * 2 * 2}
-    assert tried[f"both pools in full{label_free}, in four times the steps"] == {**whole, "epochs": 4 * 2}
-    for kind in ("subcases", "templates"):
-        control = tried[f"both pools fourfold{label_free}, half the {kind} held out"]
-        assert control == {**tried[f"both pools fourfold{label_free}"], "held_out": kind}
-    for change in tried.values():
-        read_profile("smoke", change)
-
-
-@pytest.mark.parametrize(
-    ("words", "setting"),
-    [
-        ("target's pool", {"pool": "target"}),
-        ("both pools", {"pool": "both"}),
-        ("prior removed", {"calibration": "pool"}),
-        ("KL alone", {"kl_weight": 1.0}),
-        ("four orders", {"permutations": 4}),
-        ("confidence", {"confidence": True}),
-        ("templates held out", {"held_out": "templates"}),
-    ],
-)
-def test_a_name_says_all_that_is_changed(words, setting):
-    """A page may show any of them without the others."""
-    for name, change in ideas(read_profile("smoke")).items():
-        assert (words in name) == (setting.items() <= change.items())
-
-
-def test_one_idea_and_what_it_betters_are_tried_at_every_number_of_demonstrations():
-    study = read_profile("smoke", {"support_sizes": [0, 1, 4, 12]})
-    tried = {name: change["support_sizes"] for name, change in ablations.variants(study).items()}
-    for everywhere in ("as in the paper", "both pools fourfold, prior removed, KL alone"):
-        assert tried.pop(everywhere) == [1, 4, 12]
-    assert all(sizes == [4, 12] for sizes in tried.values())
 
 
 ITEMS = 400
@@ -77,54 +40,53 @@ def rivals(icl=(0.6,) * 3, pbft=(0.6,) * 3, teacher=(0.9,) * 3):
     return Sweep(smoke(), None, every + answered("baseline", [0.5], size=0))
 
 
-def of_ideas(**accuracies):
+def of_ablations(**accuracies):
     return Variants({name: Sweep(smoke(), None, answered("cd", values)) for name, values in accuracies.items()}, {})
 
 
-def test_without_gold_labels_their_rows_make_room_for_more_epochs():
-    assert ablations.kl_alone(read_profile("smollm2")) == {"kl_weight": 1.0, "epochs.cd": 5}
-    assert ablations.kl_alone(read_profile("smollm2", {"epochs": 4})) == {"kl_weight": 1.0, "epochs": 6}
-
-
-def test_an_idea_meets_the_aim_only_where_intervals_do_not_touch():
-    met = targets_met(of_ideas(clear=[0.8] * 3, touching=[0.65] * 3), rivals())
+def test_an_ablation_meets_the_aim_only_where_intervals_do_not_touch():
+    met = targets_met(of_ablations(clear=[0.8] * 3, touching=[0.65] * 3), rivals())
     assert met["beats ICL and PBFT in domain"].to_dict() == {"clear": "1 of 1", "touching": "0 of 1"}
     share = met.loc["clear", "least share recovered out of domain"]
     assert share.startswith("75% [")
     assert share.endswith("] at n = 4")
 
 
-def test_an_idea_beats_both_rivals_or_nothing_is_said():
-    met = targets_met(of_ideas(clear=[0.8] * 3), rivals(pbft=()))
+def test_an_ablation_beats_both_rivals_or_nothing_is_said():
+    met = targets_met(of_ablations(clear=[0.8] * 3), rivals(pbft=()))
     assert met.loc["clear", "beats ICL and PBFT in domain"] == ""
-    without_teacher = targets_met(of_ideas(clear=[0.8] * 3), rivals(teacher=()))
+    without_teacher = targets_met(of_ablations(clear=[0.8] * 3), rivals(teacher=()))
     assert without_teacher.loc["clear", "least share recovered in domain"] == ""
-    weak = targets_met(of_ideas(clear=[0.8] * 3), rivals(teacher=[0.55] * 3))
+    weak = targets_met(of_ablations(clear=[0.8] * 3), rivals(teacher=[0.55] * 3))
     assert weak.loc["clear", "least share recovered in domain"] == "teacher no better"
 
 
 def test_two_seeds_beat_nobody_and_say_how_few_they_are():
     """Items alone would make an interval of one seed that does not touch anything."""
-    met = targets_met(of_ideas(one=[0.8], two=[0.8] * 2, three=[0.8] * 3), rivals())
+    met = targets_met(of_ablations(one=[0.8], two=[0.8] * 2, three=[0.8] * 3), rivals())
     assert met["beats ICL and PBFT in domain"].to_dict() == {"one": "", "two": "", "three": "1 of 1"}
     shares = met["least share recovered in domain"]
     few = [" (1\N{NO-BREAK SPACE}seed)", " (2\N{NO-BREAK SPACE}seeds)", ""]
     assert [share.partition("] at n = 4")[2] for share in shares] == few
     others = rivals(icl=[0.6] * 2)
-    assert targets_met(of_ideas(three=[0.8] * 3), others).loc["three", "beats ICL and PBFT in domain"] == ""
-    axes = ablation_figures.ideas_figure(compared(of_ideas(one=[0.8], three=[0.8] * 3), others), 4, smoke()).axes
+    assert targets_met(of_ablations(three=[0.8] * 3), others).loc["three", "beats ICL and PBFT in domain"] == ""
+    axes = ablation_figures.ablations_figure(
+        compared(of_ablations(one=[0.8], three=[0.8] * 3), others), 4, smoke()
+    ).axes
     assert [text.get_text() for text in axes[0].get_yticklabels()][:2] == ["three", "one (1\N{NO-BREAK SPACE}seed)"]
 
 
 def test_an_interval_goes_no_further_than_an_accuracy_can():
-    (one,) = compared(of_ideas(one=[0.5, 0.9]), rivals()).query("name == 'one' and domain == 'in_domain'").itertuples()
+    (one,) = (
+        compared(of_ablations(one=[0.5, 0.9]), rivals()).query("name == 'one' and domain == 'in_domain'").itertuples()
+    )
     assert (one.low, one.high) == (0, 1)
 
 
 def test_differences_are_paired_by_seed():
     """Seeds move both alike, so that each one's own interval is wide and that of their difference is not."""
     moving = np.array([0.5, 0.6, 0.7])
-    found = of_ideas(**{PLAIN: moving, "better": moving + 0.1})
+    found = of_ablations(**{PLAIN: moving, "better": moving + 0.1})
     table = differences(found, rivals()).set_index(["name", "against", "domain"])
     one = table.loc[("better", PLAIN, "in_domain")]
     assert one.difference == pytest.approx(0.1)
@@ -137,7 +99,7 @@ def test_differences_are_paired_by_seed():
 
 
 def test_only_seeds_that_both_have_are_compared_and_two_never_differ():
-    found = of_ideas(**{PLAIN: [0.5, 0.5, 0.9], "better": [0.8, 0.8]})
+    found = of_ablations(**{PLAIN: [0.5, 0.5, 0.9], "better": [0.8, 0.8]})
     one = differences(found, rivals()).set_index(["name", "against", "domain"]).loc[("better", PLAIN, "in_domain")]
     assert (one.seeds, one.difference) == (2, pytest.approx(0.3))
     assert not one.differs
@@ -148,9 +110,9 @@ def test_support_sizes_may_have_different_seeds():
     sweep = Sweep(smoke(), None, answered("cd", [0.8] * 3, 4) + answered("cd", [0.9], 12))
     others = rivals()
     others.stored.extend(answered("icl", [0.5], 12))
-    found = Variants({"idea": sweep}, {})
+    found = Variants({"ablation": sweep}, {})
     table = compared(found, others)
-    own = table[(table.name == "idea") & (table.domain == "in_domain")].set_index("support_size")
+    own = table[(table.name == "ablation") & (table.domain == "in_domain")].set_index("support_size")
     assert own.seeds.to_dict() == {4: 3, 12: 1}
     assert own.accuracy.to_dict() == pytest.approx({4: 0.8, 12: 0.9})
     assert ablation_figures.fullest(table) == 4
@@ -167,7 +129,7 @@ def test_the_fullest_size_is_the_larger_of_two_that_are_alike():
 
 
 def test_differences_are_shown_with_a_star_where_they_stand():
-    table = differences(of_ideas(**{PLAIN: [0.6] * 3, "better": [0.8] * 3}), rivals())
+    table = differences(of_ablations(**{PLAIN: [0.6] * 3, "better": [0.8] * 3}), rivals())
     shown = differences_table(table, smoke())
     assert shown.loc[(4, "better"), ("in domain", PLAIN)].startswith("+0.20 [+0.1")
     assert shown.loc[(4, "better"), ("in domain", PLAIN)].endswith("] *")
@@ -195,15 +157,15 @@ def test_the_table_shows_one_answer_for_everything():
     assert one.low == pytest.approx(one.high)  # no draw of the items has more of a class than the sample has
 
 
-def test_ideas_and_references_stand_in_one_table_and_figure(smoke_profile):
+def test_ablations_and_references_stand_in_one_table_and_figure(smoke_profile):
     found = fill_variants(smoke_profile, {PLAIN: {}}, ["cd"])
     table = compared(found, fill(smoke_profile, ["baseline", "icl", "pbft", "teacher_icl"]))
     assert set(table.name) == {"Baseline", "ICL", "PBFT", "Teacher ICL", PLAIN}
     assert (table.low <= table.accuracy).all()
-    assert len(ablation_figures.ideas_figure(table, 4, smoke_profile).axes) == 4
+    assert len(ablation_figures.ablations_figure(table, 4, smoke_profile).axes) == 4
 
 
-def test_an_idea_whose_runs_fail_stands_in_no_table(smoke_profile):
+def test_an_ablation_whose_runs_fail_stands_in_no_table(smoke_profile):
     found = fill_variants(smoke_profile, {PLAIN: {"learning_rate.cd": 1e30}}, ["cd"])
     assert found.failed
     assert PLAIN not in set(compared(found, fill(smoke_profile, ["baseline", "icl"])).name)
@@ -230,7 +192,88 @@ def test_a_label_prior_moves_no_ranking(smoke_profile):
     assert results_frame(shifted).in_domain_auc.tolist() == pytest.approx(references.results.in_domain_auc.tolist())
 
 
-def test_a_profile_may_name_the_ideas_that_are_tried():
-    assert list(ablations.variants(read_profile("smoke", {"ideas": [PLAIN, "confidence"]}))) == [PLAIN, "confidence"]
-    with pytest.raises(StudyError, match=r"ideas: 'confidense' is not known\. Did you mean 'confidence'"):
-        ablations.variants(read_profile("smoke", {"ideas": ["confidense"]}))
+CONTROL = "an ablation, half the templates held out"
+AWAY, REST = "held out of the pool", "of kinds in the pool"
+
+
+def with_held_out(right, held_out, seed):
+    """A stored result whose items, all of one class, are right or wrong."""
+    return stored("cd", 4, seed, [1 - one for one in right], [0] * len(right), held_out=held_out)
+
+
+CONTROLLED = [with_held_out([1, 1, 0, 0] * 20, "1100" * 20, 0), with_held_out([1, 0, 1, 1] * 20, "0011" * 20, 1)]
+
+
+def by_kind(**sweeps):
+    return accuracy_by_kind(Variants({name: Sweep(smoke(), None, results) for name, results in sweeps.items()}, {}))
+
+
+def test_items_of_kinds_that_the_pool_lacks_are_scored_apart():
+    found = by_kind(**{CONTROL: CONTROLLED, "plain": [with_held_out([1, 1, 1, 1], "", 0)]}).set_index("items")
+    assert set(found.name) == {CONTROL}
+    assert found.accuracy.to_dict() == pytest.approx({AWAY: 1.0, REST: 0.25})
+    assert (found.low <= found.accuracy).all()
+    assert (found.accuracy <= found.high).all()
+    assert found.majority.tolist() == [1.0, 1.0]  # all items are of one class
+    assert "difference" not in found  # there is no ablation to compare with
+
+
+def test_the_majority_is_that_of_the_items_apart_seed_by_seed():
+    gold = [0, 0, 0, 1] * 20
+    found = by_kind(**{CONTROL: [stored("cd", 4, seed, gold, gold, held_out="1110" * 20) for seed in (0, 1)]})
+    assert found.set_index("items").majority.to_dict() == {AWAY: 1.0, REST: 1.0}
+    other = [stored("cd", 4, seed, gold, gold, held_out=away * 20) for seed, away in enumerate(("1101", "0011"))]
+    assert np.isnan(found.auc).all()  # one class alone has no order
+    assert by_kind(**{CONTROL: other}).auc.iloc[0] == 1.0
+    assert by_kind(**{CONTROL: other}).majority.tolist() == pytest.approx([(2 / 3 + 1 / 2) / 2, 1.0])
+
+
+def test_the_ablation_itself_stands_beside_its_control_on_the_same_items():
+    with_all = [with_held_out([1, 0, 1, 1] * 20, "", 0), with_held_out([0, 1, 1, 0] * 20, "", 1)]
+    found = by_kind(**{"an ablation": with_all, CONTROL: CONTROLLED}).set_index("items")
+    assert found.all_kinds.to_dict() == pytest.approx({AWAY: 0.5, REST: 0.75})
+    assert found.difference.to_dict() == pytest.approx({AWAY: 0.5, REST: -0.5})
+    assert (found.difference_low <= found.difference).all()
+    assert (found.difference <= found.difference_high).all()
+
+
+def test_two_seeds_that_differ_leave_an_interval_within_what_can_be():
+    with_all = [with_held_out([0, 0, 1, 1] * 20, "", 0), with_held_out([1, 1, 1, 1] * 20, "", 1)]
+    found = by_kind(**{"an ablation": with_all, CONTROL: CONTROLLED}).set_index("items")
+    assert (found.low[REST], found.high[REST]) == (0, 1)
+    assert (found.difference_low[AWAY], found.difference_high[AWAY]) == (-1, 1)
+
+
+def test_only_seeds_that_both_have_are_compared():
+    found = by_kind(**{"an ablation": [with_held_out([1, 1, 1, 1] * 20, "", 1)], CONTROL: CONTROLLED}).set_index(
+        "items"
+    )
+    assert set(found.seeds) == {1}
+    assert found.accuracy.to_dict() == pytest.approx({AWAY: 1.0, REST: 0.5})
+    alone = by_kind(**{"an ablation": [with_held_out([1, 1, 1, 1] * 20, "", 7)], CONTROL: CONTROLLED})
+    assert set(alone.seeds) == {2}
+    assert "difference" not in alone
+
+
+def test_seeds_that_agree_leave_an_interval_over_items_alone():
+    draw = np.random.default_rng(0)
+    right = draw.integers(0, 2, 200).tolist()
+    one, two = (
+        by_kind(**{CONTROL: [with_held_out(right, "10" * 100, seed) for seed in seeds]}) for seeds in ([0], [0, 1])
+    )
+    assert one.accuracy.tolist() == pytest.approx(two.accuracy.tolist())
+    assert (one.high - one.low).tolist() == pytest.approx((two.high - two.low).tolist(), rel=0.1)
+
+
+def test_as_text_a_mean_stands_with_its_interval_and_what_is_not_known_is_blank():
+    with_all = [with_held_out([1, 0, 1, 1] * 20, "", 0), with_held_out([0, 1, 1, 0] * 20, "", 1)]
+    text = kinds_table(by_kind(**{"an ablation": with_all, CONTROL: CONTROLLED})).loc[(CONTROL, 4)]
+    assert text.loc[AWAY, "difference"].startswith("+0.50 [")
+    assert text.loc[REST, "accuracy"].startswith("0.25 [")
+    assert text.loc[REST, "all kinds"] == "0.75"
+    assert (text.seeds == "2").all()
+    alone = kinds_table(by_kind(**{CONTROL: CONTROLLED}))
+    assert (
+        (alone[["all kinds", "difference", "area"]] == "").all().all()
+    )  # no ablation; items of one class have no order
+    assert kinds_table(by_kind(other=with_all)).empty

@@ -74,9 +74,11 @@ def test_the_papers_numbers_are_whole_and_a_model_has_one_score_by_gold_labels_a
 
 
 def heights(axis, label):
-    (drawn,) = [one for one in axis.containers if one.get_label() == label]
-    line, _, bars = drawn.lines
-    return line.get_ydata(orig=False), [np.ptp(segment[:, 1]) for segment in bars[0].get_segments()]
+    """The means that are drawn for a label, and how long the interval at each is."""
+    drawn = [line for line in axis.lines if line.get_label() in {METHODS[name].label for name in ON_BENCHMARKS}]
+    (place,) = [i for i, line in enumerate(drawn) if line.get_label() == label]
+    _, _, bars = axis.containers[place].lines
+    return drawn[place].get_ydata(), [np.ptp(one[:, 1]) for one in bars[0].get_segments() if len(one)]
 
 
 @pytest.mark.parametrize(("benchmark", "rows"), [("crossfit", [0]), ("lama", [0, 20])])
@@ -96,7 +98,7 @@ def test_titles_and_axes_say_what_they_show(means):
     assert [axis.get_title() for axis in axes] == ["Meta-ICT", "Multitask-ICT", "", ""]
     assert [axis.get_ylabel() for axis in axes] == ["P@1", "", "P@10", ""]
     assert [axis.get_xlabel() for axis in axes] == ["", "", "demonstrations k", "demonstrations k"]
-    assert axes[2].get_xticks().tolist() == [1, 4]
+    assert [tick.get_text() for tick in axes[2].get_xticklabels()] == ["1", "4"]
 
 
 def test_what_takes_no_skill_is_a_line(means):
@@ -117,7 +119,7 @@ def test_one_seed_is_drawn_without_an_interval(means):
     axis = curves_figure(means[means.seed == 1], "crossfit").axes[0]
     found, widths = heights(axis, "ICT")
     np.testing.assert_allclose(found, [32, 35])
-    np.testing.assert_allclose(widths, 0)
+    assert widths == []
 
 
 def test_every_method_has_a_style_of_its_own():
@@ -174,7 +176,6 @@ def test_each_task_is_averaged_over_seeds_at_one_k_by_paradigm_and_method():
     assert table[scored].to_numpy().tolist() == [[10.5, 15.5, 17.5], [30.5, 35.5, 37.5]]
     assert table[""].to_numpy().tolist() == [[60, 4, 32], [60, 4, 32]]
     assert list(table.index) == ["zebra", "ant"]
-    assert list(by_task(pd.DataFrame(rows), "crossfit", 2, ["untuned"]).columns)[3:] == [("untuned", "untuned")]
 
 
 def test_tasks_are_shown_by_the_benchmarks_first_metric():

@@ -10,12 +10,14 @@ from lib.report.claims import (
     LESS,
     MORE,
     NO_GAIN,
+    Arm,
     Claim,
     about_summary,
     details,
     effects_figure,
     judge,
     recovered,
+    study_effects,
     summary_size,
     verdict,
     verdict_table,
@@ -24,8 +26,8 @@ from lib.runs.execution import Sweep
 from tests.support.stored import answering, smoke, stored
 
 ITEMS = 400
-CHEAPER = Claim("CD is cheaper than PBFT", "cd", "pbft", "memory_gb", -0.6, "60% less")
-BETTER = Claim("CD beats ICL by half", "cd", "icl", "out_of_domain_accuracy", 0.5, "50%")
+CHEAPER = Claim("CD is cheaper than PBFT", Arm("cd"), Arm("pbft"), "memory_gb", -0.6, "60% less")
+BETTER = Claim("CD beats ICL by half", Arm("cd"), Arm("icl"), "out_of_domain_accuracy", 0.5, "50%")
 
 
 def result(method, size, seed, accuracy):
@@ -46,6 +48,10 @@ def seeds(method, accuracies, size=4):
 
 def costs(method, values, quantity="memory_gb", size=4):
     return [{"method": method, "support_size": size, "seed": i, quantity: v} for i, v in enumerate(values)]
+
+
+def judged_of(results, claims=CLAIMS):
+    return judge(study_effects(results, claims))
 
 
 NOISE = np.array([0.0, 0.02, -0.02, 0.01, -0.01])
@@ -78,7 +84,7 @@ def test_the_rule(low, high, claimed, said):
 
 
 def test_an_effect_is_the_relative_difference_of_the_means():
-    judged = judge(sweep(*seeds("cd", 0.8 + NOISE), *seeds("icl", 0.5 + NOISE)), (BETTER,))
+    judged = judged_of(sweep(*seeds("cd", 0.8 + NOISE), *seeds("icl", 0.5 + NOISE)), (BETTER,))
     assert judged.effect.tolist() == pytest.approx([0.6, 0.6])
     assert (judged.low < 0.6).all()
     assert (judged.high > 0.6).all()
@@ -87,13 +93,13 @@ def test_an_effect_is_the_relative_difference_of_the_means():
 
 def test_intervals_hold_items_and_seeds():
     """With equal seeds only items vary; seeds that differ widen the interval."""
-    same = judge(sweep(*seeds("cd", [0.8] * 5), *seeds("icl", [0.5] * 5)), (BETTER,)).iloc[0]
-    apart = judge(sweep(*seeds("cd", 0.8 + 8 * NOISE), *seeds("icl", [0.5] * 5)), (BETTER,)).iloc[0]
+    same = judged_of(sweep(*seeds("cd", [0.8] * 5), *seeds("icl", [0.5] * 5)), (BETTER,)).iloc[0]
+    apart = judged_of(sweep(*seeds("cd", 0.8 + 8 * NOISE), *seeds("icl", [0.5] * 5)), (BETTER,)).iloc[0]
     assert 0.1 < same.high - same.low < apart.high - apart.low
 
 
 def test_paired_items_make_a_smaller_interval_than_their_own_noise():
-    close = judge(sweep(*seeds("cd", [0.52] * 5), *seeds("icl", [0.5] * 5)), (BETTER,)).iloc[0]
+    close = judged_of(sweep(*seeds("cd", [0.52] * 5), *seeds("icl", [0.5] * 5)), (BETTER,)).iloc[0]
     assert close.effect == pytest.approx(0.04)
     assert close.high - close.low < 0.1  # the items of the one are nearly those of the other
 
@@ -101,25 +107,25 @@ def test_paired_items_make_a_smaller_interval_than_their_own_noise():
 def test_the_row_over_all_sizes_is_of_the_means_over_sizes():
     groups = [*seeds("cd", [0.9] * 3, 4), *seeds("cd", [0.7] * 3, 8)]
     groups += [*seeds("icl", [0.5] * 3, 4), *seeds("icl", [0.5] * 3, 8)]
-    judged = judge(sweep(*groups), (BETTER,)).set_index("support_size")
+    judged = judged_of(sweep(*groups), (BETTER,)).set_index("support_size")
     assert judged.effect.to_dict() == pytest.approx({4: 0.8, 8: 0.4, "all": 0.6})
 
 
 def test_two_seeds_tell_nothing_even_where_they_agree():
-    judged = judge(sweep(*seeds("cd", [0.9] * 2), *seeds("icl", [0.5] * 2)), (BETTER,))
+    judged = judged_of(sweep(*seeds("cd", [0.9] * 2), *seeds("icl", [0.5] * 2)), (BETTER,))
     assert set(judged.verdict) == {"cannot be told"}
 
 
 def test_what_no_seed_changes_is_told_by_one():
-    smaller = Claim("The student is smaller", "cd", "teacher_icl", "weights_gb", -0.9, "a tenth")
+    smaller = Claim("The student is smaller", Arm("cd"), Arm("teacher_icl"), "weights_gb", -0.9, "a tenth")
     for student, said in ((0.2, "supported"), (0.4, "not supported"), (5.0, "contradicted")):
         one = [*costs("cd", [student], "weights_gb"), *costs("teacher_icl", [2.5], "weights_gb")]
-        assert set(judge(sweep(costs=one), (smaller,)).verdict) == {said}
+        assert set(judged_of(sweep(costs=one), (smaller,)).verdict) == {said}
 
 
 def test_times_are_compared_on_one_device_and_sizes_across_them():
-    quick = Claim("CD answers sooner", "cd", "teacher_icl", "queries_per_second", MORE, "not said")
-    small = Claim("CD is smaller", "cd", "teacher_icl", "weights_gb", LESS, "a tenth")
+    quick = Claim("CD answers sooner", Arm("cd"), Arm("teacher_icl"), "queries_per_second", MORE, "not said")
+    small = Claim("CD is smaller", Arm("cd"), Arm("teacher_icl"), "weights_gb", LESS, "a tenth")
     devices = {"cd": ["old", "old", "old", "new"], "teacher_icl": ["old", "new", "new", "new"]}
     rates = {"cd": [20.0, 20.0, 20.0, 60.0], "teacher_icl": [10.0, 30.0, 30.0, 30.0]}
     rows = [
@@ -127,13 +133,13 @@ def test_times_are_compared_on_one_device_and_sizes_across_them():
         for method in devices
         for one, device in zip(costs(method, rates[method], "queries_per_second"), devices[method], strict=True)
     ]
-    judged = judge(sweep(costs=rows), (quick, small)).set_index(["claim", "support_size"])
+    judged = judged_of(sweep(costs=rows), (quick, small)).set_index(["claim", "support_size"])
     assert judged.effect.tolist() == pytest.approx([1.0, 1.0, -0.5, -0.5])
     assert judged.seeds.tolist() == [2, 2, 4, 4]
 
 
 def test_a_seeds_training_times_are_compared_where_steps_are_alike_and_meet_over_the_sizes():
-    sooner = Claim("LoRA trains sooner", "cd_lora", "cd", "training_seconds", LESS, "faster")
+    sooner = Claim("LoRA trains sooner", Arm("cd_lora"), Arm("cd"), "training_seconds", LESS, "faster")
     places = {4: ["plain", "plain", "fused"], 8: ["fused", "fused", "plain"]}
     seconds = {("cd", "plain"): 100.0, ("cd", "fused"): 40.0, ("cd_lora", "plain"): 50.0, ("cd_lora", "fused"): 10.0}
     rows = [
@@ -144,43 +150,43 @@ def test_a_seeds_training_times_are_compared_where_steps_are_alike_and_meet_over
         for seed, steps in enumerate(kinds)
     ]
     rows[-1]["steps"] = "fused"  # of the last seed one was trained otherwise at n = 8
-    judged = judge(sweep(costs=rows), (sooner,)).set_index("support_size")
+    judged = judged_of(sweep(costs=rows), (sooner,)).set_index("support_size")
     assert judged.seeds.to_dict() == {4: 3, 8: 2, "all": 2}
     assert judged.effect.to_dict() == pytest.approx({4: (-0.5 - 0.5 - 0.75) / 3, 8: -0.75, "all": -0.625})
 
 
 def test_no_interval_says_that_less_than_nothing_is_left():
     shown = sweep(costs=[*costs("cd", [1.0, 9.0]), *costs("pbft", [1.0, 1.0])])
-    assert judge(shown, (CHEAPER,)).low.tolist() == [-1, -1]  # Student's t for two seeds: 4 ± 50
+    assert judged_of(shown, (CHEAPER,)).low.tolist() == [-1, -1]  # Student's t for two seeds: 4 ± 50
 
 
 def test_times_that_are_nowhere_alike_make_no_row():
-    sooner = Claim("LoRA trains sooner", "cd_lora", "cd", "training_seconds", LESS, "faster")
+    sooner = Claim("LoRA trains sooner", Arm("cd_lora"), Arm("cd"), "training_seconds", LESS, "faster")
     rows = [
         one | {"device": "a device", "steps": steps}
         for method, kinds in (("cd", ["plain", "fused", "fused"]), ("cd_lora", ["fused", "plain", "plain"]))
         for one, steps in zip(costs(method, [1.0, 2.0, 3.0], "training_seconds"), kinds, strict=True)
     ]
     quick = [one | {"memory_gb": 1.0} for one in rows] + costs("pbft", [2.0, 2.0, 2.0])
-    assert set(judge(sweep(costs=quick), (sooner, CHEAPER)).claim) == {CHEAPER.statement}
+    assert set(judged_of(sweep(costs=quick), (sooner, CHEAPER)).claim) == {CHEAPER.statement}
 
 
 def test_only_seeds_that_both_methods_have_are_compared():
-    judged = judge(sweep(*seeds("cd", [0.9, 0.9, 0.9, 0.1]), *seeds("icl", [0.5] * 3)), (BETTER,))
+    judged = judged_of(sweep(*seeds("cd", [0.9, 0.9, 0.9, 0.1]), *seeds("icl", [0.5] * 3)), (BETTER,))
     assert judged.seeds.tolist() == [3, 3]
     assert judged.effect.iloc[0] == pytest.approx(0.8)
 
 
 def test_sizes_may_have_different_seeds_and_the_fullest_is_the_headline():
     groups = [*seeds("cd", [0.8] * 3, 4), *seeds("cd", [0.7], 8), *seeds("icl", [0.5] * 3, 4), *seeds("icl", [0.5], 8)]
-    judged = judge(sweep(*groups), (BETTER,))
+    judged = judged_of(sweep(*groups), (BETTER,))
     by_size = judged.set_index("support_size")
     assert by_size.seeds.to_dict() == {4: 3, 8: 1, "all": 1}
     assert by_size.effect.to_dict() == pytest.approx({4: 0.6, 8: 0.4, "all": 0.5})
     assert by_size.verdict.to_dict() == {4: "supported", 8: "cannot be told", "all": "cannot be told"}
     assert summary_size(judged) == 4
     assert about_summary(judged, 4) == "at n = 4, which has more seeds than the others of n = 4, 8"
-    whole = judge(sweep(*groups[:3], *groups[4:7]), (BETTER,))
+    whole = judged_of(sweep(*groups[:3], *groups[4:7]), (BETTER,))
     assert summary_size(whole) == "all"
     assert about_summary(whole, "all") == "over n = 4"
 
@@ -188,42 +194,44 @@ def test_sizes_may_have_different_seeds_and_the_fullest_is_the_headline():
 def test_three_seeds_at_every_size_say_more_than_four_at_one():
     groups = [*seeds("cd", [0.8] * 4, 4), *seeds("cd", [0.7] * 3, 8)]
     groups += [*seeds("icl", [0.5] * 4, 4), *seeds("icl", [0.5] * 3, 8)]
-    judged = judge(sweep(*groups), (BETTER,))
+    judged = judged_of(sweep(*groups), (BETTER,))
     assert judged.set_index("support_size").seeds.to_dict() == {4: 4, 8: 3, "all": 3}
     assert summary_size(judged) == "all"
 
 
 def test_sizes_without_a_seed_in_common_have_no_row_over_all():
     groups = [("cd", 4, 0, 0.8), ("icl", 4, 0, 0.5), ("cd", 8, 1, 0.8), ("icl", 8, 1, 0.5)]
-    assert judge(sweep(*groups), (BETTER,)).support_size.tolist() == [4, 8]
+    assert judged_of(sweep(*groups), (BETTER,)).support_size.tolist() == [4, 8]
     cost = [{"method": name, "support_size": n, "seed": n, "memory_gb": 1.0} for name in ("cd", "pbft") for n in (4, 8)]
-    assert judge(sweep(costs=cost), (CHEAPER,)).support_size.tolist() == [4, 8]
+    assert judged_of(sweep(costs=cost), (CHEAPER,)).support_size.tolist() == [4, 8]
 
 
 def test_a_method_without_a_support_set_is_compared_at_every_size():
-    claim = Claim("CD moves", "cd", "baseline", "in_domain_accuracy", MORE, "yes")
-    judged = judge(sweep(*seeds("cd", [0.8] * 3), *seeds("cd", [0.9] * 3, 8), ("baseline", 0, 0, 0.5)), (claim,))
+    claim = Claim("CD moves", Arm("cd"), Arm("baseline"), "in_domain_accuracy", MORE, "yes")
+    judged = judged_of(sweep(*seeds("cd", [0.8] * 3), *seeds("cd", [0.9] * 3, 8), ("baseline", 0, 0, 0.5)), (claim,))
     assert judged.set_index("support_size").effect.to_dict() == pytest.approx({4: 0.6, 8: 0.8, "all": 0.7})
 
 
 def test_costs_are_compared_seed_by_seed():
     shown = sweep(costs=[*costs("cd", [1.0, 2.0, 3.0]), *costs("pbft", [2.0, 4.0, 6.0])])
-    judged = judge(shown, (CHEAPER,))
+    judged = judged_of(shown, (CHEAPER,))
     assert judged.effect.tolist() == pytest.approx([-0.5, -0.5])
     assert set(judged.verdict) == {"not supported"}  # half, and not sixty percent
     more = sweep(costs=[*costs("cd", [3.0] * 3), *costs("pbft", [2.0] * 3)])
-    assert set(judge(more, (CHEAPER,)).verdict) == {"contradicted"}
+    assert set(judged_of(more, (CHEAPER,)).verdict) == {"contradicted"}
 
 
 def test_claims_without_results_are_left_out_and_none_at_all_is_an_error():
-    judged = judge(sweep(*seeds("cd", [0.8] * 3), *seeds("icl", [0.5] * 3)), CLAIMS)
+    judged = judged_of(sweep(*seeds("cd", [0.8] * 3), *seeds("icl", [0.5] * 3)), CLAIMS)
     assert set(judged.claim) == {"CD against ICL, out of domain", "CD against ICL, in domain"}
+    none = judged_of(sweep(*seeds("cd", [0.8] * 3)), (BETTER,))
+    assert none.empty
     with pytest.raises(StudyError, match="claims: none can be judged"):
-        judge(sweep(*seeds("cd", [0.8] * 3)), (BETTER,))
+        summary_size(none)
 
 
 def test_the_table_comes_first_and_each_row_opens():
-    judged = judge(sweep(*seeds("cd", 0.8 + NOISE), *seeds("icl", 0.5 + NOISE)), (BETTER,))
+    judged = judged_of(sweep(*seeds("cd", 0.8 + NOISE), *seeds("icl", 0.5 + NOISE)), (BETTER,))
     row = verdict_table(judged, "all").loc[BETTER.statement]
     assert row.here.startswith("+60% [+")
     assert row.verdict == "supported"
@@ -235,10 +243,10 @@ def test_the_table_comes_first_and_each_row_opens():
 
 def test_twice_as_much_and_more_is_told_as_a_multiple():
     shown = sweep(costs=[*costs("cd", [3.0, 4.0, 5.0]), *costs("pbft", [1.0, 1.0, 1.0])])
-    row = verdict_table(judge(shown, (CHEAPER,)), 4).loc[CHEAPER.statement]
+    row = verdict_table(judged_of(shown, (CHEAPER,)), 4).loc[CHEAPER.statement]
     assert row.here == "4× [1.5×, 6.5×]"  # 4 ± 4.303 · 1 / √3
     one = sweep(costs=[*costs("cd", [12.0]), *costs("pbft", [1.0])])
-    assert verdict_table(judge(one, (CHEAPER,)), 4).loc[CHEAPER.statement].here == "12×"
+    assert verdict_table(judged_of(one, (CHEAPER,)), 4).loc[CHEAPER.statement].here == "12×"
 
 
 def test_the_share_recovered_is_of_the_distance_from_the_untuned_student_to_the_teacher():

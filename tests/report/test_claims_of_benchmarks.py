@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from lib.methods.table import METHODS
-from lib.report.claims import IN_CONTEXT_CLAIMS, details, judge_benchmark, verdict_table
+from lib.report.claims import IN_CONTEXT_CLAIMS, benchmark_effects, details, judge, verdict_table
 
 ARMS = {claim.statement: claim for claim in IN_CONTEXT_CLAIMS}
 BETTER = "ICL-D against ICT, Meta-ICT"
@@ -23,7 +23,7 @@ def rows(method, paradigm, scores, k=2, metric="macro_f1", **costs):
 
 
 def judged_of(*groups, benchmark="crossfit"):
-    return judge_benchmark(pd.DataFrame([row for group in groups for row in group]), benchmark)
+    return judge(benchmark_effects(pd.DataFrame([row for group in groups for row in group]), benchmark))
 
 
 def one(judged, statement, k=2):

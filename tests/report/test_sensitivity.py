@@ -5,23 +5,11 @@ import pytest
 
 from lib.errors import StudyError
 from lib.report import sensitivity
-from lib.runs import choices
+from lib.runs.ablations import choice_variants
 from lib.runs.profile import read_profile
 from lib.runs.variants import Variants, fill_variants
 
 pytestmark = pytest.mark.usefixtures("close_figures")
-
-
-def test_every_choice_is_tried_around_the_profiles_own_value():
-    profile = read_profile("smoke")
-    tried = choices.candidates(profile)
-    middle = choices.profile_values(profile)
-    assert {choice for choice, _ in tried} == {*choices.KNOBS, "learning_rate"}
-    for choice, own in middle.items():
-        values = [value for name, value in tried if name == choice]
-        assert own in values
-        assert len(values) > 1
-    assert "pattern" not in {choice for choice, _ in choices.candidates(read_profile("tiny"))}
 
 
 def moved():
@@ -58,7 +46,7 @@ def test_moves_without_a_result_say_so(smoke_profile):
 
 
 def test_moves_are_means_over_seeds(smoke_profile):
-    chosen = {name: change for name, change in choices.variants(smoke_profile).items() if "kl_weight" in name}
+    chosen = {name: change for name, change in choice_variants(smoke_profile).items() if "kl_weight" in name}
     found = fill_variants(smoke_profile, chosen, ["cd"])
     table = sensitivity.choice_effects(smoke_profile, found).set_index("value")
     expected = found.sweeps["kl_weight 1"].results.in_domain_accuracy.mean()
@@ -70,7 +58,7 @@ def test_moves_are_means_over_seeds(smoke_profile):
 
 def test_values_are_compared_on_the_seeds_that_all_of_them_have(smoke_profile):
     names = ("temperature 1", "temperature 2", "temperature 4", "kl_weight 0", "kl_weight 1")
-    planned = {name: change for name, change in choices.variants(smoke_profile).items() if name in names}
+    planned = {name: change for name, change in choice_variants(smoke_profile).items() if name in names}
     planned["temperature 2"] |= {"seeds": [0]}
     planned["kl_weight 0"] |= {"seeds": [0]}
     planned["kl_weight 1"] |= {"seeds": [1]}  # nothing in common with the other value
@@ -86,7 +74,7 @@ def test_values_are_compared_on_the_seeds_that_all_of_them_have(smoke_profile):
 
 def test_runs_that_fail_are_listed_and_the_tables_do_without(smoke_profile):
     names = ("learning_rate 0.00033", "learning_rate 0.003", "learning_rate 0.001", "temperature 1")
-    planned = {name: change for name, change in choices.variants(smoke_profile).items() if name in names}
+    planned = {name: change for name, change in choice_variants(smoke_profile).items() if name in names}
     planned[names[1]] |= {"learning_rate.cd": 1e30}
     found = fill_variants(smoke_profile, planned, ["cd"])
     assert {name.partition(":")[0] for name in found.failed} == {names[1]}
@@ -94,10 +82,3 @@ def test_runs_that_fail_are_listed_and_the_tables_do_without(smoke_profile):
     assert f"Failed: *{next(iter(found.failed))}*" in found._repr_markdown_()
     moved = sensitivity.choice_effects(smoke_profile, found)
     assert moved.value.map("{:.2g}".format).tolist() == ["0.00033", "0.001"]  # of the temperature there is one value
-
-
-def test_a_profile_may_name_the_choices_that_are_tried():
-    few_of_them = read_profile("smoke", {"choices": ["kl_weight", "pool"]})
-    assert {choice for choice, _ in choices.candidates(few_of_them)} == {"kl_weight", "pool"}
-    with pytest.raises(StudyError, match="choices: 'lambda' is not known"):
-        choices.candidates(read_profile("smoke", {"choices": ["lambda"]}))

@@ -14,7 +14,7 @@ from lib.methods.records import TunedTeacher
 from lib.methods.table import ON_BENCHMARKS
 from lib.paths import NOTEBOOKS as FOLDER
 from lib.report.benchmark_tables import paper_layout
-from lib.report.claims import judge_benchmark
+from lib.report.claims import benchmark_effects, judge
 from lib.runs.execution import BENCHMARK_NOTEBOOKS, fill
 from lib.runs.frames import seed_means
 from lib.runs.profile import read_profile
@@ -150,14 +150,14 @@ def emptied(file):
 def test_a_damaged_teacher_is_tuned_again_and_all_is_as_before(filled, study, executed, capsys, damage, warned):
     run = run_of(study, "icl_d")
     file, store = weights_of(study, run.in_context.teacher), Store(study.folder)
-    weights = {name: values.clone() for name, values in store.load_prepared(run.in_context.teacher).parameters.items()}
+    weights = {name: values.clone() for name, values in store.load_weights(run.in_context.teacher).parameters.items()}
     damage(file)
     result_of(study, run).unlink()
     others = {other: time for other, time in written(study.folder).items() if other != file}
     again = fill(study, benchmark="crossfit")
     assert executed == [run.in_context.teacher, run]
     assert scores(again.results).equals(scores(filled[1].results))
-    restored = store.load_prepared(run.in_context.teacher).parameters
+    restored = store.load_weights(run.in_context.teacher).parameters
     assert all(weights[name].equal(values) for name, values in restored.items())
     assert others.items() <= written(study.folder).items()
     assert ("is cut short or altered; it is computed again" in capsys.readouterr().err) == warned
@@ -286,7 +286,7 @@ def test_two_seeds_make_a_table_and_no_verdict(filled):
     table = paper_layout(means, "crossfit", 2).drop(columns="without skill")
     assert table.shape == (2, len(ON_BENCHMARKS))
     assert table.map(lambda shown: "[" in shown).to_numpy().all()
-    judged = judge_benchmark(means, "crossfit")
+    judged = judge(benchmark_effects(means, "crossfit"))
     assert set(judged.verdict) == {"cannot be told"}
     assert set(judged.support_size) == {0, 1, 2}
     assert np.isfinite(judged.effect).all()

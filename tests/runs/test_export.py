@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lib.errors import StudyError
 from lib.methods.examples import evaluation_items
-from lib.report.figures import drawn_memory
+from lib.report.accuracy_and_cost import drawn_memory
 from lib.runs.execution import fill
 from lib.runs.export import export
 from lib.runs.predictions import of_profile

@@ -9,7 +9,7 @@ from lib.paths import FIGURES, PROFILES
 from lib.runs.execution import fill
 from lib.runs.frames import seed_means
 from lib.runs.profile import read_profile
-from lib.runs.search import best, learning_rates, search, search_in_context
+from lib.runs.search import best, learning_rates, search
 from lib.runs.store import Store
 
 CHANGES = {"seeds": [5], "support_sizes": [4]}
@@ -72,7 +72,7 @@ def test_a_candidate_rate_changes_its_own_method_alone():
 def test_candidates_of_in_context_tuning_are_runs_of_the_changed_profile(figures_folder):
     rates = [{"in_context.crossfit.learning_rate.meta": rate} for rate in (1e-3, 0.1)]
     changes = {"in_context.seeds": [9], "in_context.paradigms": ["meta"]}
-    found = search_in_context("smoke", "crossfit", {"ict": rates, "untuned": [{}]}, changes)
+    found = search("smoke", {"ict": rates, "untuned": [{}]}, changes, "crossfit")
     names = [*(f"in_context.crossfit.learning_rate.meta {rate}" for rate in (0.001, 0.1)), ""]
     assert list(dict.fromkeys(found.candidate)) == names
     assert set(found.seed) == {9}

@@ -47,5 +47,8 @@ def test_where_no_variant_can_work_the_reasons_are_the_error(smoke_profile):
 
 
 def test_few_are_the_first_seeds_and_the_sizes_that_there_are():
-    assert first_seeds(read_profile("smoke"), (4, 12), 1) == {"support_sizes": [4], "seeds": [0]}
-    assert first_seeds(read_profile("smoke"), (12,), 5) == {"support_sizes": [1, 4], "seeds": [0, 1]}
+    assert first_seeds(read_profile("smoke"), (4, 12)) == {"support_sizes": [4], "seeds": [0, 1]}
+    assert first_seeds(read_profile("smoke", {"seeds": list(range(9))}), (12,)) == {
+        "support_sizes": [1, 4],
+        "seeds": [0, 1, 2, 3, 4],
+    }

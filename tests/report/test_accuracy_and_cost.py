@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from lib.methods.table import METHODS, ON_TASKS
-from lib.report import figures
+from lib.report import accuracy_and_cost as pages
+from lib.report.figures import PAPER_ALPHA, PAPER_NUMBERS, paper_points, phase_table
 from lib.runs.execution import Sweep
 from lib.runs.frames import results_frame
 from lib.runs.predictions import NO_PEAKS
@@ -41,47 +42,47 @@ def texts(figure):
 
 
 def test_points_are_the_means_over_seeds(sweep):
-    axis = figures.accuracy_figure(sweep, "fig1").axes[0]
+    axis = pages.accuracy_figure(sweep, "fig1").axes[0]
     drawn = [line.get_ydata() for line in axis.lines if len(line.get_ydata()) == 2]
     assert any(np.allclose(ys, [0.61, 0.61]) for ys in drawn)
 
 
 def test_each_half_has_a_row_of_its_own(sweep):
-    _, entailment, rest, share = figures.accuracy_figure(sweep, "fig1").axes[::2]
+    _, entailment, rest, share = pages.accuracy_figure(sweep, "fig1").axes[::2]
     for axis, height in ((entailment, 0.9), (rest, 0.2), (share, 0.5)):
         assert any(np.allclose(line.get_ydata(), height) for line in axis.lines if len(line.get_ydata()) == 2)
 
 
 def test_the_majority_line_is_the_larger_class(sweep):
-    axis = figures.accuracy_figure(sweep, "fig1").axes[0]
+    axis = pages.accuracy_figure(sweep, "fig1").axes[0]
     assert any(np.allclose(line.get_ydata(), 0.6) and line.get_color() == "black" for line in axis.lines)
 
 
 def test_the_papers_points_are_drawn_only_where_it_has_them(sweep):
     def faint(figure):
-        return [line for axis in figure.axes for line in axis.lines if line.get_alpha() == figures.PAPER_ALPHA]
+        return [line for axis in figure.axes for line in axis.lines if line.get_alpha() == PAPER_ALPHA]
 
     of_paper = sweep.profile.model_copy(update={"in_domain": "mnli", "out_of_domain": "hans"})
-    assert faint(figures.accuracy_figure(replace(sweep, profile=of_paper), "fig1"))
-    assert not faint(figures.accuracy_figure(replace(sweep, profile=of_paper), "fig3"))
+    assert faint(pages.accuracy_figure(replace(sweep, profile=of_paper), "fig1"))
+    assert not faint(pages.accuracy_figure(replace(sweep, profile=of_paper), "fig3"))
 
 
 def test_beside_other_data_than_the_papers_there_are_no_points_of_the_paper(sweep):
     other = sweep.profile.model_copy(update={"in_domain": "mnli"})
-    left, right = figures.accuracy_figure(replace(sweep, profile=other), "fig1").axes[:2]
+    left, right = pages.accuracy_figure(replace(sweep, profile=other), "fig1").axes[:2]
     for axis, there in ((left, True), (right, False)):
-        assert any(line.get_alpha() == figures.PAPER_ALPHA for line in axis.lines) == there
+        assert any(line.get_alpha() == PAPER_ALPHA for line in axis.lines) == there
 
 
 def test_a_refused_method_and_the_device_are_named_below(sweep):
-    notes = "\n".join(texts(figures.accuracy_figure(sweep, "fig1")))
+    notes = "\n".join(texts(pages.accuracy_figure(sweep, "fig1")))
     assert "CD + BitFit: refused" in notes
     assert "a device" in notes
     assert "2 seeds" in notes
 
 
 def test_of_one_seed_no_mean_and_no_interval_is_spoken_of(sweep):
-    (notes,) = texts(figures.accuracy_figure(replace(sweep, results=sweep.results.query("seed == 0")), "fig1"))
+    (notes,) = texts(pages.accuracy_figure(replace(sweep, results=sweep.results.query("seed == 0")), "fig1"))
     assert "; one seed; a device." in notes
     assert "interval" not in notes
 
@@ -97,8 +98,8 @@ def drawn(axis, fillstyle):
 
 
 def test_on_a_cpu_predicted_peaks_are_drawn_hollow(sweep):
-    shown = figures.drawn_memory(sweep, predicted(("baseline", 0, 0.5), ("cd", 1, 1.5), ("cd", 4, 2.5)))
-    left, right = figures.cost_figure(shown, "fig6").axes
+    shown = pages.drawn_memory(sweep, predicted(("baseline", 0, 0.5), ("cd", 1, 1.5), ("cd", 4, 2.5)))
+    left, right = pages.cost_figure(shown, "fig6").axes
     assert "predicted" in left.get_ylabel()
     assert [1.5, 2.5] in drawn(left, "none")
     assert right.get_ylabel().endswith("s")
@@ -106,8 +107,8 @@ def test_on_a_cpu_predicted_peaks_are_drawn_hollow(sweep):
 
 def test_on_a_gpu_measured_peaks_are_drawn_filled_and_predicted_ones_not(sweep):
     sweep.results["peak_measured"] = "cuda_allocated"
-    shown = figures.drawn_memory(sweep, predicted(("cd", 1, 1.5), ("cd", 4, 2.5)))
-    left, _ = figures.cost_figure(shown, "fig6").axes
+    shown = pages.drawn_memory(sweep, predicted(("cd", 1, 1.5), ("cd", 4, 2.5)))
+    left, _ = pages.cost_figure(shown, "fig6").axes
     assert "measured" in left.get_ylabel()
     assert [3.0, 6.0] in drawn(left, "full")
     assert [1.5, 2.5] not in drawn(left, "none")
@@ -115,26 +116,26 @@ def test_on_a_gpu_measured_peaks_are_drawn_filled_and_predicted_ones_not(sweep):
 
 def test_where_both_are_there_the_axis_says_which_is_which(sweep):
     sweep.results.loc[sweep.results.method == "cd", "peak_measured"] = "cuda_allocated"
-    left, _ = figures.cost_figure(figures.drawn_memory(sweep, predicted(("baseline", 0, 0.5))), "fig6").axes
+    left, _ = pages.cost_figure(pages.drawn_memory(sweep, predicted(("baseline", 0, 0.5))), "fig6").axes
     assert "filled: measured" in left.get_ylabel()
     assert "hollow: predicted" in left.get_ylabel()
 
 
 def test_small_peaks_are_in_megabytes_and_beside_no_points_of_the_paper(sweep):
-    shown = figures.drawn_memory(sweep, predicted(("cd", 1, 0.001), ("cd", 4, 0.002)))
-    left, _ = figures.cost_figure(shown, "fig6").axes
+    shown = pages.drawn_memory(sweep, predicted(("cd", 1, 0.001), ("cd", 4, 0.002)))
+    left, _ = pages.cost_figure(shown, "fig6").axes
     assert "MB" in left.get_ylabel()
     assert [1.0, 2.0] in drawn(left, "none")
-    assert not [line for line in left.lines if line.get_alpha() == figures.PAPER_ALPHA]
+    assert not [line for line in left.lines if line.get_alpha() == PAPER_ALPHA]
 
 
 def test_without_predictions_the_figure_is_drawn_all_the_same(sweep):
-    shown = figures.drawn_memory(sweep, NO_PEAKS)
-    assert len(figures.cost_figure(shown, "fig6").axes) == 2
+    shown = pages.drawn_memory(sweep, NO_PEAKS)
+    assert len(pages.cost_figure(shown, "fig6").axes) == 2
 
 
 def test_saving_writes_three_files_and_the_numbers_drawn(sweep):
-    figures.save(figures.accuracy_figure(sweep, "fig1"), sweep, "fig1", ["in_domain_accuracy"])
+    pages.save(pages.accuracy_figure(sweep, "fig1"), sweep, "fig1", ["in_domain_accuracy"])
     folder = sweep.profile.folder
     assert (folder / "fig1.png").stat().st_size > 10_000
     assert "<svg" in (folder / "fig1.svg").read_text()
@@ -147,13 +148,13 @@ def test_saving_writes_three_files_and_the_numbers_drawn(sweep):
 def test_an_unchanged_figure_is_an_unchanged_svg(sweep):
     written = []
     for _ in range(2):
-        figures.save(figures.accuracy_figure(sweep, "fig1"), sweep, "fig1", ["in_domain_accuracy"])
+        pages.save(pages.accuracy_figure(sweep, "fig1"), sweep, "fig1", ["in_domain_accuracy"])
         written.append((sweep.profile.folder / "fig1.svg").read_bytes())
     assert written[0] == written[1]
 
 
 def test_table_shows_means_with_intervals_where_seeds_differ(sweep):
-    table = figures.table(sweep, "in_domain_accuracy")
+    table = pages.table(sweep, "in_domain_accuracy")
     assert table.loc["Baseline", 0] == "0.50"
     assert table.loc["CD", 4] == "0.61 [0.48, 0.74]"
     assert table.loc["CD", 0] == ""
@@ -162,9 +163,9 @@ def test_table_shows_means_with_intervals_where_seeds_differ(sweep):
 def test_intervals_end_where_a_score_or_a_cost_must(sweep):
     sweep.results.loc[sweep.results.method == "cd", "in_domain_accuracy"] = [0.9, 0.2, 0.9, 0.2]
     sweep.results.loc[sweep.results.method == "cd", "method_seconds"] = [1.0, 9.0, 1.0, 9.0]
-    assert figures.table(sweep, "in_domain_accuracy").loc["CD", 4] == "0.55 [0.00, 1.00]"
-    assert figures.table(sweep, "method_seconds").loc["CD", 4] == "5.00 [0.00, 55.82]"
-    figures.save(figures.accuracy_figure(sweep, "fig1"), sweep, "fig1", ["in_domain_accuracy"])
+    assert pages.table(sweep, "in_domain_accuracy").loc["CD", 4] == "0.55 [0.00, 1.00]"
+    assert pages.table(sweep, "method_seconds").loc["CD", 4] == "5.00 [0.00, 55.82]"
+    pages.save(pages.accuracy_figure(sweep, "fig1"), sweep, "fig1", ["in_domain_accuracy"])
     saved = pd.read_csv(sweep.profile.folder / "fig1.csv").set_index(["method", "support_size"])
     assert saved.loc[("cd", 4), ["low", "high"]].tolist() == [0, 1]
 
@@ -175,23 +176,23 @@ def test_intervals_end_where_a_score_or_a_cost_must(sweep):
 )
 def test_times_of_two_devices_or_two_kinds_of_steps_are_not_averaged(sweep, column, value, told):
     sweep.results.loc[4, [column, "method_seconds", "training_seconds"]] = [value, 1e6, 1e6]
-    shown = figures.drawn_costs(sweep, NO_PEAKS)
-    assert figures.table(shown, "method_seconds").loc["CD", 4] == "40.00"
-    assert figures.phase_table(shown).loc[("CD", 4), "training seconds"] == "1.5"
-    notes = "\n".join(texts(figures.cost_figure(shown, "fig6")))
+    shown = pages.drawn_costs(sweep, NO_PEAKS)
+    assert pages.table(shown, "method_seconds").loc["CD", 4] == "40.00"
+    assert phase_table(shown.results).loc[("CD", 4), "training seconds"] == "1.5"
+    notes = "\n".join(texts(pages.cost_figure(shown, "fig6")))
     assert told in notes
     assert "those of a device and of plain steps alone" in notes
-    assert "Times" not in "".join(texts(figures.accuracy_figure(sweep, "fig1")))
+    assert "Times" not in "".join(texts(pages.accuracy_figure(sweep, "fig1")))
 
 
 def test_what_is_not_trained_keeps_its_times_whatever_the_steps_of_others(sweep):
     sweep.results["evaluation_seconds"] = 3.0
     sweep.results["steps"] = sweep.results.steps.replace("plain", "fused")
-    assert figures.drawn_costs(sweep, NO_PEAKS).results.evaluation_seconds.tolist() == [3.0] * len(sweep.results)
+    assert pages.drawn_costs(sweep, NO_PEAKS).results.evaluation_seconds.tolist() == [3.0] * len(sweep.results)
 
 
 def test_phase_table_converts_bytes_and_keeps_counts_whole(sweep):
-    table = figures.phase_table(sweep)
+    table = phase_table(sweep.results)
     assert table.loc[("CD", 4), "training GB"] == "2"
     assert table.loc[("CD", 4), "training tokens"] == "1,234"
 
@@ -199,7 +200,7 @@ def test_phase_table_converts_bytes_and_keeps_counts_whole(sweep):
 def test_phase_table_shows_both_peaks_of_a_gpu(sweep):
     sweep.results["training_rss"] = None
     sweep.results[["training_cuda_allocated", "training_cuda_reserved"]] = [3e9, 4e9]
-    table = figures.phase_table(sweep)
+    table = phase_table(sweep.results)
     assert table.loc[("CD", 4), ["training GB", "training GB reserved"]].tolist() == ["3", "4"]
 
 
@@ -226,7 +227,7 @@ def levels(axis):
 
 
 def test_three_classes_and_two_sets_out_of_domain_have_a_column_a_set_and_a_row_a_score(three):
-    figure = figures.accuracy_figure(three, "fig1")
+    figure = pages.accuracy_figure(three, "fig1")
     axes = np.reshape(figure.axes, (-1, 3))
     labels = [axis.get_ylabel().replace("\n", " ") for axis in axes[:, 0]]
     assert labels == [
@@ -248,13 +249,13 @@ def test_three_classes_and_two_sets_out_of_domain_have_a_column_a_set_and_a_row_
 
 
 def test_a_figure_of_three_classes_is_kept_with_a_number_for_every_set_and_class(three):
-    figures.draw_accuracy(three, "fig1")
+    pages.draw_accuracy(three, "fig1")
     saved = pd.read_csv(three.profile.folder / "fig1.csv").set_index(["method", "support_size", "quantity"])["mean"]
     for domain in ("in_domain", "out_of_domain", "out_of_domain_2"):
         assert saved.loc[("cd", 4, f"{domain}_accuracy")] == pytest.approx(0.75)
         assert saved.loc[("cd", 4, f"{domain}_accuracy_on_food")] == 0
         assert saved.loc[("baseline", 0, f"{domain}_share_sport")] == 1
-    table = figures.accuracy_table(three)
+    table = pages.accuracy_table(three)
     assert len(table.index.levels[0]) == 3 * (2 + 3)
 
 
@@ -262,6 +263,32 @@ def test_of_many_classes_one_row_shows_what_says_one_thing_to_everything(smoke_p
     words = {name: f"word{i}" for i, name in enumerate("abcde")}
     study = smoke_profile.changed({"label_words": words, "out_of_domain": []})
     results = [stored("icl", n, 0, [0] * 10, [0, 1, 2, 3, 4] * 2, study) for n in (1, 4)]
-    axes = figures.accuracy_figure(Sweep(study, results_frame(results), results), "fig1").axes
+    axes = pages.accuracy_figure(Sweep(study, results_frame(results), results), "fig1").axes
     assert [axis.get_ylabel() for axis in axes] == ["accuracy", "macro-F1"]
     assert any(np.isclose(level, 2 / (1 + 5) / 5) for level in levels(axes[1]))  # F1 of one class, over five
+
+
+def test_the_table_names_its_source():
+    assert "2412.13243" in PAPER_NUMBERS.read_text().splitlines()[0]
+
+
+def test_every_readable_curve_has_the_four_support_sizes():
+    for figure, quantity, methods in [
+        ("fig1", "in_domain_accuracy", {"baseline", "icl", "pbft", "cd"}),
+        ("fig1", "out_of_domain_accuracy", {"baseline", "icl", "pbft", "cd"}),
+        ("fig5", "out_of_domain_accuracy", {"cd", "cd_lora", "cd_bitfit"}),
+        ("fig6", "peak_memory", {"cd", "cd_lora", "cd_bitfit"}),
+        ("fig6", "training_time", {"cd", "cd_lora", "cd_bitfit"}),
+    ]:
+        points = paper_points(figure, quantity)
+        assert set(points.method) == methods <= set(ON_TASKS)
+        assert (points.groupby("method").support_size.apply(list).map(lambda sizes: sizes == [1, 4, 8, 12])).all()
+
+
+def test_figures_that_could_not_be_read_have_no_points():
+    assert all(paper_points(figure, "in_domain_accuracy").empty for figure in ("fig2", "fig3", "fig4"))
+
+
+def test_icl_was_read_as_multiples_of_a_tenth():
+    tenths = paper_points("fig1", "in_domain_accuracy").query("method == 'icl'")["mean"] * 10
+    assert (tenths - tenths.round()).abs().max() < 1e-9

@@ -1,10 +1,9 @@
 """Executing notebooks by papermill, rendering them to HTML, and an index page over them."""
 
 import ast
-import os
-import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import papermill
@@ -17,6 +16,13 @@ from traitlets.config import Config
 from lib.errors import StudyError
 from lib.paths import NOTEBOOKS
 from lib.runs.profile import Profile
+from lib.runs.store import replace_file
+
+_KERNEL = {"NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=50"]}}  # no word of the interrupt at its end
+# A page is without the cells that only pass parameters.
+_REMOVED = {"enabled": True, "remove_cell_tags": ["injected-parameters", "parameters", "settings"]}
+_PROMPTS = {"exclude_input_prompt": True, "exclude_output_prompt": True}
+_PAGE = Config({"TagRemovePreprocessor": _REMOVED, "HTMLExporter": _PROMPTS})
 
 
 def figure_notebooks(only: list[str] | None) -> list[Path]:
@@ -44,58 +50,36 @@ def methods_of(notebook: Path) -> list[str]:
     return ast.literal_eval(declared["methods"]["default"])
 
 
-def execute(notebook: Path, profile: Profile, methods: list[str], folder: Path) -> Path:
-    """Run a notebook with a profile; the executed copy appears in `folder` only if it ran to its end.
+def draw(notebook: Path, profile: Profile, methods: list[str]) -> None:
+    """Run a notebook with a profile, and render it beside the profile's other pages, if it ran to its end.
 
     Raises:
         StudyError: a cell raised, or the kernel died; the message is the error's last line.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    running = folder / f".running-{notebook.name}"
-    sockets = tempfile.mkdtemp(prefix="kernel-")  # each kernel's own, so that two may run at a time
-    try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(running),
-            parameters={"profile": profile.model_dump(mode="json"), "methods": methods},
-            cwd=str(NOTEBOOKS),
-            kernel_name="python3",
-            progress_bar=False,
-            config=_kernel_config(sockets),
-        )
-    except PapermillExecutionError as error:
-        raise StudyError(f"{notebook.name}: {error.ename}: {error.evalue}") from None
-    except DeadKernelError:
-        raise StudyError(f"{notebook.name}: its kernel died; was it killed for using too much memory?") from None
-    else:
-        os.replace(running, folder / notebook.name)
-    finally:
-        running.unlink(missing_ok=True)
-        shutil.rmtree(sockets, ignore_errors=True)
-    return folder / notebook.name
+    executed = profile.folder / "report" / notebook.name
+    content = _execute(notebook, {"profile": profile.model_dump(mode="json"), "methods": methods})
+    replace_file(executed, lambda scratch: nbformat.write(content, scratch))
+    page, _ = HTMLExporter(config=_PAGE).from_filename(str(executed))
+    executed.with_suffix(".html").write_text(page, encoding="utf-8")
 
 
-def _kernel_config(sockets: str) -> Config:
-    """Sockets in a folder, since over TCP each kernel warns of eavesdroppers; no word of the interrupt that ends it."""
-    return Config(
-        {
-            "KernelManager": {"transport": "ipc", "ip": f"{sockets}/socket"},
-            "NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=50"]},
-        }
-    )
-
-
-def render(executed: Path) -> Path:
-    """The executed notebook as one HTML page beside it, without the cells that only pass parameters."""
-    config = Config()
-    config.TagRemovePreprocessor.enabled = True
-    config.TagRemovePreprocessor.remove_cell_tags = ("injected-parameters", "parameters", "settings")
-    exporter = HTMLExporter(config=config, exclude_input_prompt=True, exclude_output_prompt=True)
-    exporter.register_preprocessor("nbconvert.preprocessors.TagRemovePreprocessor", enabled=True)
-    page, _ = exporter.from_filename(str(executed))
-    target = executed.with_suffix(".html")
-    target.write_text(page, encoding="utf-8")
-    return target
+def _execute(notebook: Path, parameters: dict[str, Any]) -> nbformat.NotebookNode:
+    """Over sockets in a folder of the kernel's own, since over TCP a kernel warns of eavesdroppers."""
+    with tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True) as sockets:
+        try:
+            return papermill.execute_notebook(
+                str(notebook),
+                None,
+                parameters=parameters,
+                cwd=str(NOTEBOOKS),
+                kernel_name="python3",
+                progress_bar=False,
+                config=Config(_KERNEL | {"KernelManager": {"transport": "ipc", "ip": f"{sockets}/socket"}}),
+            )
+        except PapermillExecutionError as error:
+            raise StudyError(f"{notebook.name}: {error.ename}: {error.evalue}") from None
+        except DeadKernelError:
+            raise StudyError(f"{notebook.name}: its kernel died; was it killed for using too much memory?") from None
 
 
 def write_index(profile: Profile, failed: dict[str, str]) -> Path:
@@ -115,18 +99,11 @@ def write_index(profile: Profile, failed: dict[str, str]) -> Path:
 
 
 def _section(profile: Profile, page: Path) -> dict[str, str]:
-    """What the index says of a page; `figure` is empty where none was drawn."""
-    figure = f"fig{page.stem[:2].lstrip('0')}"
+    """What the index says of a page: its notebook's heading, and its figure, which is empty where none was drawn."""
+    source, figure = NOTEBOOKS / f"{page.stem}.ipynb", f"fig{page.stem[:2].lstrip('0')}"
     drawn = (profile.folder / f"{figure}.png").is_file()
-    return {"page": page.name, "title": _title(page), "figure": figure if drawn else ""}
-
-
-def _title(page: Path) -> str:
-    """The heading that the page's notebook opens with."""
-    source = NOTEBOOKS / f"{page.stem}.ipynb"
-    if not source.is_file():
-        return page.stem
-    return nbformat.read(source, as_version=4).cells[0].source.splitlines()[0].lstrip("# ")
+    title = nbformat.read(source, as_version=4).cells[0].source.splitlines()[0] if source.is_file() else page.stem
+    return {"page": page.name, "title": title.lstrip("# "), "figure": figure if drawn else ""}
 
 
 _INDEX = Environment(autoescape=True, trim_blocks=True).from_string("""<!doctype html>

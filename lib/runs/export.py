@@ -128,16 +128,13 @@ def _student(run: Run, store: Store, threads: int) -> PreTrainedModel:
 def _save(model: PreTrainedModel, result: Result, target: Path) -> None:
     """Write the whole folder beside its place, then put it there."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".exporting-"))
-    try:
-        model.save_pretrained(scratch)
-        load_tokenizer(result.run.model).save_pretrained(scratch)
-        _card(result).save(scratch / "README.md")
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as scratch:
+        student = Path(scratch) / "student"
+        model.save_pretrained(student)
+        load_tokenizer(result.run.model).save_pretrained(student)
+        _card(result).save(student / "README.md")
         shutil.rmtree(target, ignore_errors=True)
-        scratch.chmod(0o755)
-        scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        student.rename(target)
 
 
 def _card(result: Result) -> ModelCard:

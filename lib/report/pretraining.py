@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from lib.report.estimates import interval
+from lib.report.estimates import interval, with_interval
 from lib.report.figures import REFERENCE_LINE, house_style
 from lib.tasks.world import DATASETS
 
@@ -65,11 +65,6 @@ def in_context_figure(accuracies: pd.DataFrame) -> Figure:
 
 
 def accuracy_table(accuracies: pd.DataFrame) -> pd.DataFrame:
-    """Mean and half-width of the 95% interval over contexts, as text: models and datasets by demonstrations."""
-
-    def text(values: pd.Series) -> str:
-        low, high = interval(values)
-        return f"{values.mean():.2f} ± {(high - low) / 2:.2f}"
-
+    """Means with 95% intervals over contexts, as text: models and datasets by demonstrations."""
     groups = accuracies.groupby(["model", "dataset", "support_size"], sort=False).accuracy
-    return groups.apply(text).unstack().rename_axis("n =", axis=1)
+    return groups.apply(with_interval, digits=2).unstack().rename_axis("n =", axis=1)

@@ -1,22 +1,14 @@
 """One example followed through all methods, from what is stored: what each model answers and how far it is off."""
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
 from lib.methods.context_distillation import METHODS
-from lib.methods.examples import evaluation_items
 from lib.models.losses import cross_entropy, kl_divergence
 from lib.report.figures import REFERENCE_LINE, house_style
 from lib.runs.execution import Sweep
-from lib.runs.profile import Profile
-from lib.tasks.task import IN_DOMAIN, Query
-
-
-def tour_example(profile: Profile, position: int) -> Query:
-    """The in-domain evaluation item at `position`; every method was scored on it."""
-    return evaluation_items(profile.task(profile.seeds[0]), IN_DOMAIN)[position]
+from lib.tasks.task import IN_DOMAIN
 
 
 def answers(sweep: Sweep, position: int, support_size: int, seed: int) -> pd.DataFrame:
@@ -54,11 +46,11 @@ def answers_figure(answered: pd.DataFrame, gold: str) -> Figure:
         gold: the gold class.
     """
     house_style()
-    figure, axis = plt.subplots(figsize=(8, 0.45 * len(answered) + 1.2))
     colours = [method.colour for method in METHODS.values() if method.label in answered.index]
-    axis.barh(answered.index, answered[f"P({gold})"], color=colours)
+    shape = {"figsize": (8, 0.45 * len(answered) + 1.2), "xlim": (0, 1)}
+    label = f"P({gold}) among the label words; {gold} is right"
+    axis = answered[f"P({gold})"].plot.barh(color=colours, width=0.8, xlabel=label, **shape)
     axis.axvline(0.5, **REFERENCE_LINE)
-    axis.set(xlim=(0, 1), xlabel=f"P({gold}) among the label words; {gold} is right")
     axis.invert_yaxis()
-    figure.tight_layout()
-    return figure
+    axis.figure.tight_layout()
+    return axis.figure

@@ -38,7 +38,7 @@ def test_in_context_accuracy_has_a_panel_a_model_and_named_domains():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["in domain", "out of domain"]
 
 
-def test_the_table_gives_mean_and_half_width():
+def test_the_table_gives_means_and_intervals():
     table = accuracy_table(ACCURACIES)
-    assert table.loc[("teacher", "overlap"), 4] == "0.60 ± 0.25"
+    assert table.loc[("teacher", "overlap"), 4] == "0.60 [0.35, 0.85]"
     assert list(table.columns) == pytest.approx([0, 4])

@@ -29,14 +29,14 @@ CARD = """---
 # {{ run.method }} of {{ run.model }}, n = {{ run.support_size }}, seed {{ run.seed }}
 
 {{ made_by }}: `{{ run.method }}`, from {{ run.support_size }} labelled examples
-{%- if labelling %} and the teacher's soft labels on {{ labelling.pool_size }} queries{% endif %}.
+{%- if run.needs %} and the teacher's soft labels on {{ run.needs.pool_size }} queries{% endif %}.
 It answers a query with nothing before it.
 
 - student: `{{ run.model }}`
-- teacher: {{ "`%s`" | format(labelling.teacher) if labelling else "none" }}
-- data: {% for domain, dataset in domains %}{{ domain.replace("_", " ") }} `{{ dataset.name }}` of
+- teacher: {{ "`%s`" | format(run.needs.teacher) if run.needs else "none" }}
+- data: {% for domain, dataset in run.task.domains.items() %}{{ domain.replace("_", " ") }} `{{ dataset.name }}` of
   `{{ dataset.source }}`{{ ", " if not loop.last }}{% endfor %}
-- label words: {% for name, word in words %}`{{ word }}` for {{ name }}{{ ", " if not loop.last }}{% endfor %}; the
+- label words: {% for name in classes %}`{{ run.task.label_words[loop.index0] }}` for {{ name }}{{ ", " if not loop.last }}{% endfor %}; the
   answer is the likeliest of them (compare these alone: what it may think of other words was not trained)
 
 ```text
@@ -45,8 +45,8 @@ It answers a query with nothing before it.
 
 | | accuracy |{% for name in classes %} on {{ name }} |{% endfor %} {{ "answers “%s”" | format(classes[0]) }} |
 |-|-|{% for name in classes %}-|{% endfor %}-|
-{% for name, scores in results -%}
-| {{ name }} | {{ "%.3f" | format(scores.accuracy) }} |{% for recall in scores.recall %} {{ "%.3f" | format(recall) }} |
+{% for domain, scores in results.items() -%}
+| {{ run.task.domains[domain].name }} | {{ "%.3f" | format(scores.accuracy) }} |{% for recall in scores.recall %} {{ "%.3f" | format(recall) }} |
 {%- endfor %} {{ "%.3f" | format(scores.predicted[0]) }} |
 {% endfor %}
 Support set (gold labels):
@@ -113,10 +113,7 @@ def _require_ours(target: Path) -> None:
 
 def _student(run: Run, store: Store, threads: int) -> PreTrainedModel:
     """The student, trained again by as many threads; its teacher is asked again where its soft labels are not there."""
-    labelling = run.needs
-    soft_labels = store.load_soft_labels(labelling) if labelling else None
-    if labelling and soft_labels is None:
-        soft_labels = ask_teacher(labelling, isolated=False)
+    soft_labels = run.needs and (store.load_soft_labels(run.needs) or ask_teacher(run.needs, isolated=False))
     here = torch.get_num_threads()
     torch.set_num_threads(threads)  # sums in another order make another student, if slightly
     try:
@@ -138,20 +135,16 @@ def _save(model: PreTrainedModel, result: Result, target: Path) -> None:
 
 
 def _card(result: Result) -> ModelCard:
-    run, evaluations = result.run, result.outcome.evaluations
+    run = result.run
     tags = ["few-shot", "knowledge-distillation", "context-distillation"]
-    about = ModelCardData(library_name="transformers", pipeline_tag="text-generation", tags=tags)
     return ModelCard.from_template(
-        about,
+        ModelCardData(library_name="transformers", pipeline_tag="text-generation", tags=tags),
         template_str=CARD,
         made_by=MADE_BY,
         run=run,
-        labelling=run.needs,
-        domains=list(run.task.domains.items()),
         classes=run.task.classes,
-        words=list(zip(run.task.classes, run.task.label_words, strict=True)),
         example=evaluation_items(run.task, IN_DOMAIN)[0].text,
-        results=[(run.task.domains[domain].name, one.scores()) for domain, one in evaluations.items()],
+        results={domain: one.scores() for domain, one in result.outcome.evaluations.items()},
         support=support_of(run),
         settings=json.dumps(asdict(run), indent=2),
     )

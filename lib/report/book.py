@@ -7,7 +7,7 @@ from typing import Any
 
 import nbformat
 import papermill
-from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
@@ -23,6 +23,8 @@ _KERNEL = {"NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=50"]}
 _REMOVED = {"enabled": True, "remove_cell_tags": ["injected-parameters", "parameters", "settings"]}
 _PROMPTS = {"exclude_input_prompt": True, "exclude_output_prompt": True}
 _PAGE = Config({"TagRemovePreprocessor": _REMOVED, "HTMLExporter": _PROMPTS})
+
+_TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
 
 
 def figure_notebooks(only: list[str] | None) -> list[Path]:
@@ -87,7 +89,7 @@ def write_index(profile: Profile, failed: dict[str, str]) -> Path:
     index = profile.folder / "report" / "index.html"
     pages = [page for page in sorted(index.parent.glob("*.html")) if page != index]
     others = [other for other in sorted(profile.folder.parent.glob("*/report/index.html")) if other != index]
-    text = _INDEX.render(
+    text = _TEMPLATES.get_template("index.html.jinja").render(
         profile=profile,
         others=[(f"../../{page.parts[-3]}/report/{page.name}", page.parts[-3]) for page in others],
         sections=[_section(profile, page) for page in pages],
@@ -104,36 +106,3 @@ def _section(profile: Profile, page: Path) -> dict[str, str]:
     drawn = (profile.folder / f"{figure}.png").is_file()
     title = nbformat.read(source, as_version=4).cells[0].source.splitlines()[0] if source.is_file() else page.stem
     return {"page": page.name, "title": title.lstrip("# "), "figure": figure if drawn else ""}
-
-
-_INDEX = Environment(autoescape=True, trim_blocks=True).from_string("""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Few-shot distillation: {{ profile.name }}</title>
-<style>
-  body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-  main { display: grid; grid-template-columns: repeat(auto-fill, minmax(26rem, 1fr)); gap: 1.5rem; }
-  img { width: 100%; }
-  h2 { font-size: 1.1rem; margin: 0 0 .5rem; }
-</style>
-<h1>Few-shot distillation: profile {{ profile.name }}</h1>
-<p>{{ profile.about }}</p>
-{% if others %}
-<p>Other results:
-{% for link, name in others %}<a href="{{ link }}">{{ name }}</a>{{ ", " if not loop.last }}{% endfor %}.</p>
-{% endif %}
-<main>
-{% for one in sections %}
-<section><h2><a href="{{ one.page }}">{{ one.title }}</a></h2>
-{%- if one.figure %}<a href="{{ one.page }}"><img src="../{{ one.figure }}.png" alt="{{ one.figure }}"></a>
-<p><a href="../{{ one.figure }}.csv">CSV</a> · <a href="../{{ one.figure }}.svg">SVG</a></p>{% endif %}
-</section>
-{% endfor %}
-</main>
-{% if problems %}
-<h2>Not computed</h2>
-<ul>{% for name, reason in problems.items() %}<li>{{ name }}: {{ reason }}</li>{% endfor %}</ul>
-{% endif %}
-</html>
-""")

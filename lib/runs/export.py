@@ -23,43 +23,7 @@ from lib.runs.store import Result, Store
 from lib.tasks.task import IN_DOMAIN
 
 MADE_BY = "A student that was trained by the study of few-shot distillation"
-CARD = """---
-{{ card_data }}
----
-# {{ run.method }} of {{ run.model }}, n = {{ run.support_size }}, seed {{ run.seed }}
-
-{{ made_by }}: `{{ run.method }}`, from {{ run.support_size }} labelled examples
-{%- if run.needs %} and the teacher's soft labels on {{ run.needs.pool_size }} queries{% endif %}.
-It answers a query with nothing before it.
-
-- student: `{{ run.model }}`
-- teacher: {{ "`%s`" | format(run.needs.teacher) if run.needs else "none" }}
-- data: {% for domain, dataset in run.task.domains.items() %}{{ domain.replace("_", " ") }} `{{ dataset.name }}` of
-  `{{ dataset.source }}`{{ ", " if not loop.last }}{% endfor %}
-- label words: {% for name in classes %}`{{ run.task.label_words[loop.index0] }}` for {{ name }}{{ ", " if not loop.last }}{% endfor %}; the
-  answer is the likeliest of them (compare these alone: what it may think of other words was not trained)
-
-```text
-{{ example }}
-```
-
-| | accuracy |{% for name in classes %} on {{ name }} |{% endfor %} {{ "answers “%s”" | format(classes[0]) }} |
-|-|-|{% for name in classes %}-|{% endfor %}-|
-{% for domain, scores in results.items() -%}
-| {{ run.task.domains[domain].name }} | {{ "%.3f" | format(scores.accuracy) }} |{% for recall in scores.recall %} {{ "%.3f" | format(recall) }} |
-{%- endfor %} {{ "%.3f" | format(scores.predicted[0]) }} |
-{% endfor %}
-Support set (gold labels):
-
-{% for query in support -%}
-- `{{ query.text | tojson }}` → `{{ query.options[query.gold] }}`
-{% endfor %}
-All settings:
-
-```json
-{{ settings }}
-```
-"""
+CARD = Path(__file__).with_name("card.md.jinja")
 
 
 def export(profile: Profile, method: str, size: int, seed: int, folder: Path | None = None) -> Path:
@@ -139,7 +103,7 @@ def _card(result: Result) -> ModelCard:
     tags = ["few-shot", "knowledge-distillation", "context-distillation"]
     return ModelCard.from_template(
         ModelCardData(library_name="transformers", pipeline_tag="text-generation", tags=tags),
-        template_str=CARD,
+        template_path=CARD,
         made_by=MADE_BY,
         run=run,
         classes=run.task.classes,

@@ -98,7 +98,7 @@ def figures(options: argparse.Namespace) -> int:
         print(f"No --profile given: this is {DEFAULT_PROFILE}.", flush=True)
     profile = read_profile(options.profile or DEFAULT_PROFILE, dict(options.changes))
     index, failed, left_out = draw_report(profile, options.only)
-    print(f"Figures: {profile.folder.relative_to(ROOT)}\nReport:  {index.relative_to(ROOT)}")
+    print(f"Figures: {os.path.relpath(profile.folder, ROOT)}\nReport:  {os.path.relpath(index, ROOT)}")
     for name, reason in left_out.items() if profile.stored_only else ():
         print(f"Not drawn: {name}: {reason}")
     problems = failed if profile.stored_only else failed | left_out

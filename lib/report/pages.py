@@ -1,5 +1,6 @@
 """The numbered notebooks as pages of a profile's report: which there are, the results that they need, drawing them."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ def _fill_shared(profile: Profile, methods: list[str]) -> Sweep:
     if not methods:
         return Sweep(profile, pd.DataFrame())
     sweep = fill(profile, methods)
-    print(f"{len(sweep.results)} results in {profile.folder.relative_to(ROOT) / 'runs'}.", flush=True)
+    print(f"{len(sweep.results)} results in {os.path.relpath(profile.folder, ROOT)}/runs.", flush=True)
     of_profile(profile, methods)
     return sweep
 

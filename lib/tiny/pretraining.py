@@ -29,12 +29,8 @@ SETTLED = 4  # pairs before an answer counts as one that demonstrations could ha
 class Recipe:
     """What one model is and learns.
 
-    Attributes:
-        width: hidden size.
-        heads: attention heads.
-        stages: the curriculum.
-        learning_rate: AdamW's, after a warm-up and until the last stage, in which it falls to zero.
-        seed: of the weights and of all data.
+    `learning_rate` is AdamW's, after a warm-up and until the last stage, in which it falls to zero. `seed` is that of
+    the weights and of all data.
     """
 
     width: int

@@ -1,4 +1,4 @@
-"""The commands behind run_all.sh; `figures` fills a profile's runs, executes and renders the notebooks."""
+"""The commands behind run_all.sh and their options; what they do lies in the modules that they import."""
 
 import argparse
 import os

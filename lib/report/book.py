@@ -1,14 +1,13 @@
 """Executing notebooks by papermill, rendering them to HTML, and an index page over them."""
 
 import ast
-import os
-import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import papermill
-from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
@@ -17,6 +16,15 @@ from traitlets.config import Config
 from lib.errors import StudyError
 from lib.paths import NOTEBOOKS
 from lib.runs.profile import Profile
+from lib.runs.store import replace_file
+
+_KERNEL = {"NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=50"]}}  # no word of the interrupt at its end
+# A page is without the cells that only pass parameters.
+_REMOVED = {"enabled": True, "remove_cell_tags": ["injected-parameters", "parameters", "settings"]}
+_PROMPTS = {"exclude_input_prompt": True, "exclude_output_prompt": True}
+_PAGE = Config({"TagRemovePreprocessor": _REMOVED, "HTMLExporter": _PROMPTS})
+
+_TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
 
 
 def figure_notebooks(only: list[str] | None) -> list[Path]:
@@ -44,58 +52,36 @@ def methods_of(notebook: Path) -> list[str]:
     return ast.literal_eval(declared["methods"]["default"])
 
 
-def execute(notebook: Path, profile: Profile, methods: list[str], folder: Path) -> Path:
-    """Run a notebook with a profile; the executed copy appears in `folder` only if it ran to its end.
+def draw(notebook: Path, profile: Profile, methods: list[str]) -> None:
+    """Run a notebook with a profile, and render it beside the profile's other pages, if it ran to its end.
 
     Raises:
         StudyError: a cell raised, or the kernel died; the message is the error's last line.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    running = folder / f".running-{notebook.name}"
-    sockets = tempfile.mkdtemp(prefix="kernel-")  # each kernel's own, so that two may run at a time
-    try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(running),
-            parameters={"profile": profile.model_dump(mode="json"), "methods": methods},
-            cwd=str(NOTEBOOKS),
-            kernel_name="python3",
-            progress_bar=False,
-            config=_kernel_config(sockets),
-        )
-    except PapermillExecutionError as error:
-        raise StudyError(f"{notebook.name}: {error.ename}: {error.evalue}") from None
-    except DeadKernelError:
-        raise StudyError(f"{notebook.name}: its kernel died; was it killed for using too much memory?") from None
-    else:
-        os.replace(running, folder / notebook.name)
-    finally:
-        running.unlink(missing_ok=True)
-        shutil.rmtree(sockets, ignore_errors=True)
-    return folder / notebook.name
+    executed = profile.folder / "report" / notebook.name
+    content = _execute(notebook, {"profile": profile.model_dump(mode="json"), "methods": methods})
+    replace_file(executed, lambda scratch: nbformat.write(content, scratch))
+    page, _ = HTMLExporter(config=_PAGE).from_filename(str(executed))
+    executed.with_suffix(".html").write_text(page, encoding="utf-8")
 
 
-def _kernel_config(sockets: str) -> Config:
-    """Sockets in a folder, since over TCP each kernel warns of eavesdroppers; no word of the interrupt that ends it."""
-    return Config(
-        {
-            "KernelManager": {"transport": "ipc", "ip": f"{sockets}/socket"},
-            "NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=50"]},
-        }
-    )
-
-
-def render(executed: Path) -> Path:
-    """The executed notebook as one HTML page beside it, without the cells that only pass parameters."""
-    config = Config()
-    config.TagRemovePreprocessor.enabled = True
-    config.TagRemovePreprocessor.remove_cell_tags = ("injected-parameters", "parameters", "settings")
-    exporter = HTMLExporter(config=config, exclude_input_prompt=True, exclude_output_prompt=True)
-    exporter.register_preprocessor("nbconvert.preprocessors.TagRemovePreprocessor", enabled=True)
-    page, _ = exporter.from_filename(str(executed))
-    target = executed.with_suffix(".html")
-    target.write_text(page, encoding="utf-8")
-    return target
+def _execute(notebook: Path, parameters: dict[str, Any]) -> nbformat.NotebookNode:
+    """Over sockets in a folder of the kernel's own, since over TCP a kernel warns of eavesdroppers."""
+    with tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True) as sockets:
+        try:
+            return papermill.execute_notebook(
+                str(notebook),
+                None,
+                parameters=parameters,
+                cwd=str(NOTEBOOKS),
+                kernel_name="python3",
+                progress_bar=False,
+                config=Config(_KERNEL | {"KernelManager": {"transport": "ipc", "ip": f"{sockets}/socket"}}),
+            )
+        except PapermillExecutionError as error:
+            raise StudyError(f"{notebook.name}: {error.ename}: {error.evalue}") from None
+        except DeadKernelError:
+            raise StudyError(f"{notebook.name}: its kernel died; was it killed for using too much memory?") from None
 
 
 def write_index(profile: Profile, failed: dict[str, str]) -> Path:
@@ -103,7 +89,7 @@ def write_index(profile: Profile, failed: dict[str, str]) -> Path:
     index = profile.folder / "report" / "index.html"
     pages = [page for page in sorted(index.parent.glob("*.html")) if page != index]
     others = [other for other in sorted(profile.folder.parent.glob("*/report/index.html")) if other != index]
-    text = _INDEX.render(
+    text = _TEMPLATES.get_template("index.html.jinja").render(
         profile=profile,
         others=[(f"../../{page.parts[-3]}/report/{page.name}", page.parts[-3]) for page in others],
         sections=[_section(profile, page) for page in pages],
@@ -115,48 +101,8 @@ def write_index(profile: Profile, failed: dict[str, str]) -> Path:
 
 
 def _section(profile: Profile, page: Path) -> dict[str, str]:
-    """What the index says of a page; `figure` is empty where none was drawn."""
-    figure = f"fig{page.stem[:2].lstrip('0')}"
+    """What the index says of a page: its notebook's heading, and its figure, which is empty where none was drawn."""
+    source, figure = NOTEBOOKS / f"{page.stem}.ipynb", f"fig{page.stem[:2].lstrip('0')}"
     drawn = (profile.folder / f"{figure}.png").is_file()
-    return {"page": page.name, "title": _title(page), "figure": figure if drawn else ""}
-
-
-def _title(page: Path) -> str:
-    """The heading that the page's notebook opens with."""
-    source = NOTEBOOKS / f"{page.stem}.ipynb"
-    if not source.is_file():
-        return page.stem
-    return nbformat.read(source, as_version=4).cells[0].source.splitlines()[0].lstrip("# ")
-
-
-_INDEX = Environment(autoescape=True, trim_blocks=True).from_string("""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Few-shot distillation: {{ profile.name }}</title>
-<style>
-  body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-  main { display: grid; grid-template-columns: repeat(auto-fill, minmax(26rem, 1fr)); gap: 1.5rem; }
-  img { width: 100%; }
-  h2 { font-size: 1.1rem; margin: 0 0 .5rem; }
-</style>
-<h1>Few-shot distillation: profile {{ profile.name }}</h1>
-<p>{{ profile.about }}</p>
-{% if others %}
-<p>Other results:
-{% for link, name in others %}<a href="{{ link }}">{{ name }}</a>{{ ", " if not loop.last }}{% endfor %}.</p>
-{% endif %}
-<main>
-{% for one in sections %}
-<section><h2><a href="{{ one.page }}">{{ one.title }}</a></h2>
-{%- if one.figure %}<a href="{{ one.page }}"><img src="../{{ one.figure }}.png" alt="{{ one.figure }}"></a>
-<p><a href="../{{ one.figure }}.csv">CSV</a> · <a href="../{{ one.figure }}.svg">SVG</a></p>{% endif %}
-</section>
-{% endfor %}
-</main>
-{% if problems %}
-<h2>Not computed</h2>
-<ul>{% for name, reason in problems.items() %}<li>{{ name }}: {{ reason }}</li>{% endfor %}</ul>
-{% endif %}
-</html>
-""")
+    title = nbformat.read(source, as_version=4).cells[0].source.splitlines()[0] if source.is_file() else page.stem
+    return {"page": page.name, "title": title.lstrip("# "), "figure": figure if drawn else ""}

@@ -7,13 +7,12 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from lib.report.estimates import interval
+from lib.report.estimates import interval, with_bounds
 from lib.report.figures import REFERENCE_LINE, house_style
 from lib.tasks.world import DATASETS
 
-_COLOURS = dict(zip(DATASETS, sns.color_palette("colorblind", 2), strict=True))
-DOMAINS = {"in_domain": "in domain", "out_of_domain": "out of domain"}
-_TITLES = dict(zip(DATASETS, DOMAINS.values(), strict=True))
+DOMAINS = ("in domain", "out of domain")
+LIMITS = (0.4, 1.02)  # of accuracies
 
 
 def learning_curves_figure(curves: Mapping[str, pd.DataFrame]) -> Figure:
@@ -25,12 +24,12 @@ def learning_curves_figure(curves: Mapping[str, pd.DataFrame]) -> Figure:
     house_style()
     figure, axes = plt.subplots(len(curves), 1, figsize=(11, 3.4 * len(curves)), squeeze=False)
     for axis, (name, curve) in zip(axes[:, 0], curves.items(), strict=True):
-        for dataset, domain in zip(DATASETS, DOMAINS, strict=True):
-            axis.plot(curve.step, curve[f"{domain}_accuracy"], color=_COLOURS[dataset], label=_TITLES[dataset])
+        for domain in DOMAINS:
+            axis.plot(curve.step, curve[f"{domain.replace(' ', '_')}_accuracy"], label=domain)
         for step in curve.groupby("stage", sort=False).step.min()[1:]:
             axis.axvline(step, color="0.8", linewidth=0.8, zorder=0)
         axis.axhline(0.5, **REFERENCE_LINE)
-        axis.set(title=name.capitalize(), ylabel="accuracy in training", ylim=(0.4, 1.02))
+        axis.set(title=name.capitalize(), ylabel="accuracy in training", ylim=LIMITS)
         axis.grid(axis="x", visible=False)
     axes[-1, 0].set_xlabel("step")
     axes[0, 0].legend(loc="lower right")
@@ -45,36 +44,29 @@ def in_context_figure(accuracies: pd.DataFrame) -> Figure:
         accuracies: rows of `lib.tiny.evaluation.context_accuracies` with a column `model`.
     """
     house_style()
-    models = list(dict.fromkeys(accuracies.model))
-    figure, axes = plt.subplots(1, len(models), figsize=(11, 4), sharey=True, squeeze=False)
-    for axis, model in zip(axes[0], models, strict=True):
-        sns.pointplot(
-            accuracies[accuracies.model == model],
-            x="support_size",
-            y="accuracy",
-            hue="dataset",
-            palette=_COLOURS,
-            errorbar=interval,
-            capsize=0.08,
-            linewidth=1.6,
-            err_kws={"linewidth": 1.2},
-            legend=model == models[0],
-            ax=axis,
-        )
-        axis.axhline(0.5, **REFERENCE_LINE)
-        axis.set(title=model.capitalize(), xlabel="demonstrations n", ylim=(0.4, 1.02))
-    handles, _ = axes[0, 0].get_legend_handles_labels()
-    axes[0, 0].legend(handles, _TITLES.values(), loc="lower right")
-    figure.tight_layout()
-    return figure
+    grid = sns.catplot(
+        accuracies.assign(dataset=accuracies.dataset.replace(dict(zip(DATASETS, DOMAINS, strict=True)))),
+        kind="point",
+        x="support_size",
+        y="accuracy",
+        hue="dataset",
+        col="model",
+        errorbar=interval,
+        capsize=0.08,
+        linewidth=1.6,
+        err_kws={"linewidth": 1.2},
+        height=4,
+        aspect=1.3,
+    )
+    grid.set(xlabel="demonstrations n", ylim=LIMITS).set_titles("{col_name}")
+    grid.refline(y=0.5, **REFERENCE_LINE)
+    grid.legend.set_title(None)
+    return grid.figure
 
 
 def accuracy_table(accuracies: pd.DataFrame) -> pd.DataFrame:
-    """Mean and half-width of the 95% interval over contexts, as text: models and datasets by demonstrations."""
-
-    def text(values: pd.Series) -> str:
-        low, high = interval(values)
-        return f"{values.mean():.2f} ± {(high - low) / 2:.2f}"
-
+    """Means with 95% intervals over contexts, as text: models and datasets by demonstrations."""
     groups = accuracies.groupby(["model", "dataset", "support_size"], sort=False).accuracy
-    return groups.apply(text).unstack().rename_axis("n =", axis=1)
+    return (
+        groups.apply(lambda values: with_bounds(values.mean(), *interval(values))).unstack().rename_axis("n =", axis=1)
+    )

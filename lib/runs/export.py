@@ -24,43 +24,7 @@ from lib.runs.store import Result, Store
 from lib.tasks.task import IN_DOMAIN
 
 MADE_BY = "A student that was trained by the study of few-shot distillation"
-CARD = """---
-{{ card_data }}
----
-# {{ run.method }} of {{ run.model }}, n = {{ run.support_size }}, seed {{ run.seed }}
-
-{{ made_by }}: `{{ run.method }}`, from {{ run.support_size }} labelled examples
-{%- if labelling %} and the teacher's soft labels on {{ labelling.pool_size }} queries{% endif %}.
-It answers a query with nothing before it.
-
-- student: `{{ run.model }}`
-- teacher: {{ "`%s`" | format(labelling.teacher) if labelling else "none" }}
-- data: {% for domain, dataset in domains %}{{ domain.replace("_", " ") }} `{{ dataset.name }}` of
-  `{{ dataset.source }}`{{ ", " if not loop.last }}{% endfor %}
-- label words: {% for name, word in words %}`{{ word }}` for {{ name }}{{ ", " if not loop.last }}{% endfor %}; the
-  answer is the likeliest of them (compare these alone: what it may think of other words was not trained)
-
-```text
-{{ example }}
-```
-
-| | accuracy |{% for name in classes %} on {{ name }} |{% endfor %} {{ "answers “%s”" | format(classes[0]) }} |
-|-|-|{% for name in classes %}-|{% endfor %}-|
-{% for name, scores in results -%}
-| {{ name }} | {{ "%.3f" | format(scores.accuracy) }} |{% for recall in scores.recall %} {{ "%.3f" | format(recall) }} |
-{%- endfor %} {{ "%.3f" | format(scores.predicted[0]) }} |
-{% endfor %}
-Support set (gold labels):
-
-{% for query in support -%}
-- `{{ query.text | tojson }}` → `{{ query.options[query.gold] }}`
-{% endfor %}
-All settings:
-
-```json
-{{ settings }}
-```
-"""
+CARD = Path(__file__).with_name("card.md.jinja")
 
 
 def export(profile: Profile, method: str, size: int, seed: int, folder: Path | None = None) -> Path:
@@ -114,10 +78,7 @@ def _require_ours(target: Path) -> None:
 
 def _student(run: Run, store: Store, threads: int) -> PreTrainedModel:
     """The student, trained again by as many threads; its teacher is asked again where its soft labels are not there."""
-    labelling = run.needs
-    soft_labels = store.load_prepared(labelling) if labelling else None
-    if labelling and soft_labels is None:
-        soft_labels = ask_teacher(labelling, isolated=False)
+    soft_labels = run.needs and (store.load_prepared(run.needs) or ask_teacher(run.needs, isolated=False))
     here = torch.get_num_threads()
     torch.set_num_threads(threads)  # sums in another order make another student, if slightly
     try:
@@ -129,33 +90,26 @@ def _student(run: Run, store: Store, threads: int) -> PreTrainedModel:
 def _save(model: PreTrainedModel, result: Result, target: Path) -> None:
     """Write the whole folder beside its place, then put it there."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".exporting-"))
-    try:
-        model.save_pretrained(scratch)
-        load_tokenizer(result.run.model).save_pretrained(scratch)
-        _card(result).save(scratch / "README.md")
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as scratch:
+        student = Path(scratch) / "student"
+        model.save_pretrained(student)
+        load_tokenizer(result.run.model).save_pretrained(student)
+        _card(result).save(student / "README.md")
         shutil.rmtree(target, ignore_errors=True)
-        scratch.chmod(0o755)
-        scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        student.rename(target)
 
 
 def _card(result: Result) -> ModelCard:
-    run, evaluations = result.run, result.outcome.evaluations
+    run = result.run
     tags = ["few-shot", "knowledge-distillation", "context-distillation"]
-    about = ModelCardData(library_name="transformers", pipeline_tag="text-generation", tags=tags)
     return ModelCard.from_template(
-        about,
-        template_str=CARD,
+        ModelCardData(library_name="transformers", pipeline_tag="text-generation", tags=tags),
+        template_path=CARD,
         made_by=MADE_BY,
         run=run,
-        labelling=run.needs,
-        domains=list(run.task.domains.items()),
         classes=run.task.classes,
-        words=list(zip(run.task.classes, run.task.label_words, strict=True)),
         example=evaluation_items(run.task, IN_DOMAIN)[0].text,
-        results=[(run.task.domains[domain].name, one.scores()) for domain, one in evaluations.items()],
+        results={domain: one.scores() for domain, one in result.outcome.evaluations.items()},
         support=support_of(run),
         settings=json.dumps(asdict(run), indent=2),
     )

@@ -126,84 +126,44 @@ def meeting_contexts(layers: int, steps: int) -> list[Stage]:
     return [replace(meeting, least_steps=steps, most_steps=steps)]
 
 
-def draw_batch(draw: random.Random, stage: Stage, split: world.Split, hard: float | None = None) -> Batch:
-    """A step's contexts, all of one size.
-
-    Args:
-        draw: where all chance comes from.
-        stage: what the contexts are like.
-        split: the world's split that pairs come from.
-        hard: the share of pairs out of domain; None draws it for each context.
-    """
+def draw_batch(draw: random.Random, stage: Stage) -> Batch:
+    """A step's contexts, all of one size, from the pretraining split; all chance comes from `draw`."""
     pairs, drawn = draw.choice(stage.pairs), draw.random() < stage.drawn_words
     told_only = stage.told_only > 0.0 and draw.random() < stage.told_only
     count = max(1, round(stage.tokens / (pairs * (VERDICT_TOKENS if told_only else PAIR_TOKENS))))
-    contexts = [_draw_context(draw, stage, pairs, drawn, told_only, split, hard) for _ in range(count)]
-    encoded = tokenizer()([text for context in contexts for text in context.texts])["input_ids"]
-    rows = [_lay_out(context, encoded[i * pairs : (i + 1) * pairs]) for i, context in enumerate(contexts)]
-    return _collate(contexts, rows, stage.wall, drawn)
-
-
-@dataclass(frozen=True)
-class _Context:
-    texts: list[str]
-    labels: list[int]
-    words: list[int]
-    hard: list[bool]
+    contexts = [_draw_context(draw, stage, pairs, drawn, told_only) for _ in range(count)]
+    texts, words, labels, hard = zip(*contexts, strict=True)
+    ids = tokenizer()(list(texts), padding=True, return_tensors="pt")["input_ids"]
+    ends = ids == tokenizer().convert_tokens_to_ids(SEPARATOR)
+    answers = ends.nonzero()[:, 1].view(count, pairs) - 2  # before the label word and the blank line
+    attention = walled_attention(ends.cumsum(1) - ends.long(), answers + 1, stage.wall)
+    words = torch.tensor(words)[:, None].expand(-1, pairs, -1)
+    return Batch(ids, attention, answers, torch.tensor(labels), words, torch.tensor(hard), drawn)
 
 
 def _draw_context(
-    draw: random.Random, stage: Stage, pairs: int, drawn: bool, told_only: bool, split: world.Split, hard: float | None
-) -> _Context:
-    share = draw.choice((0.0, 0.5, 0.5, 1.0)) if hard is None else hard
+    draw: random.Random, stage: Stage, pairs: int, drawn: bool, told_only: bool
+) -> tuple[str, list[int], list[int], list[bool]]:
+    """A context's text, the ids of its two label words, and of each pair the label and whether it is out of domain."""
+    share = draw.choice((0.0, 0.5, 0.5, 1.0))
     told = stage.told if draw.random() < 0.5 else 0.0
     told = 1.0 if told_only else told
     words = draw.sample(world.LABEL_WORDS, 2) if drawn else VERDICTS
     labels = [draw.randrange(2) for _ in range(pairs)]
-    is_hard = [draw.random() < share for _ in range(pairs)]
-    texts = [
-        _text(draw, stage, split, label, dataset="overlap" if out else "annotated", told=told)
-        for label, out in zip(labels, is_hard, strict=True)
-    ]
-    return _Context(texts, labels, tokenizer().convert_tokens_to_ids(list(words)), is_hard)
+    hard = [draw.random() < share for _ in range(pairs)]
+    datasets = ["overlap" if out else "annotated" for out in hard]
+    texts = [_text(draw, stage, label, dataset, told) for label, dataset in zip(labels, datasets, strict=True)]
+    answered = [f"{text} {words[label]}{SEPARATOR}" for text, label in zip(texts, labels, strict=True)]
+    return "".join(answered), tokenizer().convert_tokens_to_ids(list(words)), labels, hard
 
 
-def _text(draw: random.Random, stage: Stage, split: world.Split, label: int, dataset: str, told: float) -> str:
+def _text(draw: random.Random, stage: Stage, label: int, dataset: str, told: float) -> str:
     chance = draw.random()
     if chance < told:
         return f"{VERDICTS[label]} ?"
     if stage.drawn_words and chance > 1.0 - CONTENT_FREE_SHARE:
         return fill(PATTERN, dict.fromkeys(placeholders(PATTERN), draw.choice(CONTENT_FREE_TEXTS)))
-    return fill(PATTERN, world.draw_example(draw, dataset, split, label, stage.scope)._asdict())
-
-
-def _lay_out(context: _Context, texts: list[list[int]]) -> tuple[list[int], list[int], list[int]]:
-    """A context's ids, the pair that each token belongs to, and the positions that an answer follows."""
-    separator = tokenizer().convert_tokens_to_ids(SEPARATOR)
-    ids: list[int] = []
-    pair_of: list[int] = []
-    answers: list[int] = []
-    for pair, (text, label) in enumerate(zip(texts, context.labels, strict=True)):
-        answers.append(len(ids) + len(text) - 1)
-        ids += [*text, context.words[label], separator]
-        pair_of += [pair] * (len(text) + 2)
-    return ids, pair_of, answers
-
-
-def _collate(
-    contexts: list[_Context], rows: list[tuple[list[int], list[int], list[int]]], wall: float, drawn: bool
-) -> Batch:
-    longest = max(len(ids) for ids, _, _ in rows)
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    pair_of = torch.full((len(rows), longest), -1)
-    for row, (tokens, pairs, _) in enumerate(rows):
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        pair_of[row, : len(pairs)] = torch.tensor(pairs)
-    answers = torch.tensor([positions for _, _, positions in rows])
-    labels = torch.tensor([context.labels for context in contexts])
-    words = torch.tensor([context.words for context in contexts])[:, None].expand(-1, labels.shape[1], -1)
-    hard = torch.tensor([context.hard for context in contexts])
-    return Batch(ids, walled_attention(pair_of, answers + 1, wall), answers, labels, words, hard, drawn)
+    return fill(PATTERN, world.draw_example(draw, dataset, "pretraining", label, stage.scope)._asdict())
 
 
 def walled_attention(pair_of: Tensor, label_positions: Tensor, wall: float) -> Tensor:

@@ -1,15 +1,16 @@
 """How well a model of the world reads demonstrations: accuracy over many contexts, each with label words of its own."""
 
 import random
+from collections.abc import Iterator
 
 import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
-from lib.models.scoring import next_token_log_probs
+from lib.models.answers import class_log_probs
 from lib.tasks import world
 from lib.tasks.patterns import fill
-from lib.tasks.prompts import answer_tokens, encode, first_tokens, prompt
+from lib.tasks.prompts import answer_tokens, encode, prompt
 from lib.tasks.task import Query
 from lib.tiny.curriculum import PATTERN
 from lib.tiny.models import MAX_POSITIONS, tokenizer
@@ -42,18 +43,15 @@ def context_accuracies(
     return pd.DataFrame(rows)
 
 
-def _one_context(model: PreTrainedModel, size: int, queries: int, draw: random.Random) -> list[tuple[str, float]]:
+def _one_context(model: PreTrainedModel, size: int, queries: int, draw: random.Random) -> Iterator[tuple[str, float]]:
     words = draw.sample(world.LABEL_WORDS, 2)
     demonstrations = _balanced(draw, "annotated", size, words)
-    found = []
     for dataset in world.DATASETS:
         asked = _balanced(draw, dataset, queries, words)
-        texts = [prompt(demonstrations, query) for query in asked]
-        columns = first_tokens(answer_tokens(tokenizer(), asked[0].text, words))
-        answers = next_token_log_probs(model, encode(tokenizer(), texts, MAX_POSITIONS), columns, batch_size=64)
-        gold = torch.tensor([query.gold for query in asked])
-        found.append((dataset, (answers.argmax(1) == gold).float().mean().item()))
-    return found
+        prompts = encode(tokenizer(), [prompt(demonstrations, query) for query in asked], MAX_POSITIONS)
+        answers = answer_tokens(tokenizer(), asked[0].text, words)
+        predicted = class_log_probs(model, prompts, answers, batch_size=64).argmax(1)
+        yield dataset, (predicted == torch.tensor([query.gold for query in asked])).float().mean().item()
 
 
 def _balanced(draw: random.Random, dataset: str, count: int, words: list[str]) -> list[Query]:

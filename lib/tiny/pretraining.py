@@ -6,7 +6,6 @@ import random
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -20,6 +19,8 @@ from lib.tiny.models import VERDICTS, config, tokenizer
 
 WARMUP_STEPS = 200
 STEPS_BETWEEN_SAVES = 200
+STEPS_BETWEEN_ROWS = 50  # of the learning curve
+COLUMNS = ["step", "stage", "loss", "in_domain_accuracy", "out_of_domain_accuracy", "seconds"]
 SMOOTHING = 0.97  # of the accuracies that decide when a stage ends
 SETTLED = 4  # pairs before an answer counts as one that demonstrations could have told
 
@@ -28,12 +29,8 @@ SETTLED = 4  # pairs before an answer counts as one that demonstrations could ha
 class Recipe:
     """What one model is and learns.
 
-    Attributes:
-        width: hidden size.
-        heads: attention heads.
-        stages: the curriculum.
-        learning_rate: AdamW's, after a warm-up and until the last stage, in which it falls to zero.
-        seed: of the weights and of all data.
+    `learning_rate` is AdamW's, after a warm-up and until the last stage, in which it falls to zero. `seed` is that of
+    the weights and of all data.
     """
 
     width: int
@@ -45,15 +42,21 @@ class Recipe:
 
 @dataclass
 class Progress:
-    """Where a training stands. `accuracy` is smoothed, in and out of domain; `curve` has a row every 50 steps."""
+    """A training and where it stands.
 
+    `accuracy` is smoothed, in and out of domain; `curve` has a row every 50 steps, of `COLUMNS`.
+    """
+
+    recipe: Recipe
+    model: GPTNeoXForCausalLM
+    optimizer: torch.optim.Optimizer
     stage: int = 0
     step_of_stage: int = 0
     step: int = 0
     steps_since_growth: int = 0
     seconds: float = 0.0
     accuracy: list[float] = field(default_factory=lambda: [0.5, 0.5])
-    curve: list[dict[str, Any]] = field(default_factory=list)
+    curve: list[tuple[int, str, float, float, float, float]] = field(default_factory=list)
 
 
 def pretrain(recipe: Recipe, folder: Path) -> pd.DataFrame:
@@ -67,23 +70,55 @@ def pretrain(recipe: Recipe, folder: Path) -> pd.DataFrame:
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
-    model, optimizer, progress = _resume(recipe, checkpoint)
-    while progress.stage < len(recipe.stages):
-        began = time.perf_counter()
-        stage = recipe.stages[progress.stage]
-        if stage.layers > model.config.num_hidden_layers:
-            model = deepen(model, stage.layers)
-            optimizer, progress.steps_since_growth = _optimizer(model, recipe), 0
-        _step(model, optimizer, recipe, progress)
-        progress.seconds += time.perf_counter() - began
-        _advance(recipe, progress)
-        if progress.step % STEPS_BETWEEN_SAVES == 0 or progress.stage == len(recipe.stages):
-            _save(checkpoint, recipe, model, optimizer, progress)
-    model.save_pretrained(folder)
+    progress = _begin(recipe, checkpoint)
+    for stage in recipe.stages[progress.stage :]:
+        _grow(progress, stage.layers)
+        while not _ended(stage, progress):
+            _step(stage, progress)
+            if progress.step % STEPS_BETWEEN_SAVES == 0:
+                _save(checkpoint, progress)
+        _announce(stage, progress)
+        progress.stage, progress.step_of_stage = progress.stage + 1, 0
+        _save(checkpoint, progress)
+    progress.model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
-    curve = pd.DataFrame(progress.curve)
+    curve = pd.DataFrame(progress.curve, columns=COLUMNS)
     curve.to_csv(folder / "learning_curve.csv", index=False, float_format="%.4g")
     return curve
+
+
+def _begin(recipe: Recipe, checkpoint: Path) -> Progress:
+    """A new training, or that of the checkpoint."""
+    kept = torch.load(checkpoint, weights_only=False) if checkpoint.is_file() else {}
+    if kept and kept["recipe"] != recipe:
+        raise StudyError(f"{checkpoint} is of another recipe; remove its folder, or give this one another.")
+    torch.manual_seed(recipe.seed)
+    layers = kept.pop("layers", recipe.stages[0].layers)
+    model = GPTNeoXForCausalLM(config(recipe.width, layers, recipe.heads))
+    optimizer = _optimizer(model, recipe)
+    if kept:
+        model.load_state_dict(kept["model"])
+        optimizer.load_state_dict(kept["optimizer"])
+    return Progress(**kept | {"recipe": recipe, "model": model, "optimizer": optimizer})
+
+
+def _save(checkpoint: Path, progress: Progress) -> None:
+    """Whole or not at all."""
+    states = {"model": progress.model.state_dict(), "optimizer": progress.optimizer.state_dict()}
+    scratch = checkpoint.with_suffix(".writing")
+    torch.save({**vars(progress), **states, "layers": progress.model.config.num_hidden_layers}, scratch)
+    os.replace(scratch, checkpoint)
+
+
+def _optimizer(model: GPTNeoXForCausalLM, recipe: Recipe) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+
+
+def _grow(progress: Progress, layers: int) -> None:
+    """Give the model the layers that a stage adds; the optimizer then begins anew, and so does the warm-up."""
+    if layers > progress.model.config.num_hidden_layers:
+        progress.model = deepen(progress.model, layers)
+        progress.optimizer, progress.steps_since_growth = _optimizer(progress.model, progress.recipe), 0
 
 
 def deepen(model: GPTNeoXForCausalLM, layers: int) -> GPTNeoXForCausalLM:
@@ -118,7 +153,8 @@ def stage_loss(model: GPTNeoXForCausalLM, batch: Batch, first_layers: int) -> tu
     if grown and batch.drawn:
         early, next_layer = output.hidden_states[first_layers], output.hidden_states[first_layers + 1]
         states = [_at(early, batch.answers), _at(next_layer, batch.answers), _at(next_layer, batch.answers + 1)]
-        verdicts = head(model.base_model.final_layer_norm(torch.stack(states)))[..., _verdict_ids()]
+        verdict_ids = tokenizer().convert_tokens_to_ids(list(VERDICTS))
+        verdicts = head(model.base_model.final_layer_norm(torch.stack(states)))[..., verdict_ids]
         loss = loss + F.cross_entropy(verdicts.flatten(0, 2), batch.labels.expand(3, -1, -1).flatten())
     between = logits.detach().gather(2, batch.words)
     return loss, between.argmax(-1) == batch.labels
@@ -128,95 +164,51 @@ def _at(states: Tensor, positions: Tensor) -> Tensor:
     return states.gather(1, positions[:, :, None].expand(-1, -1, states.shape[-1]))
 
 
-def _verdict_ids() -> list[int]:
-    return tokenizer().convert_tokens_to_ids(list(VERDICTS))
-
-
-def _step(model: GPTNeoXForCausalLM, optimizer: torch.optim.Optimizer, recipe: Recipe, progress: Progress) -> None:
-    stage = recipe.stages[progress.stage]
-    batch = draw_batch(random.Random(f"{recipe.seed} {progress.step}"), stage, "pretraining")
-    for group in optimizer.param_groups:
-        group["lr"] = recipe.learning_rate * _rate(recipe, progress)
+def _step(stage: Stage, progress: Progress) -> None:
+    began = time.perf_counter()
+    recipe, model = progress.recipe, progress.model
+    batch = draw_batch(random.Random(f"{recipe.seed} {progress.step}"), stage)
+    for group in progress.optimizer.param_groups:
+        group["lr"] = recipe.learning_rate * _rate(stage, progress)
     loss, right = stage_loss(model, batch, recipe.stages[0].layers)
-    optimizer.zero_grad()
+    progress.optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
+    progress.optimizer.step()
+    _follow(progress, batch, right)
+    progress.step += 1
+    progress.step_of_stage += 1
+    progress.steps_since_growth += 1
+    progress.seconds += time.perf_counter() - began
+    if progress.step % STEPS_BETWEEN_ROWS == 0:
+        progress.curve.append((progress.step, stage.name, loss.item(), *progress.accuracy, progress.seconds))
+
+
+def _rate(stage: Stage, progress: Progress) -> float:
+    """What the recipe's learning rate is multiplied by."""
+    warm = stage.rate * min(1.0, (progress.steps_since_growth + 1) / WARMUP_STEPS)
+    is_last = progress.stage == len(progress.recipe.stages) - 1
+    return warm * (1.0 - progress.step_of_stage / stage.most_steps) if is_last else warm
+
+
+def _follow(progress: Progress, batch: Batch, right: Tensor) -> None:
+    """Move the smoothed accuracies by those of a batch."""
     settled = torch.arange(right.shape[1]) >= (SETTLED if batch.drawn else 0)
     for domain, chosen in enumerate((~batch.hard & settled, batch.hard & settled)):
         if chosen.any():
             now = right[chosen].float().mean().item()
             progress.accuracy[domain] = SMOOTHING * progress.accuracy[domain] + (1 - SMOOTHING) * now
-    progress.step += 1
-    progress.step_of_stage += 1
-    progress.steps_since_growth += 1
-    if progress.step % 50 == 0:
-        progress.curve.append(_row(stage, progress, loss.item()))
 
 
-def _row(stage: Stage, progress: Progress, loss: float) -> dict[str, Any]:
-    in_domain, out_of_domain = progress.accuracy
-    return {
-        "step": progress.step,
-        "stage": stage.name,
-        "loss": loss,
-        "in_domain_accuracy": in_domain,
-        "out_of_domain_accuracy": out_of_domain,
-        "seconds": progress.seconds,
-    }
-
-
-def _rate(recipe: Recipe, progress: Progress) -> float:
-    warm = recipe.stages[progress.stage].rate * min(1.0, (progress.steps_since_growth + 1) / WARMUP_STEPS)
-    if progress.stage < len(recipe.stages) - 1:
-        return warm
-    return warm * (1.0 - progress.step_of_stage / recipe.stages[-1].most_steps)
-
-
-def _advance(recipe: Recipe, progress: Progress) -> None:
-    stage = recipe.stages[progress.stage]
+def _ended(stage: Stage, progress: Progress) -> bool:
     mastered = min(progress.accuracy) > stage.until and progress.step_of_stage >= stage.least_steps
-    if not mastered and progress.step_of_stage < stage.most_steps:
-        return
+    return mastered or progress.step_of_stage >= stage.most_steps
+
+
+def _announce(stage: Stage, progress: Progress) -> None:
     in_domain, out_of_domain = progress.accuracy
     print(
-        f"[{progress.stage + 1}/{len(recipe.stages)}] {stage.name}: {progress.step_of_stage} steps, "
+        f"[{progress.stage + 1}/{len(progress.recipe.stages)}] {stage.name}: {progress.step_of_stage} steps, "
         f"accuracy {in_domain:.2f} in domain, {out_of_domain:.2f} out of domain, {progress.seconds / 60:.0f} min",
         flush=True,
     )
-    progress.stage, progress.step_of_stage = progress.stage + 1, 0
-
-
-def _resume(recipe: Recipe, checkpoint: Path) -> tuple[GPTNeoXForCausalLM, torch.optim.Optimizer, Progress]:
-    torch.manual_seed(recipe.seed)
-    kept = torch.load(checkpoint, weights_only=False) if checkpoint.is_file() else None
-    if kept and kept["recipe"] != recipe:
-        raise StudyError(f"{checkpoint} is of another recipe; remove its folder, or give this one another.")
-    layers = kept["layers"] if kept else recipe.stages[0].layers
-    model = GPTNeoXForCausalLM(config(recipe.width, layers, recipe.heads))
-    optimizer = _optimizer(model, recipe)
-    if kept is None:
-        return model, optimizer, Progress()
-    model.load_state_dict(kept["model"])
-    optimizer.load_state_dict(kept["optimizer"])
-    return model, optimizer, kept["progress"]
-
-
-def _optimizer(model: GPTNeoXForCausalLM, recipe: Recipe) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-
-
-def _save(
-    file: Path, recipe: Recipe, model: GPTNeoXForCausalLM, optimizer: torch.optim.Optimizer, progress: Progress
-) -> None:
-    """Whole or not at all."""
-    content = {
-        "recipe": recipe,
-        "layers": model.config.num_hidden_layers,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "progress": progress,
-    }
-    scratch = file.with_suffix(".writing")
-    torch.save(content, scratch)
-    os.replace(scratch, file)

@@ -23,8 +23,8 @@ def test_a_notebook_that_raises_is_named_and_leaves_no_copy(tmp_path, smoke_prof
     broken.metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
     nbformat.write(broken, tmp_path / "09_broken.ipynb")
     with pytest.raises(StudyError, match=r"09_broken.ipynb: ValueError: on purpose"):
-        book.execute(tmp_path / "09_broken.ipynb", smoke_profile, [], tmp_path / "report")
-    assert not list((tmp_path / "report").iterdir())
+        book.draw(tmp_path / "09_broken.ipynb", smoke_profile, [])
+    assert not list(smoke_profile.folder.rglob("09_broken*"))
 
 
 def page(folder, text="<h1>page</h1>"):

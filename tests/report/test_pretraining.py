@@ -34,11 +34,11 @@ def test_learning_curves_are_drawn_with_a_line_where_a_stage_begins():
 
 def test_in_context_accuracy_has_a_panel_a_model_and_named_domains():
     figure = in_context_figure(ACCURACIES)
-    assert [axis.get_title() for axis in figure.axes] == ["Teacher", "Student"]
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["in domain", "out of domain"]
+    assert [axis.get_title() for axis in figure.axes] == ["teacher", "student"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["in domain", "out of domain"]
 
 
-def test_the_table_gives_mean_and_half_width():
+def test_the_table_gives_means_and_intervals():
     table = accuracy_table(ACCURACIES)
-    assert table.loc[("teacher", "overlap"), 4] == "0.60 ± 0.25"
+    assert table.loc[("teacher", "overlap"), 4] == "0.60 [0.35, 0.85]"
     assert list(table.columns) == pytest.approx([0, 4])

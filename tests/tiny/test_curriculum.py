@@ -4,7 +4,6 @@ import random
 from dataclasses import replace
 from itertools import pairwise
 
-import pytest
 import torch
 from transformers import GPTNeoXForCausalLM
 
@@ -18,8 +17,8 @@ from lib.tiny.models import VERDICTS, config, tokenizer
 CONTEXTS = Stage("contexts", 2, pairs=(5,), drawn_words=1.0, tokens=600)
 
 
-def batch(stage=CONTEXTS, seed=0, **options):
-    return draw_batch(random.Random(seed), stage, "pretraining", **options)
+def batch(stage=CONTEXTS, seed=0):
+    return draw_batch(random.Random(seed), stage)
 
 
 def words(ids):
@@ -59,9 +58,14 @@ def test_no_chance_but_the_given():
     assert one.ids.shape != other.ids.shape or not torch.equal(one.ids, other.ids)
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.0, 0.0), (1.0, 1.0)])
-def test_the_share_of_hard_pairs_is_what_is_asked_for(share, expected):
-    assert batch(hard=share).hard.float().mean() == expected
+def test_half_of_the_pairs_are_hard_and_a_hard_hypothesis_has_no_word_that_its_premise_lacks():
+    drawn = batch(replace(CONTEXTS, pairs=(1,), tokens=4000, drawn_words=0.0))
+    assert 0.3 < drawn.hard.float().mean() < 0.7
+    for ids, is_hard, end in zip(
+        drawn.ids.tolist(), drawn.hard[:, 0].tolist(), drawn.answers[:, 0].tolist(), strict=True
+    ):
+        premise, hypothesis = " ".join(words(ids[:end])).rstrip(" .").split(" . ")
+        assert not is_hard or set(hypothesis.split()) <= set(premise.split())
 
 
 def test_told_pairs_are_their_verdict_and_nothing_else():

@@ -11,7 +11,7 @@ from lib.models.loading import DTYPES, Device
 from lib.models.losses import HARD_WEIGHTS
 from lib.models.training import Training
 from lib.models.tuning import Tuning
-from lib.tasks.few_shot import Benchmark
+from lib.tasks.task import Benchmark
 
 Positive = Annotated[int, Field(gt=0)]
 LearningRate = Annotated[float, Field(gt=0)]
@@ -25,7 +25,7 @@ class Settings(BaseModel):
 
 
 class BenchmarkSettings(Settings):
-    """One benchmark: fields as those of `lib.tasks.few_shot.Benchmark`, and k.
+    """One benchmark: fields as those of `lib.tasks.task.Benchmark`, and k.
 
     `demonstrations` is the k of tuning and of the tables, `curve` further k at which models are evaluated. Learning
     rates, by paradigm, take the place of those of all benchmarks and paradigms.

@@ -8,9 +8,9 @@ from lib.methods.records import InContextRun, PoolLabelling, Run, TunedTeacher
 from lib.models.loading import files_of
 from lib.paths import digest, locate
 from lib.tasks.catalogue import EMBEDDED
-from lib.tasks.few_shot import Benchmark
-from lib.tasks.sources import HUB, file_of
-from lib.tasks.task import Task
+from lib.tasks.rows import HUB
+from lib.tasks.sources import file_of
+from lib.tasks.task import Benchmark, Task
 
 Sources = dict[str, str]  # what a result came from, to its digest
 

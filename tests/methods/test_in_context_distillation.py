@@ -23,7 +23,7 @@ from lib.methods.in_context_distillation import (
 from lib.models import random_models
 from lib.models.cost import Cost
 from lib.runs.profile import read_profile
-from lib.tasks.benchmarks import task_set
+from lib.tasks.few_shot import task_set
 from tests.support.tokens_read import count_tokens
 
 ONE_SEED = {"in_context.seeds": [0]}

@@ -8,7 +8,7 @@ import pytest
 from lib.methods.records import EpisodeObjective, Episodes, InContextRun, TunedTeacher
 from lib.models.training import Training
 from lib.runs.keys import key
-from lib.tasks.few_shot import Benchmark
+from lib.tasks.task import Benchmark
 from tests.support.settings_one_by_one import altered, leaf, leaves, with_leaf
 
 BENCHMARK = Benchmark("crossfit", "embedded", "split.json", "more", 3, 2, 8, 4, 100, fewest=5)

@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 
 from lib.models import random_models
-from lib.tasks.benchmarks import task_set
-from lib.tasks.few_shot import Benchmark
+from lib.tasks.few_shot import task_set
 from lib.tasks.smoke import FACTS, RELATIONS, TASK_SPLIT, TASKS, TEXTS
+from lib.tasks.task import Benchmark
 
 BENCHMARKS = [Benchmark("crossfit", "embedded"), Benchmark("lama", "embedded", target_tasks=2)]
 

@@ -8,7 +8,7 @@ from lib.errors import StudyError
 from lib.paths import locate
 from lib.tasks import smoke
 from lib.tasks.rows import Located, Record, numbered, rows_of, words_of
-from lib.tasks.task import ANSWER, Benchmark, MissingTaskError, Query
+from lib.tasks.task import ANSWER, Benchmark, Query
 
 
 class SplitFile(BaseModel):
@@ -42,11 +42,9 @@ class CrossFit:
         return list({query.text: query for part in self.queries(name) for query in part}.values())
 
     def _rows(self, name: str) -> Iterable[Located]:
-        if self.benchmark.source != "embedded":
-            return rows_of(self.benchmark.source, f"{name}.jsonl")
-        if name not in smoke.TASKS:
-            raise MissingTaskError("not among the embedded tasks")
-        return numbered(smoke.TASKS[name], f"{name}, row")
+        if self.benchmark.source == "embedded":
+            return numbered(smoke.TASKS[name], f"{name}, row")
+        return rows_of(self.benchmark.source, f"{name}.jsonl")
 
 
 def _split(benchmark: Benchmark) -> SplitFile:

@@ -46,10 +46,10 @@ class Lama:
 
     def _read_facts(self, name: str) -> tuple[list[Fact], list[Fact]]:
         """Facts to tune on, and those to evaluate, which are not among them."""
-        facts = _facts(self.benchmark.source, name)
+        facts = _facts_of(self.benchmark.source, name)
         if self.benchmark.tuning_source:
             evaluated = set(facts)
-            tuning = _facts(self.benchmark.tuning_source, name)
+            tuning = _facts_of(self.benchmark.tuning_source, name)
             return [fact for fact in tuning if fact not in evaluated], facts
         order = random.Random(f"facts {name}").sample(facts, len(facts))
         half = len(facts) // 2
@@ -57,7 +57,7 @@ class Lama:
 
     def _queries(self, name: str, facts: list[Fact]) -> list[Query]:
         """The facts as queries over all objects of the relation in the source; facts of other objects are left out."""
-        objects = tuple(sorted({answer for _, answer in _facts(self.benchmark.source, name)}))
+        objects = tuple(sorted({answer for _, answer in _facts_of(self.benchmark.source, name)}))
         if len(objects) < 2:
             raise MissingTaskError(f"{len(objects)} different objects")
         before, places = self._before[name], {answer: place for place, answer in enumerate(objects)}
@@ -69,11 +69,10 @@ class Lama:
         ]
 
 
-def _before_object(template: str) -> str | None:
-    """The template up to its object, or None where more than a full stop comes after it, or no subject before."""
+def _before_object(template: str) -> str:
+    """The template up to its object; empty where more than a full stop comes after it, or no subject before."""
     before, found, after = template.partition(OBJECT)
-    ends = found and not after.strip(" .")
-    return before.strip() if ends and SUBJECT in before else None
+    return before.strip() if found and SUBJECT in before and not after.strip(" .") else ""
 
 
 def _templates(source: str) -> dict[str, str]:
@@ -85,7 +84,7 @@ def _templates(source: str) -> dict[str, str]:
     return {words_of(row, "relation", where): words_of(row, "template", where) for where, row in rows}
 
 
-def _facts(source: str, name: str) -> list[Fact]:
+def _facts_of(source: str, name: str) -> list[Fact]:
     """The distinct facts of a relation.
 
     Raises:

@@ -267,14 +267,6 @@ def test_the_embedded_tasks_need_no_file():
     assert all(len(task.examples) == 4 and len(task.items) == 2 for task in found.targets)
 
 
-def test_an_embedded_task_that_there_is_not_is_listed(monkeypatch):
-    monkeypatch.setattr("lib.tasks.smoke.TASK_SPLIT", {"train": ["kinds", "moods"], "test": ["sizes"]})
-    task_set.cache_clear()
-    found = task_set(Benchmark("crossfit", "embedded"), 0)
-    task_set.cache_clear()
-    assert found.left_out == {"moods": "not among the embedded tasks"}
-
-
 def test_a_row_or_a_name_that_comes_twice_counts_once(source):
     for name in ("a", "c"):
         write(source, name, rows_of_task(name) * 2)

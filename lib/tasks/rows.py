@@ -120,7 +120,7 @@ def _json_lines(file: Path) -> Iterator[Located]:
         for number, line in enumerate(lines, start=1):
             where = f"{file}, line {number}"
             try:
-                text = line.decode("utf-8-sig").strip()
+                text = line.rstrip().decode("utf-8-sig")
                 record = json.loads(text) if text else {}
             except json.JSONDecodeError as error:
                 raise StudyError(f"{where}: not JSON ({error.msg} at column {error.colno}).") from error

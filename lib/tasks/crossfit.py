@@ -50,19 +50,16 @@ class CrossFit:
 def _split(benchmark: Benchmark) -> SplitFile:
     if benchmark.source == "embedded":
         return SplitFile(**smoke.TASK_SPLIT)
-    place = f"crossfit.split: {benchmark.split!r}"
+    problem = f"crossfit.split: {benchmark.split!r} is not a JSON file of train and test task names"
     try:
         split = SplitFile.model_validate_json(locate(benchmark.split).read_bytes())
     except OSError as error:
-        raise StudyError(f"{place} is not a JSON file of train and test task names ({error}).") from None
+        raise StudyError(f"{problem} ({error}).") from None
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"]))
-        raise StudyError(
-            f"{place} is not a JSON file of train and test task names ({key}: {problem['msg']})."
-        ) from None
+        first = error.errors()[0]
+        raise StudyError(f"{problem} ({': '.join(map(str, (*first['loc'], first['msg'])))}).") from None
     if both := {*split.train} & {*split.test}:
-        raise StudyError(f"{place}: {', '.join(sorted(both))} would be both tuned on and evaluated.")
+        raise StudyError(f"{benchmark.split}: {', '.join(sorted(both))} would be both tuned on and evaluated.")
     return split
 
 

@@ -241,9 +241,8 @@ def relative_clause(draw: random.Random, event: Event) -> Contrast:
 
 def coordinate_people(draw: random.Random, event: Event) -> Contrast:
     """Two did it together, not to each other."""
-    one = draw.choice([event.agent, event.bystanders[0]])
     to_the_other = replace(bare(event), patient=event.bystanders[0])
-    return say(event, TOGETHER), say(replace(bare(event), agent=one)), say(to_the_other)
+    return *drop_conjunct(draw, event), say(to_the_other)
 
 
 def coordinate_clauses(draw: random.Random, event: Event) -> Contrast:

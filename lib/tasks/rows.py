@@ -42,9 +42,9 @@ def text_of(record: Record, column: str, where: str) -> str:
 
 
 def words_of(record: Record, column: str, where: str) -> str:
-    """A value as a text without the white space around it; errors as `text_of`, and a blank one is refused."""
+    """A text without the white space around it; errors as `text_of`, and a number or a blank text is refused."""
     text = text_of(record, column, where).strip()
-    if not text:
+    if not text or not isinstance(record[column], str):
         raise StudyError(f"{where}: {column} must be a text, not {record[column]!r}.")
     return text
 

@@ -296,6 +296,7 @@ def test_a_relation_with_too_few_facts_to_be_evaluated_is_not_tuned_on_in_its_pl
         ("relations", "{oops", r"relations\.jsonl, line 3: not JSON"),
         ("born", {"sub_label": "Ada", "obj_label": ""}, r"born\.jsonl, line 3: obj_label .*text.* ''"),
         ("born", {"sub_label": None, "obj_label": "Rome"}, r"born\.jsonl, line 3: .*'sub_label'"),
+        ("born", {"sub_label": 7, "obj_label": "Rome"}, r"born\.jsonl, line 3: sub_label .*text.* 7"),
         ("born", "[]", r"born\.jsonl, line 3: not an object\."),
     ],
 )

@@ -9,10 +9,9 @@ from datasets import load_dataset
 from lib.errors import StudyError, first_line
 from lib.methods.records import Episodes
 from lib.paths import locate
-from lib.tasks.benchmarks import task_set
-from lib.tasks.few_shot import ANSWER, FewShotTask
+from lib.tasks.few_shot import FewShotTask, task_set
 from lib.tasks.prompts import prompt
-from lib.tasks.task import Query
+from lib.tasks.task import ANSWER, Query
 
 
 class Episode(NamedTuple):

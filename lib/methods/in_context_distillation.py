@@ -17,8 +17,7 @@ from lib.models.loading import DTYPES, load_model
 from lib.models.options import score_options
 from lib.models.training import Training, TrainingLog
 from lib.models.tuning import merged
-from lib.tasks.benchmarks import task_set
-from lib.tasks.few_shot import FewShotTask
+from lib.tasks.few_shot import FewShotTask, task_set
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from typing import ClassVar, Literal
 
 from lib.models.loading import Device
 from lib.models.training import EXECUTION, Training
-from lib.tasks.few_shot import Benchmark
-from lib.tasks.task import Task
+from lib.tasks.task import Benchmark, Task
 
 
 @dataclass(frozen=True)

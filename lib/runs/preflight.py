@@ -14,7 +14,7 @@ from lib.methods.table import METHODS
 from lib.models.loading import check_device, same_vocabulary
 from lib.models.shared_tokens import shared_tokens
 from lib.models.tuning import Tuning, check_tuning
-from lib.tasks.benchmarks import task_set
+from lib.tasks.few_shot import task_set
 from lib.tasks.patterns import content_free
 from lib.tasks.prompts import first_tokens
 from lib.tasks.samples import without

@@ -12,9 +12,9 @@ from lib.models.loading import files_of
 from lib.models.training import EXECUTION
 from lib.paths import digest, locate
 from lib.tasks.catalogue import EMBEDDED
-from lib.tasks.few_shot import Benchmark
-from lib.tasks.sources import HUB, file_of
-from lib.tasks.task import Task
+from lib.tasks.rows import HUB
+from lib.tasks.sources import file_of
+from lib.tasks.task import Benchmark, Task
 
 # Raised when the code changes what a run's result would be, so that no stored result is mistaken for a new one.
 REVISION = 1

@@ -13,9 +13,8 @@ from lib.models.loading import DTYPES, Device
 from lib.models.losses import HARD_WEIGHTS
 from lib.models.training import OPTIMIZERS
 from lib.tasks import catalogue
-from lib.tasks.few_shot import Benchmark
 from lib.tasks.patterns import LABEL_WORDS, PATTERNS, placeholders
-from lib.tasks.task import DROPPED, Dataset, domain_keys
+from lib.tasks.task import DROPPED, Benchmark, Dataset, domain_keys
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]

@@ -1,94 +1,76 @@
-"""CrossFit's classification tasks in the form of MetaICL: rows of input, output and options, a file a task.
+"""CrossFit's classification tasks in the form of MetaICL: rows of input, output and options, a file a task."""
 
-Rows of the split `test` are evaluated where a task is a target; its other rows are what it may be tuned on. A task to
-tune on under Meta-ICT gives all its rows.
-"""
+from collections.abc import Iterable, Sequence
 
-import json
-from collections.abc import Mapping
-from typing import Any
+from pydantic import BaseModel, ValidationError
 
 from lib.errors import StudyError
 from lib.paths import locate
 from lib.tasks import smoke
-from lib.tasks.few_shot import (
-    ANSWER,
-    Benchmark,
-    FewShotTask,
-    MissingTaskError,
-    TaskSet,
-    first_with_data,
-    require_options,
-    require_rows,
-    rows_of,
-    target,
-    text_of,
-)
-from lib.tasks.task import Query
+from lib.tasks.rows import Located, Record, numbered, rows_of, words_of
+from lib.tasks.task import ANSWER, Benchmark, Query
 
 
-def tasks(benchmark: Benchmark, seed: int) -> TaskSet:
-    """The tasks of a CrossFit split that have data; the first `training_tasks` and `target_tasks` of them, in order.
-
-    Raises:
-        StudyError: as for `lib.tasks.benchmarks.task_set`.
-    """
-    names = {side: list(dict.fromkeys(listed)) for side, listed in _split(benchmark).items()}
-
-    def to_tune_on(name: str) -> FewShotTask:
-        queries = {query.text: query for rows in _rows(benchmark, name).values() for query in rows}
-        require_rows(queries, benchmark)
-        return FewShotTask(name, tuple(queries.values()))
-
-    def to_evaluate(name: str) -> FewShotTask:
-        rows = _rows(benchmark, name)
-        return target(name, rows["examples"], rows["test"], benchmark, seed)
-
-    targets, lacking = first_with_data(names["test"], benchmark.target_tasks, to_evaluate)
-    training, also_lacking = first_with_data(names["train"], benchmark.training_tasks, to_tune_on)
-    return TaskSet(training, targets, lacking | also_lacking)
-
-
-def _split(benchmark: Benchmark) -> dict[str, list[str]]:
+class SplitFile(BaseModel):
     """Names of the tasks to tune on (`train`) and to evaluate (`test`)."""
+
+    train: list[str]
+    test: list[str]
+
+
+class CrossFit:
+    """The tasks of a CrossFit split, in its order; none stands on both sides."""
+
+    def __init__(self, benchmark: Benchmark) -> None:
+        self.benchmark = benchmark
+        split = _split(benchmark)
+        self.names = list(dict.fromkeys(split.train)), list(dict.fromkeys(split.test))
+        self.left_out: dict[str, str] = {}
+
+    def queries(self, name: str) -> tuple[list[Query], list[Query]]:
+        """Rows that are not of the split `test`, and those that are; what is too long, or said before, is left out."""
+        examples: dict[str, Query] = {}
+        items: dict[str, Query] = {}
+        for where, row in self._rows(name):
+            if self.benchmark.longest is None or len(str(row.get("input"))) <= self.benchmark.longest:
+                query = _query(row, where)
+                (items if row.get("split") == "test" else examples).setdefault(query.text, query)
+        return list(examples.values()), list(items.values())
+
+    def tuning_queries(self, name: str, _targets: Sequence[str]) -> list[Query]:
+        """All rows of a task."""
+        return list({query.text: query for part in self.queries(name) for query in part}.values())
+
+    def _rows(self, name: str) -> Iterable[Located]:
+        if self.benchmark.source == "embedded":
+            return numbered(smoke.TASKS[name], f"{name}, row")
+        return rows_of(self.benchmark.source, f"{name}.jsonl")
+
+
+def _split(benchmark: Benchmark) -> SplitFile:
     if benchmark.source == "embedded":
-        return smoke.TASK_SPLIT
-    file = locate(benchmark.split)
+        return SplitFile(**smoke.TASK_SPLIT)
+    problem = f"crossfit.split: {benchmark.split!r} is not a JSON file of train and test task names"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StudyError(
-            f"crossfit.split: {benchmark.split!r} is not a JSON file of train and test task names ({error})."
-        ) from None
-    if not isinstance(content, dict):
-        raise StudyError(f"crossfit.split: {file} must hold an object with train and test.")
-    for side in ("train", "test"):
-        names = content.get(side)
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise StudyError(f"{file}: {side} must be a list of task names, not {names!r}.")
-    if both := {*content["train"]} & {*content["test"]}:
-        raise StudyError(f"{file}: {', '.join(sorted(both))} would be both tuned on and evaluated.")
-    return content
+        split = SplitFile.model_validate_json(locate(benchmark.split).read_bytes())
+    except OSError as error:
+        raise StudyError(f"{problem} ({error}).") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise StudyError(f"{problem} ({': '.join(map(str, (*first['loc'], first['msg'])))}).") from None
+    if both := {*split.train} & {*split.test}:
+        raise StudyError(f"{benchmark.split}: {', '.join(sorted(both))} would be both tuned on and evaluated.")
+    return split
 
 
-def _rows(benchmark: Benchmark, name: str) -> dict[str, list[Query]]:
-    """The rows of a task, `test` and the other `examples`; what is too long, or said before, is left out."""
-    found: dict[str, dict[str, Query]] = {"examples": {}, "test": {}}
-    for where, row in _source(benchmark, name):
-        if benchmark.longest is None or len(str(row.get("input"))) <= benchmark.longest:
-            query = _query(row, where)
-            found["test" if row.get("split") == "test" else "examples"].setdefault(query.text, query)
-    return {part: list(queries.values()) for part, queries in found.items()}
-
-
-def _source(benchmark: Benchmark, name: str) -> list[tuple[str, Mapping[str, Any]]]:
-    if benchmark.source == "embedded":
-        if name not in smoke.TASKS:
-            raise MissingTaskError("not among the embedded tasks")
-        return [(f"{name}, row {i}", row) for i, row in enumerate(smoke.TASKS[name], start=1)]
-    return list(rows_of(benchmark.source, f"{name}.jsonl"))
-
-
-def _query(row: Mapping[str, Any], where: str) -> Query:
-    options, gold = require_options(row.get("options"), row.get("output"), where)
-    return Query(text_of(row, "input", where) + ANSWER, options, gold)
+def _query(row: Record, where: str) -> Query:
+    """A row with its options, of which one is the answer."""
+    options, gold = row.get("options"), row.get("output")
+    if not isinstance(options, (list, tuple)) or not all(isinstance(one, str) for one in options):
+        raise StudyError(f"{where}: options must be a list of texts, not {options!r}.")
+    stripped = tuple(option.strip() for option in options)
+    if len(stripped) < 2 or "" in stripped or len({*stripped}) < len(stripped):
+        raise StudyError(f"{where}: options need two texts or more, all different and not blank, not {options!r}.")
+    if not isinstance(gold, str) or gold.strip() not in stripped:
+        raise StudyError(f"{where}: the answer {gold!r} is not among the options {options!r}.")
+    return Query(words_of(row, "input", where) + ANSWER, stripped, stripped.index(gold.strip()))

@@ -1,24 +1,18 @@
-"""Tasks to be learnt in context: labelled examples, options to choose from, and items to be scored on.
-
-A benchmark is a list of such tasks, some to be tuned on and some to be evaluated (arXiv 2212.10670). CrossFit's are
-read by `lib.tasks.crossfit`, LAMA's relations by `lib.tasks.lama`.
-"""
+"""Tasks to be learnt in context (arXiv 2212.10670): which of a benchmark are tuned on, which evaluated, and on what."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 
-from datasets import load_dataset
-from datasets.exceptions import DatasetNotFoundError
+from lib.errors import StudyError
+from lib.tasks.crossfit import CrossFit
+from lib.tasks.lama import Lama
+from lib.tasks.task import Benchmark, MissingTaskError, Query
 
-from lib.errors import StudyError, first_line
-from lib.paths import locate
-from lib.tasks.json_lines import json_lines
-from lib.tasks.task import Query
-
-ANSWER = "\nAnswer:"  # what stands between a text and its answer, where the text itself does not ask for it
+# How each benchmark is read. Both have `names` of tasks to tune on and to evaluate, what is `left_out` and why,
+# `queries` (examples and items of a task to evaluate) and `tuning_queries` (those of a task to tune on).
+READERS = {"crossfit": CrossFit, "lama": Lama}
 
 
 @dataclass(frozen=True)
@@ -36,42 +30,39 @@ class FewShotTask:
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    """Which tasks are tuned on and which are evaluated, and how much of each.
-
-    Attributes:
-        name: `crossfit` or `lama`.
-        source: a folder, `hub:OWNER/NAME`, `hub` (LAMA) or `embedded`.
-        split: CrossFit: a JSON file of `train` and `test` task names. Empty for LAMA.
-        tuning_source: LAMA: a folder of other facts of the relations, to tune on and to demonstrate. Empty: facts of
-            the source itself, which are then not evaluated.
-        training_tasks: how many to tune on under Meta-ICT; None for all.
-        target_tasks: how many to evaluate; None for all.
-        examples: labelled examples of each target (the paper: 32 for training and 32 for validation).
-        items: evaluated of each target; None for all.
-        longest: characters; longer rows are left out. None for no limit.
-        fewest: examples that a task must have, or be left out: the demonstrations and a query to tune on.
-    """
-
-    name: Literal["crossfit", "lama"]
-    source: str
-    split: str = ""
-    tuning_source: str = ""
-    training_tasks: int | None = None
-    target_tasks: int | None = None
-    examples: int = 64
-    items: int | None = None
-    longest: int | None = None
-    fewest: int = 2
-
-
-@dataclass(frozen=True)
 class TaskSet:
     """The tasks of a benchmark for one seed, and those that it names but cannot have, with reasons."""
 
     training: tuple[FewShotTask, ...]
     targets: tuple[FewShotTask, ...]
     left_out: Mapping[str, str]
+
+
+@cache
+def task_set(benchmark: Benchmark, seed: int) -> TaskSet:
+    """The first `target_tasks` and `training_tasks` that have data; the seed draws examples, never tasks or items.
+
+    Raises:
+        StudyError: the source or its split cannot be read, a row is broken, or no task is left on one of the sides.
+    """
+    reader = READERS[benchmark.name](benchmark)
+    to_tune_on, to_evaluate = reader.names
+
+    def target(name: str) -> FewShotTask:
+        return draw_target(name, *reader.queries(name), benchmark, seed)
+
+    targets, lacking = first_with_data(to_evaluate, benchmark.target_tasks, target)
+    taken = [task.name for task in targets]
+
+    def tuned(name: str) -> FewShotTask:
+        examples = reader.tuning_queries(name, taken)
+        require_rows(examples, benchmark)
+        return FewShotTask(name, tuple(examples))
+
+    rest = [name for name in to_tune_on if name not in {*taken, *lacking}]
+    training, also_lacking = first_with_data(rest, benchmark.training_tasks, tuned)
+    found = TaskSet(training, targets, reader.left_out | lacking | also_lacking)
+    return _require_both_sides(_without_evaluated(found, benchmark), benchmark)
 
 
 def first_with_data(
@@ -90,11 +81,9 @@ def first_with_data(
     return tuple(tasks), left_out
 
 
-class MissingTaskError(StudyError):
-    """A task that a benchmark names but has no rows for; it is listed and the rest goes on."""
-
-
-def target(name: str, rows: Sequence[Query], items: Sequence[Query], benchmark: Benchmark, seed: int) -> FewShotTask:
+def draw_target(
+    name: str, rows: Sequence[Query], items: Sequence[Query], benchmark: Benchmark, seed: int
+) -> FewShotTask:
     """A task to be evaluated: the seed's examples, and the same items for every seed, none among the rows.
 
     Raises:
@@ -105,13 +94,12 @@ def target(name: str, rows: Sequence[Query], items: Sequence[Query], benchmark: 
     apart = [item for item in items if item.text not in known]
     if len(apart) < 2:
         raise MissingTaskError(f"{len(apart)} items to evaluate, {_limits(benchmark)}")
-    examples = random.Random(f"examples {name} {seed}").sample(list(rows), min(benchmark.examples, len(rows)))
+    examples = random.Random(f"examples {name} {seed}").sample(rows, min(benchmark.examples, len(rows)))
     count = len(apart) if benchmark.items is None else min(benchmark.items, len(apart))
-    chosen = random.Random(f"items {name}").sample(apart, count)
-    return FewShotTask(name, tuple(examples), tuple(chosen))
+    return FewShotTask(name, tuple(examples), tuple(random.Random(f"items {name}").sample(apart, count)))
 
 
-def require_rows(rows: Sized, benchmark: Benchmark) -> None:
+def require_rows(rows: Collection[Query], benchmark: Benchmark) -> None:
     """Raise `MissingTaskError` where there are fewer rows than a task must have."""
     if len(rows) < benchmark.fewest:
         raise MissingTaskError(f"{len(rows)} examples, {_limits(benchmark)}, where {benchmark.fewest} are needed")
@@ -121,65 +109,28 @@ def _limits(benchmark: Benchmark) -> str:
     return "of any length" if benchmark.longest is None else f"of at most {benchmark.longest} characters"
 
 
-def require_options(options: object, gold: object, where: str) -> tuple[tuple[str, ...], int]:
-    """Options as a tuple and the place of the right one among them.
+def _without_evaluated(found: TaskSet, benchmark: Benchmark) -> TaskSet:
+    """The tasks without those examples whose text some target is scored on: tasks of other names may share rows.
 
-    Raises:
-        StudyError: they are no list of texts, empty, blank or repeated, or the answer is not among them.
+    A task that has too few left is left out, with the reason.
     """
-    if not isinstance(options, (list, tuple)) or not all(isinstance(one, str) for one in options):
-        raise StudyError(f"{where}: options must be a list of texts, not {options!r}.")
-    stripped = tuple(option.strip() for option in options)
-    if len(stripped) < 2 or "" in stripped:
-        raise StudyError(f"{where}: options need two texts or more, none of them empty, not {list(options)!r}.")
-    if len(set(stripped)) < len(stripped):
-        raise StudyError(f"{where}: options repeat one another: {list(options)!r}.")
-    if not isinstance(gold, str) or gold.strip() not in stripped:
-        raise StudyError(f"{where}: the answer {gold!r} is not among the options {list(options)!r}.")
-    return stripped, stripped.index(gold.strip())
+    evaluated = {item.text for task in found.targets for item in task.items}
+    left_out = dict(found.left_out)
+
+    def kept(tasks: Sequence[FewShotTask]) -> Iterator[FewShotTask]:
+        for task in tasks:
+            examples = tuple(row for row in task.examples if row.text not in evaluated)
+            if len(examples) < benchmark.fewest and len(examples) < len(task.examples):
+                left_out[task.name] = f"{len(examples)} examples that are not evaluated, {benchmark.fewest} are needed"
+            else:
+                yield replace(task, examples=examples)
+
+    return TaskSet(tuple(kept(found.training)), tuple(kept(found.targets)), left_out)
 
 
-def rows_of(source: str, file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(where, row) pairs of a JSON-lines file in a folder, or in a dataset repository on the hub.
-
-    Raises:
-        MissingTaskError: there is no such file.
-        StudyError: the folder is not there, the hub cannot be reached, or a line is broken.
-    """
-    if source.startswith("hub:"):
-        yield from _rows_on_hub(source.removeprefix("hub:"), file)
-        return
-    folder = locate(source)
-    if not folder.is_dir():
-        raise StudyError(
-            f"in_context: the source {source!r} is not a folder. Allowed: embedded, hub:OWNER/NAME, hub (LAMA alone), "
-            "or a folder."
-        )
-    path: Path = folder / file
-    if not path.is_file():
-        raise MissingTaskError(f"no file {file} in {source}")
-    for number, row in json_lines(path):
-        yield f"{path}, line {number}", row
-
-
-def _rows_on_hub(name: str, file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    try:
-        table = load_dataset(name, data_files=file, split="train")
-    except DatasetNotFoundError as error:  # a kind of FileNotFoundError, but none of one task's file
-        raise StudyError(f"in_context: no dataset {name!r} on the hub, or no right to read it.") from error
-    except FileNotFoundError as error:
-        raise MissingTaskError(f"no file {file} in {name}") from error
-    except Exception as error:  # datasets raises many kinds for a hub that cannot be reached
-        raise StudyError(
-            f"in_context: {file} of {name!r} could not be read from the hub ({first_line(error)})."
-        ) from error
-    for number, row in enumerate(table, start=1):
-        yield f"{name}/{file}, line {number}", row
-
-
-def text_of(row: Mapping[str, Any], key: str, where: str) -> str:
-    """A field that must hold a text that is not blank; errors name where."""
-    value = row.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise StudyError(f"{where}: {key} must be a text, not {value!r}.")
-    return value.strip()
+def _require_both_sides(found: TaskSet, benchmark: Benchmark) -> TaskSet:
+    for side, tasks in (("to tune on", found.training), ("to evaluate", found.targets)):
+        if not tasks:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in found.left_out.items())
+            raise StudyError(f"{benchmark.name}: no task {side} is left. {reasons}")
+    return found

@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, groupby, pairwise
 
 from lib.errors import StudyError
 from lib.tasks.task import Query
@@ -22,6 +22,10 @@ def without(queries: Iterable[Query], taken: Iterable[Query]) -> list[Query]:
     return [query for query in queries if query.text not in texts]
 
 
+def _by_class(queries: Sequence[Query], classes: int) -> list[list[Query]]:
+    return [[query for query in queries if query.gold == place] for place in range(classes)]
+
+
 def support_set(train: Sequence[Query], classes: Sequence[str], size: int, seed: int) -> list[Query]:
     """A balanced, shuffled support set of `size` examples; those of one seed are nested.
 
@@ -31,20 +35,17 @@ def support_set(train: Sequence[Query], classes: Sequence[str], size: int, seed:
     Raises:
         StudyError: a class has too few rows.
     """
-    draw = random.Random(seed)
-    shuffled = _shuffled(train, seed)
-    by_class = [[query for query in shuffled if query.gold == place] for place in range(len(classes))]
+    by_class = _by_class(_shuffled(train, seed), len(classes))
     rounds = -(-size // len(classes))
-    for name, of_class in zip(classes, by_class, strict=True):
-        if rounds > len(of_class):
-            raise StudyError(
-                f"support_sizes: {size} examples need {rounds} of each class, but the train split has {len(of_class)} "
-                f"of {name}; the largest possible is {min(map(len, by_class)) * len(classes)}."
-            )
-    chosen: list[Query] = []
-    for group in list(zip(*by_class, strict=False))[:rounds]:
-        chosen += draw.sample(group, len(group))
-    return chosen[:size]
+    fewest, name = min(zip(map(len, by_class), classes, strict=True))
+    if rounds > fewest:
+        raise StudyError(
+            f"support_sizes: {size} examples need {rounds} of each class, but the train split has {fewest} of {name}; "
+            f"the largest possible is {fewest * len(classes)}."
+        )
+    draw = random.Random(seed)
+    chosen = [draw.sample(group, len(group)) for group in list(zip(*by_class, strict=False))[:rounds]]
+    return list(chain.from_iterable(chosen))[:size]
 
 
 def with_shuffled_labels(support: Sequence[Query]) -> list[Query]:
@@ -66,23 +67,15 @@ def query_pool(
     """`size` queries from the end of the seed's permutation, never in the support set.
 
     Support sets come from the permutation's beginning, so the pool stays the same over support sizes
-    (unless the train split is nearly used up).
-
-    Args:
-        train: queries to draw from.
-        support: the support set.
-        size: of the pool.
-        seed: of the permutation.
-        shares: of each class; None draws without looking at labels.
+    (unless the train split is nearly used up). `shares` are those of the classes; None draws without looking at labels.
 
     Raises:
         StudyError: fewer rows than that are left, of the whole or of a class.
     """
     if shares is not None:
-        of_class = [[query for query in train if query.gold == place] for place in range(len(shares))]
         ends = [round(size * share) for share in accumulate(shares)]
         counts = [end - begin for begin, end in pairwise([0, *ends])]  # rounded apart they might not sum to the size
-        pairs = zip(of_class, counts, strict=True)
+        pairs = zip(_by_class(train, len(shares)), counts, strict=True)
         return [query for own, count in pairs for query in query_pool(own, support, count, seed)]
     left = without(reversed(_shuffled(train, seed)), support)
     if size > len(left):
@@ -128,17 +121,12 @@ def held_out_kinds(queries: Sequence[Query], level: str, seed: int) -> set[tuple
     if not all(len(query.kind) == 2 and all(query.kind) for query in queries):
         raise StudyError(f"held_out: {level} need data that name each row's subcase and template, as HANS does.")
     draw = random.Random(f"held out {seed}")
-    templates: dict[tuple[int, str], set[str]] = {}
-    for query in queries:
-        templates.setdefault((query.gold, query.kind[0]), set()).add(query.kind[1])
-    if level == "templates":
-        return {
-            (subcase, template)
-            for (_, subcase), names in sorted(templates.items())
-            for template in draw.sample(sorted(names), len(names) // 2)
-        }
-    chosen: list[tuple[int, str]] = []
-    for place in sorted({place for place, _ in templates}):
-        of_class = sorted(key for key in templates if key[0] == place)
-        chosen += draw.sample(of_class, len(of_class) // 2)
-    return {(subcase, template) for place, subcase in chosen for template in templates[place, subcase]}
+    depth = {"subcases": 1, "templates": 2}[level]
+
+    def unit(query: Query) -> tuple[int | str, ...]:
+        """What is held out or kept as a whole: a class's subcase, or a subcase's template."""
+        return (query.gold, *query.kind)[: depth + 1]
+
+    groups = [list(group) for _, group in groupby(sorted({*map(unit, queries)}), key=lambda one: one[:depth])]
+    away = {one for group in groups for one in draw.sample(group, len(group) // 2)}
+    return {query.kind for query in queries if unit(query) in away}

@@ -3,23 +3,7 @@
 from lib.tasks.task import Split
 from lib.tasks.world import SentencePair
 
-_IN_DOMAIN = [
-    SentencePair("A woman in a red coat waits for the bus.", "A woman waits for the bus.", 0),
-    SentencePair("A woman in a red coat waits for the bus.", "Nobody is waiting for the bus.", 1),
-    SentencePair("Two boys play chess in the park.", "The boys are in the park.", 0),
-    SentencePair("Two boys play chess in the park.", "The boys are asleep at home.", 1),
-    SentencePair("The chef cooked soup and rice.", "The chef cooked soup.", 0),
-    SentencePair("The chef cooked soup and rice.", "The chef never cooked.", 1),
-]
-
-_MORE_IN_DOMAIN = [
-    SentencePair("The old dog sleeps under the table.", "A dog sleeps.", 0),
-    SentencePair("The old dog sleeps under the table.", "The dog runs in the park.", 1),
-    SentencePair("A singer and a painter met at noon.", "A painter met a singer.", 0),
-    SentencePair("A singer and a painter met at noon.", "The singer met nobody.", 1),
-]
-
-_OUT_OF_DOMAIN = [
+_SWAPS = [
     SentencePair("The lawyer thanked the judge.", "The judge thanked the lawyer.", 1),
     SentencePair("The tourist and the guide left.", "The guide left.", 0),
     SentencePair("The singer near the painter danced.", "The painter danced.", 1),
@@ -27,8 +11,23 @@ _OUT_OF_DOMAIN = [
 ]
 
 PAIRS: dict[str, dict[Split, list[SentencePair]]] = {
-    "pairs": {"train": _IN_DOMAIN, "evaluation": _MORE_IN_DOMAIN},
-    "swaps": {"train": _OUT_OF_DOMAIN, "evaluation": _OUT_OF_DOMAIN},
+    "pairs": {
+        "train": [
+            SentencePair("A woman in a red coat waits for the bus.", "A woman waits for the bus.", 0),
+            SentencePair("A woman in a red coat waits for the bus.", "Nobody is waiting for the bus.", 1),
+            SentencePair("Two boys play chess in the park.", "The boys are in the park.", 0),
+            SentencePair("Two boys play chess in the park.", "The boys are asleep at home.", 1),
+            SentencePair("The chef cooked soup and rice.", "The chef cooked soup.", 0),
+            SentencePair("The chef cooked soup and rice.", "The chef never cooked.", 1),
+        ],
+        "evaluation": [
+            SentencePair("The old dog sleeps under the table.", "A dog sleeps.", 0),
+            SentencePair("The old dog sleeps under the table.", "The dog runs in the park.", 1),
+            SentencePair("A singer and a painter met at noon.", "A painter met a singer.", 0),
+            SentencePair("A singer and a painter met at noon.", "The singer met nobody.", 1),
+        ],
+    },
+    "swaps": {"train": _SWAPS, "evaluation": _SWAPS},
 }
 
 _WORDS: dict[str, dict[str, str]] = {

@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from lib.errors import StudyError
+
 Split = Literal["train", "evaluation"]
 DROPPED = ""  # in place of a class: rows with such a label are left out
 IN_DOMAIN = "in_domain"
 OUT_OF_DOMAIN = "out_of_domain"
+ANSWER = "\nAnswer:"  # between a text and its answer, where the text itself does not ask for it
 
 
 class Query(NamedTuple):
@@ -31,15 +34,6 @@ class Query(NamedTuple):
         The space before an answer belongs to the answer, as tokenizers have it.
         """
         return f"{self.text} {self.options[self.gold]}"
-
-
-class Row(NamedTuple):
-    """One labelled row of a dataset: its text fields, its class, and where it stands, for messages."""
-
-    fields: dict[str, str]
-    label: str
-    kind: tuple[str, ...] = ()
-    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,3 +102,37 @@ def domain_keys(out_of_domain: int) -> list[str]:
     """The roles of evaluated sets, where so many are out of domain."""
     further = [OUT_OF_DOMAIN if i == 1 else f"{OUT_OF_DOMAIN}_{i}" for i in range(1, out_of_domain + 1)]
     return [IN_DOMAIN, *further]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Which tasks are tuned on and which are evaluated, and how much of each.
+
+    Attributes:
+        name: `crossfit` or `lama`.
+        source: a folder, `hub:OWNER/NAME`, `hub` (LAMA) or `embedded`.
+        split: CrossFit: a JSON file of `train` and `test` task names. Empty for LAMA.
+        tuning_source: LAMA: a folder of other facts of the relations, to tune on and to demonstrate. Empty: facts of
+            the source itself, which are then not evaluated.
+        training_tasks: how many to tune on under Meta-ICT; None for all.
+        target_tasks: how many to evaluate; None for all.
+        examples: labelled examples of each target (the paper: 32 for training and 32 for validation).
+        items: evaluated of each target; None for all.
+        longest: characters; longer rows are left out. None for no limit.
+        fewest: examples that a task must have, or be left out: the demonstrations and a query to tune on.
+    """
+
+    name: Literal["crossfit", "lama"]
+    source: str
+    split: str = ""
+    tuning_source: str = ""
+    training_tasks: int | None = None
+    target_tasks: int | None = None
+    examples: int = 64
+    items: int | None = None
+    longest: int | None = None
+    fewest: int = 2
+
+
+class MissingTaskError(StudyError):
+    """A task that a benchmark names but has no rows for; it is listed and the rest goes on."""

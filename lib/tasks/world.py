@@ -15,7 +15,7 @@ and query pools, `evaluation` for scores. An event (who did what to whom, in eit
 import random
 import zlib
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Literal, NamedTuple
 
 from lib.errors import require_one_of
@@ -136,63 +136,37 @@ class Scope:
 ADJECTIVE_SHARE, PLACE_SHARE = 0.35, 0.5
 MODIFIERS = ("place", "agent_adjective", "patient_adjective")
 Pair = tuple[str, str]
+Contrast = tuple[str, str, str]
+
+# The forms of a sentence; `other` is the first bystander.
+ACTIVE = "{agent} {past} {patient} {place}"
+PASSIVE = "{patient} was {past} by {agent} {place}"
+NEGATED = "{agent} did not {base} {patient} {place}"
+NEGATED_PASSIVE = "{patient} was not {past} by {agent} {place}"
+TOGETHER = "{agent} and {other} {past} {patient} {place}"
+NEAR = "{agent} near {other} {past} {patient} {place}"
+RELATIVE = "{agent} who {inner} {other} {past} {patient} {place}"
+TWO_CLAUSES = "{agent} {past} {patient} and {second}"
 
 
-def noun(person: str, adjective: str = "") -> str:
-    """A noun phrase: `the tall baker`."""
-    return f"the {adjective} {person}" if adjective else f"the {person}"
-
-
-def sentence(*parts: str) -> str:
-    """Parts joined to a sentence, empty ones left out."""
-    text = " ".join(part for part in parts if part)
+def say(event: Event, form: str = ACTIVE, **words: str) -> str:
+    """The event in one form: `The tall baker praised the pilot in the garden.`"""
+    text = form.format(
+        agent=f"the {event.agent_adjective} {event.agent}",
+        patient=f"the {event.patient_adjective} {event.patient}",
+        place=event.place and f"in the {event.place}",
+        other=f"the {event.bystanders[0]}",
+        base=event.verb.base,
+        past=event.verb.past,
+        **words,
+    )
+    text = " ".join(text.split())  # an adjective or a place that is not said leaves a second space
     return f"{text[0].upper()}{text[1:]}."
-
-
-def agent(event: Event) -> str:
-    """The agent as a noun phrase."""
-    return noun(event.agent, event.agent_adjective)
-
-
-def patient(event: Event) -> str:
-    """The patient as a noun phrase."""
-    return noun(event.patient, event.patient_adjective)
-
-
-def place(event: Event) -> str:
-    """`in the garden`, or nothing."""
-    return f"in the {event.place}" if event.place else ""
-
-
-def active(event: Event) -> str:
-    """`The tall baker praised the pilot in the garden.`"""
-    return sentence(agent(event), event.verb.past, patient(event), place(event))
-
-
-def passive(event: Event, negation: str = "") -> str:
-    """`The pilot was praised by the tall baker in the garden.`"""
-    return sentence(patient(event), "was", negation, event.verb.past, "by", agent(event), place(event))
-
-
-def negated(event: Event) -> str:
-    """`The tall baker did not praise the pilot in the garden.`"""
-    return sentence(agent(event), "did not", event.verb.base, patient(event), place(event))
 
 
 def bare(event: Event) -> Event:
     """The event without adjectives and place."""
     return Event(event.agent, event.verb, event.patient)
-
-
-def swapped(event: Event) -> Event:
-    """The bare event with its roles exchanged."""
-    return Event(event.patient, event.verb, event.agent)
-
-
-def together(event: Event) -> str:
-    """`The tall baker and the judge praised the pilot in the garden.`"""
-    other = noun(event.bystanders[0])
-    return sentence(agent(event), "and", other, event.verb.past, patient(event), place(event))
 
 
 def thinned(draw: random.Random, event: Event) -> Event:
@@ -201,115 +175,93 @@ def thinned(draw: random.Random, event: Event) -> Event:
     return replace(bare(event), **kept)
 
 
-# In domain: entailment
+# In domain: a premise with an entailed hypothesis
 
 
 def drop_modifier(draw: random.Random, event: Event) -> Pair:
     """One adjective less, or the place."""
     said = replace(event, place=event.place or draw.choice(PLACES))
     dropped = draw.choice([name for name in MODIFIERS if getattr(said, name)])
-    return active(said), active(replace(said, **{dropped: ""}))
+    return say(said), say(replace(said, **{dropped: ""}))
 
 
 def paraphrase(draw: random.Random, event: Event) -> Pair:
     """A synonym of the verb."""
-    return active(event), active(replace(thinned(draw, event), verb=SYNONYM[event.verb]))
+    return say(event), say(replace(thinned(draw, event), verb=SYNONYM[event.verb]))
 
 
-def to_passive(draw: random.Random, event: Event) -> Pair:
-    """The same event in the passive."""
-    return active(event), passive(thinned(draw, event))
+def restate(draw: random.Random, event: Event, form: str) -> Pair:
+    """The event in another form; whether that is entailed depends on the form."""
+    return say(event), say(thinned(draw, event), form)
 
 
 def drop_conjunct(draw: random.Random, event: Event) -> Pair:
     """Two did it, one of them is named."""
     one = draw.choice([event.agent, event.bystanders[0]])
-    return together(event), active(replace(bare(event), agent=one))
+    return say(event, TOGETHER), say(replace(bare(event), agent=one))
 
 
-# In domain: contradiction
-
-
-def negate(draw: random.Random, event: Event) -> Pair:
-    """The event did not take place."""
-    return active(event), negated(thinned(draw, event))
-
-
-def negate_passive(draw: random.Random, event: Event) -> Pair:
-    """The event did not take place, in the passive."""
-    return active(event), passive(thinned(draw, event), "not")
+# In domain: a premise with a contradicting hypothesis
 
 
 def opposite_verb(draw: random.Random, event: Event) -> Pair:
     """An action that excludes the premise's."""
     verb = draw.choice([verb for verb in VERBS if verb.meaning == event.verb.opposite])
-    return active(event), active(replace(thinned(draw, event), verb=verb))
+    return say(event), say(replace(thinned(draw, event), verb=verb))
 
 
 def other_place(draw: random.Random, event: Event) -> Pair:
     """The same event somewhere else."""
     here, there = draw.sample(PLACES, 2)
     elsewhere = replace(thinned(draw, event), place=there)
-    return active(replace(event, place=here)), active(elsewhere)
+    return say(replace(event, place=here)), say(elsewhere)
 
 
 # Out of domain: a premise with an entailed and a not entailed hypothesis, both made of the premise's words
 
-Contrast = tuple[str, str, str]
 
-
-def exchange_roles(draw: random.Random, event: Event) -> Contrast:
-    """Agent and patient change places."""
-    return active(event), active(thinned(draw, event)), active(swapped(event))
-
-
-def exchange_roles_of_passive(draw: random.Random, event: Event) -> Contrast:
-    """The premise's word order read as an active sentence."""
-    return passive(event), active(thinned(draw, event)), active(swapped(event))
+def exchange_roles(draw: random.Random, event: Event, form: str) -> Contrast:
+    """Agent and patient change places: a passive premise is read in the order of its words."""
+    return say(event, form), say(thinned(draw, event)), say(Event(event.patient, event.verb, event.agent))
 
 
 def attach(draw: random.Random, event: Event) -> Contrast:
     """The person nearest to the verb is not its agent."""
-    other = event.bystanders[0]
-    premise = sentence(agent(event), "near", noun(other), event.verb.past, patient(event), place(event))
-    return premise, active(thinned(draw, event)), active(replace(bare(event), agent=other))
+    nearest = replace(bare(event), agent=event.bystanders[0])
+    return say(event, NEAR), say(thinned(draw, event)), say(nearest)
 
 
 def relative_clause(draw: random.Random, event: Event) -> Contrast:
     """The patient of a relative clause stands before the main verb."""
     other = event.bystanders[0]
     inner = Event(event.agent, draw.choice(VERBS), other)
-    told = (event.verb.past, patient(event), place(event))
-    premise = sentence(agent(event), "who", inner.verb.past, noun(other), *told)
     entailed = draw.choice([thinned(draw, event), inner])
-    return premise, active(entailed), active(replace(bare(event), agent=other))
+    return say(event, RELATIVE, inner=inner.verb.past), say(entailed), say(replace(bare(event), agent=other))
 
 
 def coordinate_people(draw: random.Random, event: Event) -> Contrast:
     """Two did it together, not to each other."""
-    one = draw.choice([event.agent, event.bystanders[0]])
     to_the_other = replace(bare(event), patient=event.bystanders[0])
-    return together(event), active(replace(bare(event), agent=one)), active(to_the_other)
+    return *drop_conjunct(draw, event), say(to_the_other)
 
 
 def coordinate_clauses(draw: random.Random, event: Event) -> Contrast:
     """Two events side by side, and their agents mixed up."""
     doer, undergoer = event.bystanders
     second = Event(doer, draw.choice([verb for verb in VERBS if verb.meaning != event.verb.meaning]), undergoer)
-    first = sentence(agent(event), event.verb.past, patient(event)).rstrip(".")
-    premise = f"{first} and the {doer} {second.verb.past} the {undergoer}."
+    premise = say(event, TWO_CLAUSES, second=f"the {doer} {second.verb.past} the {undergoer}")
     mixed = draw.choice([replace(bare(event), agent=doer), replace(second, agent=event.agent)])
-    return premise, active(draw.choice([bare(event), second])), active(mixed)
+    return premise, say(draw.choice([bare(event), second])), say(mixed)
 
 
+# By label; the order is part of what a seed draws.
 ANNOTATED = (
-    (drop_modifier, paraphrase, to_passive, drop_conjunct),
-    (negate, negate_passive, opposite_verb, other_place),
+    (drop_modifier, paraphrase, partial(restate, form=PASSIVE), drop_conjunct),
+    (partial(restate, form=NEGATED), partial(restate, form=NEGATED_PASSIVE), opposite_verb, other_place),
 )
-
 OVERLAP = (
-    exchange_roles,
-    exchange_roles_of_passive,
+    partial(exchange_roles, form=ACTIVE),
+    partial(exchange_roles, form=PASSIVE),
     coordinate_people,
     attach,
     relative_clause,

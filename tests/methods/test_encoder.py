@@ -10,11 +10,10 @@ from lib.methods.encoder import PromptEncoder, context_length
 from lib.methods.episodes import Episode, demonstrations_of
 from lib.models import random_models
 from lib.tasks import smoke
-from lib.tasks.benchmarks import task_set
-from lib.tasks.few_shot import Benchmark
+from lib.tasks.few_shot import task_set
 from lib.tasks.patterns import PATTERNS
 from lib.tasks.prompts import prompt
-from lib.tasks.task import Query
+from lib.tasks.task import Benchmark, Query
 
 BENCHMARKS = (Benchmark("crossfit", "embedded"), Benchmark("lama", "embedded", target_tasks=2))
 

@@ -18,7 +18,7 @@ from lib.methods.records import EpisodeObjective, Episodes
 from lib.models import random_models
 from lib.models.shared_tokens import AlignedText, SharedTokens
 from lib.models.training import Training
-from lib.tasks.few_shot import Benchmark
+from lib.tasks.task import Benchmark
 from tests.support.tokens_read import count_tokens
 
 CROSSFIT = Episodes(Benchmark("crossfit", "embedded"), "meta", 0, 1, 4, None, False)

@@ -19,8 +19,7 @@ from lib.methods.episodes import (
 )
 from lib.methods.records import Episodes
 from lib.paths import ROOT
-from lib.tasks.benchmarks import task_set
-from lib.tasks.few_shot import Benchmark, FewShotTask, TaskSet
+from lib.tasks.few_shot import Benchmark, FewShotTask, TaskSet, task_set
 from lib.tasks.task import Query
 
 EMBEDDED = Benchmark("crossfit", "embedded")

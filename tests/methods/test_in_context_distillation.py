@@ -24,7 +24,7 @@ from lib.methods.table import METHODS, ON_BENCHMARKS
 from lib.models import random_models
 from lib.models.cost import Cost
 from lib.runs.profile import read_profile
-from lib.tasks.benchmarks import task_set
+from lib.tasks.few_shot import task_set
 from tests.support.in_context import changed
 from tests.support.tokens_read import count_tokens
 

@@ -8,7 +8,7 @@ import pytest
 from lib.methods.records import EpisodeObjective, Episodes, InContextLearning, Run, TunedTeacher
 from lib.models.training import Training
 from lib.runs.provenance import key
-from lib.tasks.few_shot import Benchmark
+from lib.tasks.task import Benchmark
 from tests.support.in_context import changed
 from tests.support.settings_one_by_one import altered, leaf, leaves, with_leaf
 

@@ -6,7 +6,8 @@ import pytest
 
 from lib.errors import StudyError
 from lib.tasks.catalogue import CLASSES, known
-from lib.tasks.sources import rows
+from lib.tasks.sources import queries
+from lib.tasks.task import Task
 
 HEURISTICS = ["lexical_overlap", "subsequence", "constituent"]
 
@@ -18,11 +19,12 @@ def pair(premise, label, **more):
 def read(folder, name, *records, split="train"):
     text = "\n".join(json.dumps(one) for one in records)
     (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
-    return rows(known(str(folder), name), split, CLASSES, ["premise", "hypothesis"])
+    dataset = known(str(folder), name)
+    return queries(Task("{premise}", CLASSES, CLASSES, dataset), dataset, split)
 
 
 def said(found):
-    return [(row.fields["premise"], row.label) for row in found]
+    return [(query.text, query.options[query.gold]) for query in found]
 
 
 @pytest.mark.parametrize("label", ["contradiction", "non-entailment", "not_entailment"])
@@ -57,7 +59,7 @@ def test_a_row_of_hans_tells_its_subcase_and_template_where_they_are_there(tmp_p
         pair("a", "entailment", heuristic="lexical_overlap", template="temp1", subcase="swap"),
         pair("b", "entailment", heuristic="lexical_overlap"),
     ]
-    assert [row.kind for row in read(tmp_path, "hans", *records)] == [("swap", "temp1"), ()]
+    assert [query.kind for query in read(tmp_path, "hans", *records)] == [("swap", "temp1"), ()]
 
 
 def test_a_row_of_hans_without_heuristic_is_refused(tmp_path):
@@ -68,7 +70,7 @@ def test_a_row_of_hans_without_heuristic_is_refused(tmp_path):
 def test_other_datasets_are_read_whole_whatever_their_heuristic(tmp_path):
     found = read(tmp_path, "own", *(pair(name, "non-entailment", heuristic=name) for name in HEURISTICS))
     assert len(found) == 3
-    assert {row.kind for row in found} == {()}
+    assert {query.kind for query in found} == {()}
 
 
 @pytest.mark.parametrize(

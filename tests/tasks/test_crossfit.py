@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 
 from lib.errors import StudyError
-from lib.tasks.benchmarks import task_set
-from lib.tasks.few_shot import Benchmark
-from lib.tasks.task import Query
+from lib.tasks.few_shot import task_set
+from lib.tasks.task import Benchmark, Query
 
 OPTIONS = ["good", "so so", "bad"]
 OTHER_LETTERS = str.maketrans("qrstuvQRSTUV", "ghijklGHIJKL")
@@ -203,13 +202,20 @@ def test_a_target_without_test_rows_is_left_out(source):
     [
         ('{"input": "x",', r"not JSON"),
         ("[1]", r"not an object\."),
-        (row(None), r"input must be a text, not None\."),
-        (row(" "), r"input must be a text, not ' '\."),
-        (row("x", options=None), r"options must be a list of texts, not None\."),
-        (row("x", options=["good"]), r"options need two texts or more, none of them empty, not \['good'\]\."),
-        (row("x", options=["good", ""]), r"options need two texts or more, none of them empty, not \['good', ''\]\."),
-        (row("x", options=["good", "bad", "good"]), r"options repeat one another: \['good', 'bad', 'good'\]\."),
-        (row("x", "fine"), r"the answer 'fine' is not among the options \['good', 'so so', 'bad'\]\."),
+        (row(None), r".*'input'"),
+        (row(" "), r"input .*text.* ' '"),
+        (row("x", options=None), r"options .*texts.* None"),
+        (row("x", options=["good"]), r"options .*two.* \['good'\]"),
+        (row("x", options=["good", ""]), r"options .*blank.* \['good', ''\]"),
+        (row("x", options=["good", "bad", "good"]), r"options .*different.* \['good', 'bad', 'good'\]"),
+        (row("x", options="ab", output="a"), r"options .*texts.* 'ab'"),
+        (row("x", options=["a", 3]), r"options .*texts.* \['a', 3\]"),
+        (row("x", options=["good", " \n"]), r"options .*blank"),
+        (row("x", options=["good", "bad", " good"]), r"options .*different"),
+        (row("x", "fine"), r"the answer 'fine' .*options \['good', 'so so', 'bad'\]"),
+        (row("x", "Good"), r"the answer 'Good' "),
+        (row("x", None), r"the answer None "),
+        (row("x", 1, options=["0", "1"]), r"the answer 1 "),
     ],
 )
 def test_a_bad_row_is_refused_with_file_and_line(source, name, line, message):
@@ -221,16 +227,16 @@ def test_a_bad_row_is_refused_with_file_and_line(source, name, line, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{oops", r"crossfit\.split: '.*split\.json' is not a JSON file of train and test task names \(.*\)\."),
-        ('["a"]', r"crossfit\.split: .*split\.json must hold an object with train and test\."),
-        ('{"train": ["a"]}', r"split\.json: test must be a list of task names, not None\."),
-        ('{"train": "a", "test": ["c"]}', r"split\.json: train must be a list of task names, not 'a'\."),
-        ('{"train": ["a"], "test": ["c", 3]}', r"split\.json: test must be a list of task names, not \['c', 3\]\."),
+        ("{oops", "JSON"),
+        ('["a"]', "object"),
+        ('{"train": ["a"]}', "test: .*required"),
+        ('{"train": "a", "test": ["c"]}', "train: "),
+        ('{"train": ["a"], "test": ["c", 3]}', "test: 1: "),
     ],
 )
 def test_a_split_that_is_none_is_refused(source, content, message):
     (source / "split.json").write_text(content, encoding="utf-8")
-    with pytest.raises(StudyError, match=message):
+    with pytest.raises(StudyError, match=rf"^crossfit\.split: '.*split\.json' .*{message}"):
         tasks(source)
 
 
@@ -259,14 +265,6 @@ def test_the_embedded_tasks_need_no_file():
     assert (names(found.training), names(found.targets)) == (["kinds", "places"], ["times", "sizes"])
     assert found.left_out == {}
     assert all(len(task.examples) == 4 and len(task.items) == 2 for task in found.targets)
-
-
-def test_an_embedded_task_that_there_is_not_is_listed(monkeypatch):
-    monkeypatch.setattr("lib.tasks.smoke.TASK_SPLIT", {"train": ["kinds", "moods"], "test": ["sizes"]})
-    task_set.cache_clear()
-    found = task_set(Benchmark("crossfit", "embedded"), 0)
-    task_set.cache_clear()
-    assert found.left_out == {"moods": "not among the embedded tasks"}
 
 
 def test_a_row_or_a_name_that_comes_twice_counts_once(source):

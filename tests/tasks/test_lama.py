@@ -6,9 +6,9 @@ import pytest
 
 from lib.errors import StudyError
 from lib.tasks import lama
-from lib.tasks.benchmarks import task_set
-from lib.tasks.few_shot import Benchmark
-from lib.tasks.task import Query
+from lib.tasks.few_shot import task_set
+from lib.tasks.rows import numbered
+from lib.tasks.task import Benchmark, Query
 
 TEMPLATES = {
     "capital": "[X] is the capital of [Y] .",
@@ -291,11 +291,12 @@ def test_a_relation_with_too_few_facts_to_be_evaluated_is_not_tuned_on_in_its_pl
 @pytest.mark.parametrize(
     ("file", "line", "message"),
     [
-        ("relations", {"relation": "born"}, r"relations\.jsonl, line 3: template must be a text, not None\."),
-        ("relations", {"template": "[X] [Y]"}, r"relations\.jsonl, line 3: relation must be a text, not None\."),
+        ("relations", {"relation": "born"}, r"relations\.jsonl, line 3: .*'template'"),
+        ("relations", {"template": "[X] [Y]"}, r"relations\.jsonl, line 3: .*'relation'"),
         ("relations", "{oops", r"relations\.jsonl, line 3: not JSON"),
-        ("born", {"sub_label": "Ada", "obj_label": ""}, r"born\.jsonl, line 3: obj_label must be a text, not ''\."),
-        ("born", {"sub_label": 7, "obj_label": "Rome"}, r"born\.jsonl, line 3: sub_label must be a text, not 7\."),
+        ("born", {"sub_label": "Ada", "obj_label": ""}, r"born\.jsonl, line 3: obj_label .*text.* ''"),
+        ("born", {"sub_label": None, "obj_label": "Rome"}, r"born\.jsonl, line 3: .*'sub_label'"),
+        ("born", {"sub_label": 7, "obj_label": "Rome"}, r"born\.jsonl, line 3: sub_label .*text.* 7"),
         ("born", "[]", r"born\.jsonl, line 3: not an object\."),
     ],
 )
@@ -332,22 +333,21 @@ HUB_ROWS = [
 
 
 def test_rows_of_the_hubs_table_are_gathered_by_relation_each_fact_once():
-    assert lama.by_relation(HUB_ROWS) == {name: (TEMPLATES[name], facts_of(name)) for name in TEMPLATES}
+    assert lama.by_relation(numbered(HUB_ROWS, "row")) == {
+        name: (TEMPLATES[name], facts_of(name)) for name in TEMPLATES
+    }
 
 
 def test_relations_on_the_hub_make_the_tasks_of_a_folder_with_the_same_facts(source, monkeypatch):
-    monkeypatch.setattr(lama, "_hub", lambda: lama.by_relation(HUB_ROWS))
+    monkeypatch.setattr(lama, "_hub", lambda: lama.by_relation(numbered(HUB_ROWS, "row")))
     assert tasks("hub", examples=5) == tasks(source, examples=5)
 
 
 def test_a_hub_that_cannot_be_reached_is_one_clear_error(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    with pytest.raises(StudyError) as caught:
+    with pytest.raises(StudyError, match=r"'facebook/lama' .*hub .*network.*folder") as caught:
         tasks("hub")
-    message = str(caught.value)
-    assert message.startswith("in_context: LAMA could not be read from the hub (")
-    assert message.endswith("Set lama.source to a folder.")
-    assert "\n" not in message
+    assert "\n" not in str(caught.value)
 
 
 def test_of_the_embedded_relations_the_one_that_begins_with_its_object_is_left_out():

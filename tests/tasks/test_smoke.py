@@ -1,13 +1,14 @@
-"""The smoke profile's tasks and relations: what the readers need, in words that its tokenizer knows."""
+"""The smoke profile's pairs, tasks and relations: what the readers need, in words that its tokenizer knows."""
 
 from collections import Counter
+from itertools import product
 
 import pytest
 
 from lib.models import random_models
-from lib.tasks.benchmarks import task_set
-from lib.tasks.few_shot import Benchmark
-from lib.tasks.smoke import FACTS, RELATIONS, TASK_SPLIT, TASKS, TEXTS
+from lib.tasks.few_shot import task_set
+from lib.tasks.smoke import FACTS, PAIRS, RELATIONS, TASK_SPLIT, TASKS, TEXTS
+from lib.tasks.task import Benchmark
 
 BENCHMARKS = [Benchmark("crossfit", "embedded"), Benchmark("lama", "embedded", target_tasks=2)]
 
@@ -67,3 +68,23 @@ def test_there_are_options_of_one_token_and_of_more_and_tasks_of_more_than_two_o
     }
     assert lengths == {1, 3}
     assert {len(query.options) for query in queries} == {2, 3}
+
+
+@pytest.mark.parametrize(("dataset", "split"), list(product(PAIRS, ["train", "evaluation"])))
+def test_pairs_are_balanced(dataset, split):
+    labels = [example.label for example in PAIRS[dataset][split]]
+    assert [labels.count(label) for label in range(2)] == [len(labels) / 2] * 2
+
+
+def test_evaluation_pairs_share_no_sentence_with_the_training_pairs():
+    train, evaluation = (
+        {text for row in PAIRS["pairs"][split] for text in row[:2]} for split in ("train", "evaluation")
+    )
+    assert train.isdisjoint(evaluation)
+
+
+def test_out_of_domain_pairs_share_no_sentence_with_those_in_domain():
+    inside, outside = (
+        {text for rows in PAIRS[name].values() for row in rows for text in row[:2]} for name in ("pairs", "swaps")
+    )
+    assert inside.isdisjoint(outside)

@@ -10,10 +10,10 @@ from lib.errors import StudyError
 from lib.paths import ROOT
 from lib.tasks import smoke, world
 from lib.tasks.catalogue import CLASSES, ON_THE_HUB, known
-from lib.tasks.sources import queries, rows
+from lib.tasks.sources import queries
 from lib.tasks.task import DROPPED, Dataset, Query, Task
 
-FIELDS = ["premise", "hypothesis"]
+PAIR = "{premise} / {hypothesis}"
 SENTIMENT = ("good", "so so", "bad")
 REVIEWS = [
     {"text": "Fine, really.", "label": "good"},
@@ -45,17 +45,20 @@ def write_text(file, text, encoding="utf-8"):
     return file
 
 
+def read(dataset, split="train", classes=SENTIMENT, pattern="{text}"):
+    """The queries of a dataset, with its classes as label words."""
+    return queries(Task(pattern, classes, classes, dataset), dataset, split)
+
+
 def reviews(file, **changes):
     """What is read of a file of reviews: (text, label)."""
     dataset = replace(Dataset("reviews", str(file)), **changes)
-    return [(row.fields["text"], row.label) for row in rows(dataset, "train", SENTIMENT, ["text"])]
+    return [(query.text, query.options[query.gold]) for query in read(dataset)]
 
 
-def inferences(folder, name, split="train"):
-    """What is read of a dataset of natural language inference in a folder: (premise, label)."""
-    found = rows(known(str(folder), name), split, CLASSES, FIELDS)
-    assert all(row.fields["hypothesis"] == row.fields["premise"] + "?" for row in found)
-    return [(row.fields["premise"], row.label) for row in found]
+def inferences(dataset, split="train"):
+    """What is read of a dataset of natural language inference: (premise and hypothesis, label)."""
+    return [(query.text, query.options[query.gold]) for query in read(dataset, split, CLASSES, PAIR)]
 
 
 FORMATS = ["jsonl", "csv", "tsv", "parquet"]
@@ -77,14 +80,7 @@ def test_a_folder_means_the_file_that_bears_the_datasets_name(tmp_path, suffix):
 
 def test_a_source_without_a_leading_slash_is_in_the_folder_of_the_study():
     with pytest.raises(StudyError, match="dataset: 'absent' is not in " + str(ROOT / "lib")):
-        rows(Dataset("absent", "lib"), "train", SENTIMENT, ["text"])
-
-
-@pytest.mark.parametrize("suffix", ["csv", "tsv"])
-def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path, suffix):
-    separator = "\t" if suffix == "tsv" else ","
-    file = write_text(tmp_path / f"a.{suffix}", f"text{separator}label\r\nFine.{separator}good\r\n", "utf-8-sig")
-    assert reviews(file) == [("Fine.", "good")]
+        read(Dataset("absent", "lib"))
 
 
 @every_format
@@ -200,55 +196,6 @@ def test_both_halves_of_a_character_are_one(tmp_path):
     assert reviews(file) == [("whole 🙂", "good")]
 
 
-@pytest.mark.parametrize("line_break", ["\n", "\r\n"])
-def test_a_line_break_in_quotes_is_text_and_counts_as_a_line(tmp_path, line_break):
-    lines = ["text,label", '"one', "two", 'three",good', "", '"a ""b"", c",bad', "x,god"]
-    file = write_text(tmp_path / "a.csv", line_break.join(lines))
-    with pytest.raises(StudyError, match=r"a\.csv, line 7, label: 'god'"):
-        reviews(file)
-    good = write_text(tmp_path / "b.csv", line_break.join(lines[:-1]))
-    assert reviews(good) == [(line_break.join(["one", "two", "three"]), "good"), ('a "b", c', "bad")]
-
-
-@pytest.mark.parametrize("line", ["x", "x,y,good", "x,good,"])
-@pytest.mark.parametrize("before", [[], ["fine,good"]], ids=["first", "second"])
-def test_a_line_with_too_few_or_too_many_fields_is_refused(tmp_path, line, before):
-    file = write_text(tmp_path / "a.csv", "\n".join(["text,label", *before, line]))
-    with pytest.raises(StudyError, match=rf"a\.csv, line {2 + len(before)}: {line.count(',') + 1} fields.* 2"):
-        reviews(file)
-
-
-@pytest.mark.parametrize("line", ['"open,good', '"closed" early,good'])
-def test_quotes_that_do_not_match_are_refused_with_the_line(tmp_path, line):
-    file = write_text(tmp_path / "a.csv", f"text,label\nfine,good\n{line}\n")
-    with pytest.raises(StudyError, match=r"a\.csv, line 3: .*quote"):
-        reviews(file)
-
-
-@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet"])
-def test_a_file_that_is_not_what_its_name_says_is_refused(tmp_path, suffix):
-    (tmp_path / f"a.{suffix}").write_bytes(b"text\xff\xfe\n\xe9")
-    with pytest.raises(StudyError, match=rf"a\.{suffix}: .*{suffix}") as caught:
-        reviews(tmp_path / f"a.{suffix}")
-    assert "\n" not in str(caught.value)
-
-
-def test_a_line_that_is_not_utf8_is_named(tmp_path):
-    good = b'{"text": "a", "label": "good"}\n'
-    (tmp_path / "latin.jsonl").write_bytes(good + good.replace(b'"a"', b'"\xe9"'))
-    with pytest.raises(StudyError, match=r"latin\.jsonl, line 2: not UTF-8"):
-        reviews(tmp_path / "latin.jsonl")
-
-
-@pytest.mark.parametrize(
-    ("line", "message"), [('{"text": "a", ', "not JSON .*column"), ('["a", "b"]', "not an object")]
-)
-def test_a_broken_line_is_refused_with_its_number(tmp_path, line, message):
-    file = write(tmp_path / "a.jsonl", REVIEWS[0], "", line, REVIEWS[1])
-    with pytest.raises(StudyError, match=rf"a\.jsonl, line 3: {message}"):
-        reviews(file)
-
-
 @pytest.mark.parametrize("content", ["", "text,label\n"])
 def test_a_file_without_rows_is_refused(tmp_path, content):
     with pytest.raises(StudyError, match=r"data: reviews .*no row of the train split.*good"):
@@ -277,35 +224,36 @@ def test_a_source_that_is_not_there_is_refused_naming_it_and_what_is_allowed(tmp
 def test_a_file_is_split_by_its_split_column(tmp_path, name, suffix):
     records = pair("a", "entailment", split="train"), pair("b", "contradiction", split=name)
     write(tmp_path / f"mnli.{suffix}", *records)
-    assert inferences(tmp_path, "mnli", "train") == [("a", "entailment")]
-    assert inferences(tmp_path, "mnli", "evaluation") == [("b", "non-entailment")]
+    assert inferences(known(str(tmp_path), "mnli")) == [("a / a?", "entailment")]
+    assert inferences(known(str(tmp_path), "mnli"), "evaluation") == [("b / b?", "non-entailment")]
 
 
 def test_one_evaluation_split_is_read_and_the_matched_one_preferred(tmp_path):
     names = ("test", "dev_mismatched", "dev_matched", "train")
     write(tmp_path / "mnli.jsonl", *(pair(name, "entailment", split=name) for name in names))
-    assert inferences(tmp_path, "mnli", "evaluation") == [("dev_matched", "entailment")]
+    assert inferences(known(str(tmp_path), "mnli"), "evaluation") == [("dev_matched / dev_matched?", "entailment")]
 
 
 def test_a_datasets_own_names_of_column_and_splits_are_read(tmp_path):
     records = [{**REVIEWS[0], "part": "old"}, {**REVIEWS[1], "part": "new"}, {**REVIEWS[2], "part": "none"}]
     file = write(tmp_path / "a.jsonl", *records)
     dataset = Dataset("reviews", str(file), split="part", train=("older", "old"), evaluation=("new",))
-    for split, label in (("train", "good"), ("evaluation", "so so")):
-        assert [row.label for row in rows(dataset, split, SENTIMENT, ["text"])] == [label]
+    for split, place in (("train", 0), ("evaluation", 1)):
+        assert [query.gold for query in read(dataset, split)] == [place]
 
 
 @every_format
 def test_a_file_without_splits_serves_both(tmp_path, suffix):
     write(tmp_path / f"own.{suffix}", pair("a", "entailment"), pair("b", "not_entailment"))
-    both = [("a", "entailment"), ("b", "non-entailment")]
-    assert inferences(tmp_path, "own", "train") == inferences(tmp_path, "own", "evaluation") == both
+    own = known(str(tmp_path), "own")
+    both = [("a / a?", "entailment"), ("b / b?", "non-entailment")]
+    assert inferences(own, "train") == inferences(own, "evaluation") == both
 
 
 def test_a_split_that_is_not_there_is_refused_naming_those_that_are(tmp_path):
     write(tmp_path / "mnli.jsonl", pair("a", "entailment", split="dev_matched"))
     with pytest.raises(StudyError, match=r"mnli\.jsonl: no train split.*\['dev_matched'\].*\['train'\]"):
-        inferences(tmp_path, "mnli", "train")
+        inferences(known(str(tmp_path), "mnli"))
 
 
 @every_format
@@ -315,7 +263,7 @@ def test_a_split_that_only_some_rows_name_is_refused_with_the_first_that_does_no
     write(tmp_path / f"own.{suffix}", pair("a", "entailment", split="train"), lacking, lacking)
     where = "line 3" if suffix in ("csv", "tsv") else "(line|row) 2"
     with pytest.raises(StudyError, match=rf"own\.{suffix}, {where}: no split.*\b2 lack"):
-        inferences(tmp_path, "own", split)
+        inferences(known(str(tmp_path), "own"), split)
 
 
 def test_queries_are_the_rows_under_the_tasks_pattern(tmp_path):
@@ -328,16 +276,9 @@ def test_queries_are_the_rows_under_the_tasks_pattern(tmp_path):
     ]
 
 
-def test_white_space_around_a_field_is_kept_in_the_row_and_left_out_of_the_query(tmp_path):
+def test_white_space_around_a_field_and_a_label_is_left_out(tmp_path):
     file = write(tmp_path / "a.jsonl", {"text": " Ça va ", "label": " good "})
-    assert reviews(file) == [(" Ça va ", "good")]
-    dataset = Dataset("reviews", str(file))
-    task = Task("{text}:", SENTIMENT, SENTIMENT, dataset)
-    assert [query.text for query in queries(task, dataset, "train")] == ["Ça va:"]
-
-
-def of_pairs(pairs):
-    return [({"premise": one.premise, "hypothesis": one.hypothesis}, CLASSES[one.label]) for one in pairs]
+    assert reviews(file) == [("Ça va", "good")]
 
 
 @pytest.mark.parametrize("split", ["train", "evaluation"])
@@ -351,28 +292,22 @@ def of_pairs(pairs):
     ],
 )
 def test_the_studys_own_pairs_are_a_source_like_any_other(source, name, pairs, split):
-    found = rows(known(source, name), split, CLASSES, FIELDS)
-    assert [(row.fields, row.label) for row in found] == of_pairs(pairs(name, split))
-
-
-def test_the_studys_own_pairs_cannot_be_changed_through_what_is_read():
-    dataset = known("embedded", "pairs")
-    rows(dataset, "train", CLASSES, FIELDS).clear()
-    assert rows(dataset, "train", CLASSES, FIELDS)
+    expected = [(f"{one.premise} / {one.hypothesis}", CLASSES[one.label]) for one in pairs(name, split)]
+    assert inferences(known(source, name), split) == expected
 
 
 @pytest.mark.parametrize(("source", "name"), [("world", "annotated"), ("embedded", "pairs")])
 def test_the_studys_own_pairs_do_not_serve_another_pattern_or_other_classes(source, name):
     with pytest.raises(StudyError, match=rf"{name}, .*'text'.*premise, hypothesis"):
-        rows(Dataset(name, source), "train", CLASSES, ["text"])
+        read(Dataset(name, source), classes=CLASSES)
     with pytest.raises(StudyError, match=rf"{name}, .*label: '(non-)?entailment' .*good, so so, bad"):
-        rows(Dataset(name, source), "train", SENTIMENT, FIELDS)
+        read(Dataset(name, source), pattern=PAIR)
 
 
 @pytest.mark.parametrize(("source", "present"), [("world", "annotated, overlap"), ("embedded", "pairs, swaps")])
 def test_a_dataset_that_the_study_does_not_have_is_refused(source, present):
     with pytest.raises(StudyError, match=rf"dataset: 'snli' .*{present}"):
-        rows(Dataset("snli", source), "train", CLASSES, FIELDS)
+        inferences(Dataset("snli", source))
 
 
 @pytest.fixture
@@ -408,8 +343,8 @@ def test_mnli_is_read_from_files_of_the_hubs_shape(tmp_path, hub_cache):
     (glue / "README.md").write_text(GLUE_CARD, encoding="utf-8")
     local = replace(ON_THE_HUB["mnli"], source=f"hub:{glue}", revision=None)
     for split, name in {"train": "train", "evaluation": "validation_matched"}.items():
-        found = [(row.fields["premise"], row.label) for row in rows(local, split, CLASSES, FIELDS)]
-        assert found == [(f"{name} 0", "entailment"), (f"{name} 2", "non-entailment"), (f"{name} 3", "entailment")]
+        expected = [(0, "entailment"), (2, "non-entailment"), (3, "entailment")]
+        assert inferences(local, split) == [(f"{name} {i} / {name} {i}?", label) for i, label in expected]
 
 
 HEURISTICS = ["lexical_overlap", "subsequence", "constituent"]
@@ -425,28 +360,28 @@ def test_hans_is_read_from_its_parquet_conversion(tmp_path, hub_cache):
         write(tmp_path / "hans" / "plain_text" / split / "0000.parquet", *records)
     local = replace(ON_THE_HUB["hans"], source=f"hub:{tmp_path / 'hans'}", revision=None)
     for split, name in {"train": "train", "evaluation": "validation"}.items():
-        found = [(row.fields["premise"], row.label, row.kind) for row in rows(local, split, CLASSES, FIELDS)]
-        assert found == [(f"{name} lexical_overlap {i}", CLASSES[i], ("swap", "temp1")) for i in (0, 1)]
+        found = read(local, split, CLASSES, "{premise}")
+        assert found == [Query(f"{name} lexical_overlap {i}", CLASSES, i, ("swap", "temp1")) for i in (0, 1)]
 
 
 def test_a_split_that_the_hub_does_not_have_is_refused_naming_those_that_are(tmp_path, hub_cache):
     write(tmp_path / "own" / "data" / "train.parquet", *REVIEWS)
     dataset = Dataset("reviews", f"hub:{tmp_path / 'own'}", evaluation=("held out",))
-    assert len(rows(dataset, "train", SENTIMENT, ["text"])) == 3
+    assert len(read(dataset)) == 3
     with pytest.raises(StudyError, match=r"no evaluation split.*\['train'\].*\['held out'\]"):
-        rows(dataset, "evaluation", SENTIMENT, ["text"])
+        read(dataset, "evaluation")
 
 
 def test_an_unknown_label_on_the_hub_names_split_and_row(tmp_path, hub_cache):
     write(tmp_path / "own" / "data" / "train.parquet", REVIEWS[0], {"text": "x", "label": "god"})
     with pytest.raises(StudyError, match=r"own, train, row 2, label: 'god'"):
-        rows(Dataset("reviews", f"hub:{tmp_path / 'own'}"), "train", SENTIMENT, ["text"])
+        read(Dataset("reviews", f"hub:{tmp_path / 'own'}"))
 
 
 @pytest.mark.parametrize("name", ON_THE_HUB)
 def test_an_unreachable_hub_is_one_clear_error(name, hub_cache):
     with pytest.raises(StudyError) as caught:
-        rows(ON_THE_HUB[name], "train", CLASSES, FIELDS)
+        inferences(ON_THE_HUB[name])
     message = str(caught.value)
     assert message.startswith("data: ")
     assert ON_THE_HUB[name].source.removeprefix("hub:") in message

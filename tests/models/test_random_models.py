@@ -1,4 +1,4 @@
-"""The smoke profile's pairs, tokenizer and random models."""
+"""The smoke profile's tokenizer and random models."""
 
 from itertools import product
 
@@ -61,23 +61,3 @@ def test_tokenizer_keeps_every_prompt_whole(pattern, pair):
     tokens = random_models.tokenizer().convert_ids_to_tokens(random_models.tokenizer()(text)["input_ids"])
     assert "".join(tokens) == text
     assert "<unk>" not in tokens
-
-
-@pytest.mark.parametrize(("dataset", "split"), list(product(smoke.PAIRS, ["train", "evaluation"])))
-def test_pairs_are_balanced(dataset, split):
-    labels = [example.label for example in smoke.PAIRS[dataset][split]]
-    assert [labels.count(label) for label in range(2)] == [len(labels) / 2] * 2
-
-
-def test_evaluation_pairs_share_no_sentence_with_the_training_pairs():
-    train, evaluation = (
-        {text for row in smoke.PAIRS["pairs"][split] for text in row[:2]} for split in ("train", "evaluation")
-    )
-    assert train.isdisjoint(evaluation)
-
-
-def test_out_of_domain_pairs_share_no_sentence_with_those_in_domain():
-    inside, outside = (
-        {text for rows in smoke.PAIRS[name].values() for row in rows for text in row[:2]} for name in ("pairs", "swaps")
-    )
-    assert inside.isdisjoint(outside)

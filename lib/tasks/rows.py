@@ -1,0 +1,161 @@
+"""Rows of files (csv, tsv, json lines, parquet) and of the hub, each with the place that an error names.
+
+`datasets` reads the hub. Its readers of files would make dates of texts and numbers of labels, fill up short rows, and
+name no line. So files are read here: a value is what the file holds.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from datasets import load_dataset
+from datasets.exceptions import DatasetNotFoundError
+from pyarrow.parquet import read_table
+
+from lib.errors import StudyError, first_line
+from lib.paths import digest, locate
+from lib.tasks.task import MissingTaskError
+
+HUB = "hub:"
+Record = Mapping[str, Any]  # column to value, as a source has them
+Located = tuple[str, Record]  # where a row stands, and the row
+
+
+def text_of(record: Record, column: str, where: str) -> str:
+    """A value as a text.
+
+    Raises:
+        StudyError: there is no such column, no text in it, or half a character.
+    """
+    value = record.get(column)
+    if value is None or isinstance(value, (dict, list)):
+        raise StudyError(f"{where}: no text in column {column!r}. Columns here: {', '.join(map(str, record))}.")
+    text = str(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise StudyError(f"{where}: column {column!r} holds half a character (a lone surrogate).") from None
+    return text
+
+
+def words_of(record: Record, column: str, where: str) -> str:
+    """A text without the white space around it; errors as `text_of`, and a number or a blank text is refused."""
+    text = text_of(record, column, where).strip()
+    if not text or not isinstance(record[column], str):
+        raise StudyError(f"{where}: {column} must be a text, not {record[column]!r}.")
+    return text
+
+
+def rows_of(source: str, file: str) -> Iterable[Located]:
+    """The rows of a file in a folder, or in a dataset repository on the hub.
+
+    Raises:
+        MissingTaskError: there is no such file.
+        StudyError: the folder is not there, the hub cannot be reached, or a row is broken.
+    """
+    if source.startswith(HUB):
+        name = source.removeprefix(HUB)
+        return numbered(from_hub(name, data_files=file, split="train"), f"{name}/{file}, line")
+    folder = locate(source)
+    if not folder.is_dir():
+        raise StudyError(
+            f"in_context: the source {source!r} is not a folder. Allowed: embedded, hub:OWNER/NAME, hub (LAMA alone), "
+            "or a folder."
+        )
+    if not (folder / file).is_file():
+        raise MissingTaskError(f"no file {file} in {source}")
+    return rows_of_file(folder / file)
+
+
+def from_hub(name: str, config: str | None = None, **options: str | None) -> Any:  # noqa: ANN401 - one split, or all
+    """What `datasets.load_dataset` gives.
+
+    Raises:
+        MissingTaskError: the repository is there, and the file that the options name is not.
+        StudyError: the hub cannot be reached, or the repository cannot be read.
+    """
+    try:
+        return load_dataset(name, config, **options)
+    except Exception as error:  # datasets raises many kinds for a hub that cannot be reached
+        if isinstance(error, FileNotFoundError) and not isinstance(error, DatasetNotFoundError):
+            raise MissingTaskError(f"no such file in {name} ({first_line(error)})") from error
+        raise StudyError(
+            f"data: {name!r} could not be read from the hub ({first_line(error)}). Check the network, or name a folder "
+            "of files."
+        ) from error
+
+
+def rows_of_file(file: Path) -> list[Located]:
+    """All rows of a file, read anew where its content is another.
+
+    Raises:
+        StudyError: the file is not what its name says, or a row is broken.
+    """
+    return _rows_of_content(file, digest(file))
+
+
+@lru_cache(maxsize=16)
+def _rows_of_content(file: Path, _digest: str) -> list[Located]:
+    try:
+        return list(FORMATS[file.suffix](file))
+    except (ValueError, OSError) as error:  # pyarrow derives its own from these
+        raise StudyError(f"{file}: could not be read as {file.suffix[1:]} ({first_line(error)}).") from error
+
+
+def numbered(records: Iterable[Record], place: str) -> Iterator[Located]:
+    """The records with their numbers after the name of the place."""
+    for number, record in enumerate(records, start=1):
+        yield f"{place} {number}", record
+
+
+def _parquet(file: Path) -> Iterator[Located]:
+    return numbered(read_table(file).to_pylist(), f"{file}, row")
+
+
+def _json_lines(file: Path) -> Iterator[Located]:
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            where = f"{file}, line {number}"
+            try:
+                text = line.rstrip().decode("utf-8-sig")
+                record = json.loads(text) if text else {}
+            except json.JSONDecodeError as error:
+                raise StudyError(f"{where}: not JSON ({error.msg} at column {error.colno}).") from error
+            except (ValueError, RecursionError) as error:  # not UTF-8, nested too deep, or a number too long
+                raise StudyError(f"{where}: not JSON in UTF-8 that can be read ({first_line(error)}).") from error
+            if not isinstance(record, dict):
+                raise StudyError(f"{where}: not an object.")
+            if text:
+                yield where, record
+
+
+def _separated(file: Path, separator: str) -> Iterator[Located]:
+    """Rows with the line on which each begins: a quoted field may hold line breaks."""
+    begins = 1
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        reader = csv.reader(lines, delimiter=separator, strict=True)
+        try:
+            header = next(reader, [])
+            begins = reader.line_num + 1
+            for fields in reader:
+                if fields and len(fields) != len(header):
+                    raise csv.Error(f"{len(fields)} fields, but the header has {len(header)}")
+                if fields:
+                    yield f"{file}, line {begins}", dict(zip(header, fields, strict=True))
+                begins = reader.line_num + 1
+        except csv.Error as error:
+            raise StudyError(
+                f"{file}, line {begins}: {error}. A field that holds the separator, a quote or a line break stands in "
+                "quotes, and a quote in it is written twice."
+            ) from error
+
+
+FORMATS: dict[str, Callable[[Path], Iterator[Located]]] = {
+    ".jsonl": _json_lines,
+    ".csv": partial(_separated, separator=","),
+    ".tsv": partial(_separated, separator="\t"),
+    ".parquet": _parquet,
+}

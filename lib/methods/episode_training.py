@@ -14,8 +14,7 @@ from lib.methods.encoder import PromptEncoder
 from lib.methods.episodes import Episode, batches, plain_texts
 from lib.methods.records import EpisodeObjective, Episodes
 from lib.models.losses import hard_weight, in_context_distillation_loss, soft_cross_entropy
-from lib.models.options import by_length, option_log_probs
-from lib.models.scoring import pad_right
+from lib.models.scoring import answer_log_probs, pad_right
 from lib.models.shared_tokens import AlignedText, SharedTokens, align, shared_tokens
 from lib.models.training import Training, TrainingLog, optimise
 
@@ -97,10 +96,7 @@ class InContextTuning:
         prompts = [encoded.prefix + suffix for suffix in encoded.suffixes]
         options = [side.encoder.answers(episode.query) for episode in asked]
         self.tokens += sum(map(len, prompts)) + sum(len(option) - 1 for row in options for option in row)
-        scores = option_log_probs(side.model, prompts, options)
-        if not self.episodes.length_normalized:
-            return scores
-        return [by_length(row, of_row) for row, of_row in zip(scores, options, strict=True)]
+        return answer_log_probs(side.model, prompts, options, length_normalized=self.episodes.length_normalized)
 
     def _lm_terms(self, texts: Sequence[str], teacher: TokenizedModel | None) -> tuple[Tensor, Tensor]:
         """L_hard^LM, next-token cross-entropy, and L_soft^LM over the tokens that both have, at shared positions."""

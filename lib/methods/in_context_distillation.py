@@ -14,7 +14,7 @@ from lib.methods.episodes import Episode, demonstrations_of
 from lib.methods.records import EpisodeObjective, InContextRun, TunedTeacher
 from lib.models.cost import Cost, PhaseMeter, warm_up
 from lib.models.loading import DTYPES, load_model
-from lib.models.options import score_options
+from lib.models.scoring import score_answers
 from lib.models.training import Training
 from lib.models.tuning import merged, trainable_parameters
 from lib.tasks.benchmarks import task_set
@@ -196,7 +196,7 @@ class TaskEvaluator:
         prompts = self.encoder.prompts([Episode(before, item) for item in task.items])
         options = [self.encoder.answers(item) for item in task.items]
         self.cost.tokens += prompts.tokens + sum(len(option) - 1 for row in options for option in row)
-        scores = score_options(self.model, prompts, options, self.run.eval_batch_size, self.run.length_normalized)
+        scores = score_answers(self.model, prompts, options, self.run.eval_batch_size, self.run.length_normalized)
         if not all(torch.isfinite(row).all() for row in scores):
             raise StudyError(f"{self.run.model}: its option log-probabilities are not finite; try float32.")
         return scores

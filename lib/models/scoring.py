@@ -1,4 +1,7 @@
-"""Next-token scores of many prompts that share a prefix: the prefix is read once, its key-value cache reused."""
+"""Log-probabilities of answers, of one or of several tokens, after prompts that share a prefix.
+
+The prefix is read once and each prompt once, whatever number of answers it has: the rest is in the key-value cache.
+"""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -11,7 +14,158 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DataCollatorWithFlattening, DynamicCache, PreTrainedModel
 from transformers.masking_utils import create_masks_for_generate
 
-from lib.tasks.prompts import EncodedPrompts
+from lib.errors import StudyError
+from lib.tasks.prompts import EncodedPrompts, first_tokens
+
+# Answers at a time that have further tokens: each holds a copy of its prompt's cache.
+ROWS = 32
+
+
+@torch.no_grad()
+def score_answers(
+    model: PreTrainedModel,
+    prompts: EncodedPrompts,
+    answers: Sequence[Sequence[Sequence[int]]] | None,
+    batch_size: int,
+    length_normalized: bool = False,
+) -> list[Tensor]:
+    """Each prompt's `answer_log_probs`, on the CPU, in the order of the prompts; dropout is off.
+
+    Args:
+        model: a causal language model.
+        prompts: what is asked; their shared prefix is read once.
+        answers: for each prompt, the token ids of its answers; None for the whole vocabulary at the next token.
+        batch_size: prompts at a time.
+        length_normalized: divide by the number of the answer's tokens.
+    """
+    model.eval()
+    cache = read_prefix(model, prompts.prefix)
+    scores: list[Tensor] = [torch.empty(0)] * len(prompts.suffixes)
+    for batch in _similar_lengths(prompts.suffixes, batch_size):
+        of_batch = None if answers is None else [answers[i] for i in batch]
+        found = _batch_scores(model, cache, [prompts.suffixes[i] for i in batch], of_batch, length_normalized)
+        for i, row in zip(batch, found, strict=True):
+            scores[i] = row
+    return scores
+
+
+def class_log_probs(
+    model: PreTrainedModel, prompts: EncodedPrompts, answers: Sequence[Sequence[int]] | None, batch_size: int
+) -> Tensor:
+    """`score_answers` where all prompts have the same answers, [prompts, answers].
+
+    Answers that differ in their first token are scored there alone; others by the sum over their tokens.
+    """
+    if answers is not None:
+        columns = first_tokens(answers)
+        answers = [answers if columns is None else [[token] for token in columns]] * len(prompts.suffixes)
+    return torch.stack(score_answers(model, prompts, answers, batch_size))
+
+
+def _batch_scores(
+    model: PreTrainedModel,
+    prefix: DynamicCache | None,
+    suffixes: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[Sequence[int]]] | None,
+    length_normalized: bool,
+) -> Sequence[Tensor]:
+    """One batch, in a function of its own so that nothing of it is in memory beside the next one's."""
+    shared = None if prefix is None else select_rows(prefix, [0] * len(suffixes))
+    if answers is None:
+        return torch.log_softmax(last_logits(model, suffixes, shared).float(), dim=-1).cpu().unbind()
+    return [row.cpu() for row in answer_log_probs(model, suffixes, answers, shared, length_normalized)]
+
+
+def answer_log_probs(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[Sequence[int]]],
+    prefix: DynamicCache | None = None,
+    length_normalized: bool = False,
+) -> list[Tensor]:
+    """log P(answer | prompt), the sum over the answer's tokens, for each answer of each prompt. Differentiable.
+
+    Args:
+        model: a causal language model.
+        prompts: token ids of each prompt, without what all share.
+        answers: for each prompt, the token ids of its answers.
+        prefix: one copy of what the prompts share for each of them; it is extended.
+        length_normalized: divide by the number of the answer's tokens.
+
+    Returns:
+        For each prompt a tensor [answers], float32. They are not renormalised over the answers: what these leave to
+        the rest of the vocabulary stays visible.
+
+    Raises:
+        StudyError: the model keeps no cache, as in training with checkpointing, and an answer has several tokens.
+    """
+    pairs = [(i, answer) for i, (_, own) in enumerate(zip(prompts, answers, strict=True)) for answer in own]
+    longer = [k for k, (_, answer) in enumerate(pairs) if len(answer) > 1]
+    before = prefix.get_seq_length() if prefix is not None else 0
+    cache = DynamicCache(config=model.config) if longer and prefix is None else prefix
+    next_token = torch.log_softmax(last_logits(model, prompts, cache).float(), dim=-1)
+    scores = next_token[[i for i, _ in pairs], [answer[0] for _, answer in pairs]]
+    for start in range(0, len(longer), ROWS):
+        chosen = longer[start : start + ROWS]
+        rows, read_on = zip(*(pairs[k] for k in chosen), strict=True)
+        further = _further_tokens(model, cache, rows, [before + len(prompts[i]) for i in rows], read_on)
+        scores = scores.index_add(0, torch.tensor(chosen, device=scores.device), further)
+    if length_normalized:
+        scores = scores / torch.tensor([len(answer) for _, answer in pairs], device=scores.device)
+    return list(scores.split([len(own) for own in answers]))
+
+
+def _further_tokens(
+    model: PreTrainedModel,
+    cache: DynamicCache,
+    rows: Sequence[int],
+    lengths: Sequence[int],
+    answers: Sequence[Sequence[int]],
+) -> Tensor:
+    """[answers]: the log-probability of each answer's tokens after its first.
+
+    `rows` are those of the answers' prompts in the cache, `lengths` the tokens of each that are not padding.
+    """
+    cached = cache.get_seq_length()
+    if not cached:
+        raise StudyError("checkpointing: true keeps no cache, which answers of several tokens need. Allowed: false.")
+    ids, mask = pad_right([answer[:-1] for answer in answers], model.device)
+    targets, _ = pad_right([answer[1:] for answer in answers], model.device)
+    read = torch.tensor(lengths, device=model.device)[:, None]
+    before = (torch.arange(cached, device=model.device) < read).long()
+    output = model(
+        input_ids=ids,
+        attention_mask=torch.cat([before, mask], dim=1),
+        position_ids=read + torch.arange(ids.shape[1], device=model.device),
+        past_key_values=select_rows(cache, rows),
+        use_cache=True,
+    )
+    log_probs = torch.log_softmax(output.logits.float(), dim=-1)
+    return (log_probs.gather(-1, targets[..., None])[..., 0] * mask).sum(1)
+
+
+def read_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> DynamicCache | None:
+    """The key-value cache of a prefix, of one row; None where there is no prefix."""
+    if not prefix:
+        return None
+    cache = DynamicCache(config=model.config)
+    last_logits(model, [prefix], cache)
+    return cache
+
+
+def select_rows(cache: DynamicCache, rows: Sequence[int]) -> DynamicCache:
+    """A cache of these rows, any of them several times; the one that they come from stays as it is."""
+    selected = copy.copy(cache)
+    selected.layers = [copy.copy(layer) for layer in cache.layers]
+    selected.batch_select_indices(torch.tensor(rows, device=cache.layers[0].keys.device))
+    return selected
+
+
+def _similar_lengths(suffixes: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
+    """Indices in batches of similar length, which keeps padding small."""
+    order = sorted(range(len(suffixes)), key=lambda i: len(suffixes[i]))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
 
 
 def pad_right(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -82,65 +236,3 @@ def _narrow_head(model: PreTrainedModel, columns: Sequence[int]) -> dict[str, Te
     place = next(name for name, module in model.named_modules() if module is head)
     rows = torch.tensor(columns, device=head.weight.device)
     return {f"{place}.{name}": part.index_select(0, rows) for name, part in head.named_parameters(recurse=False)}
-
-
-@torch.no_grad()
-def next_token_log_probs(
-    model: PreTrainedModel, prompts: EncodedPrompts, columns: Sequence[int] | None, batch_size: int
-) -> Tensor:
-    """Log-probabilities of the next token over the whole vocabulary, of which `columns` are kept (None: all).
-
-    Returns:
-        [prompts, columns] float32 on the CPU, in the order of the prompts. They are not renormalised over the
-        columns: what the label words leave to the rest of the vocabulary stays visible.
-    """
-    model.eval()
-    cache = read_prefix(model, prompts.prefix)
-    rows: list[Tensor] = [torch.empty(0)] * len(prompts.suffixes)
-    for batch in similar_lengths(prompts.suffixes, batch_size):
-        log_probs = _batch_log_probs(model, cache, [prompts.suffixes[i] for i in batch], columns)
-        for i, row in zip(batch, log_probs, strict=True):
-            rows[i] = row
-    return torch.stack(rows)
-
-
-def _batch_log_probs(
-    model: PreTrainedModel,
-    prefix: DynamicCache | None,
-    suffixes: Sequence[Sequence[int]],
-    columns: Sequence[int] | None,
-) -> Tensor:
-    """One batch, in a function of its own so that nothing of it is in memory beside the next one's."""
-    shared = one_each(prefix, len(suffixes)) if prefix is not None else None
-    log_probs = torch.log_softmax(last_logits(model, suffixes, shared).float(), dim=-1).cpu()
-    return log_probs if columns is None else log_probs[:, list(columns)]
-
-
-def read_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> DynamicCache | None:
-    """The key-value cache of a prefix, of one row; None where there is no prefix."""
-    if not prefix:
-        return None
-    cache = DynamicCache(config=model.config)
-    last_logits(model, [prefix], cache)
-    return cache
-
-
-def one_each(cache: DynamicCache, count: int) -> DynamicCache:
-    """A cache of `count` copies of the prefix; the one copy that is kept is not itself copied first."""
-    shared = own_layers(cache)
-    shared.batch_repeat_interleave(count)  # makes new tensors in these layers
-    return shared
-
-
-def own_layers(cache: DynamicCache) -> DynamicCache:
-    """The cache with layers of its own that hold the same tensors: given others, the cache keeps what it had."""
-    apart = copy.copy(cache)
-    apart.layers = [copy.copy(layer) for layer in cache.layers]
-    return apart
-
-
-def similar_lengths(suffixes: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length, which keeps padding small."""
-    order = sorted(range(len(suffixes)), key=lambda i: len(suffixes[i]))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]

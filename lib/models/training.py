@@ -13,8 +13,7 @@ from transformers import get_scheduler
 from lib.errors import NonFiniteLossError, StudyError
 from lib.models.loading import DTYPES
 from lib.models.losses import context_distillation_loss, cross_entropy, kl_divergence
-from lib.models.options import option_log_probs
-from lib.models.scoring import last_logits, packed_logits
+from lib.models.scoring import answer_log_probs, last_logits, packed_logits
 from lib.models.tuning import Tuning
 from lib.tasks.prompts import first_tokens
 
@@ -113,7 +112,7 @@ def _student_logits(
     """The student's logits that KL compares, and those over the label words."""
     columns = first_tokens(objective.answers)
     if columns is None:
-        whole = torch.stack(option_log_probs(model, sequences, [objective.answers] * len(sequences)))
+        whole = torch.stack(answer_log_probs(model, sequences, [objective.answers] * len(sequences)))
         return whole, whole
     narrow, every_position = objective.logits == "labels", objective.logits == "all"
     read = packed_logits if objective.padding_free else last_logits

@@ -6,10 +6,10 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
-from lib.models.scoring import next_token_log_probs
+from lib.models.scoring import class_log_probs
 from lib.tasks import world
 from lib.tasks.patterns import fill
-from lib.tasks.prompts import answer_tokens, encode, first_tokens, prompt
+from lib.tasks.prompts import answer_tokens, encode, prompt
 from lib.tasks.task import Query
 from lib.tiny.curriculum import PATTERN
 from lib.tiny.models import MAX_POSITIONS, tokenizer
@@ -49,8 +49,8 @@ def _one_context(model: PreTrainedModel, size: int, queries: int, draw: random.R
     for dataset in world.DATASETS:
         asked = _balanced(draw, dataset, queries, words)
         texts = [prompt(demonstrations, query) for query in asked]
-        columns = first_tokens(answer_tokens(tokenizer(), asked[0].text, words))
-        answers = next_token_log_probs(model, encode(tokenizer(), texts, MAX_POSITIONS), columns, batch_size=64)
+        tokens = answer_tokens(tokenizer(), asked[0].text, words)
+        answers = class_log_probs(model, encode(tokenizer(), texts, MAX_POSITIONS), tokens, batch_size=64)
         gold = torch.tensor([query.gold for query in asked])
         found.append((dataset, (answers.argmax(1) == gold).float().mean().item()))
     return found

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from lib.methods.encoder import PromptEncoder
 from lib.methods.episodes import Episode, batches, plain_texts
 from lib.methods.records import EpisodeObjective, Episodes
-from lib.models.losses import hard_weight, in_context_distillation_loss, soft_cross_entropy
+from lib.models.losses import hard_weight, soft_cross_entropy
 from lib.models.scoring import answer_log_probs, pad_right
 from lib.models.shared_tokens import AlignedText, SharedTokens, align, shared_tokens
 from lib.models.training import Training, TrainingLog, optimise
@@ -76,13 +76,13 @@ class InContextTuning:
         if texts:
             hard_lm, soft_lm = self._lm_terms(texts, teacher)
             hard, soft = hard + self.mixture.lm_weight * hard_lm, soft + self.mixture.lm_weight * soft_lm
-        return in_context_distillation_loss(hard, soft, weight)
+        return weight * hard + (1.0 - weight) * soft
 
     def _icl_terms(self, asked: Sequence[Episode], teacher: TokenizedModel | None) -> tuple[Tensor, Tensor]:
         """L_hard^ICL and L_soft^ICL, means over episodes; probabilities are over each query's options."""
         own = self._scores(self.student, asked)
-        gold = [torch.tensor([episode.query.gold], device=row.device) for episode, row in zip(asked, own, strict=True)]
-        hard = torch.stack([F.cross_entropy(row[None], right) for row, right in zip(own, gold, strict=True)]).mean()
+        right = [-row.log_softmax(0)[episode.query.gold] for episode, row in zip(asked, own, strict=True)]
+        hard = torch.stack(right).mean()
         if teacher is None:
             return hard, torch.zeros_like(hard)
         with torch.no_grad():

@@ -12,7 +12,7 @@ from transformers import get_scheduler
 
 from lib.errors import NonFiniteLossError, StudyError
 from lib.models.loading import DTYPES
-from lib.models.losses import context_distillation_loss, cross_entropy, kl_divergence
+from lib.models.losses import cross_entropy, kl_divergence
 from lib.models.scoring import answer_log_probs, last_logits, packed_logits
 from lib.models.tuning import Tuning
 from lib.tasks.prompts import first_tokens
@@ -91,19 +91,22 @@ class Objective:
 
 
 def step_loss(model: torch.nn.Module, rows: Sequence[TrainingRow], objective: Objective) -> Tensor:
-    """The loss of one step, λ·T²·KL + (1 − λ)·CE, from a single forward pass over all rows."""
+    """The loss of one step, λ·T²·KL + (1 − λ)·CE (arXiv 2412.13243), from a single forward pass over all rows.
+
+    A term is the mean over the rows that have its target or its label, and 0 where none has.
+    """
     student, over_labels = _student_logits(model, [row.ids for row in rows], objective)
-    labels = torch.tensor([-1 if row.label is None else row.label for row in rows], device=student.device)
-    has_label = _indices([row.label is not None for row in rows], student.device)
-    ce = cross_entropy(over_labels, labels, has_label)
-    has_target = _indices([row.target is not None for row in rows], student.device)
-    teacher = torch.zeros_like(student, dtype=torch.float32)
-    if len(has_target):
-        targets = [row.target for row in rows if row.target is not None]
-        teacher[has_target] = torch.stack(targets).to(student.device)
-    weights = torch.tensor([row.weight for row in rows], device=student.device)
-    kl = kl_divergence(teacher, student, has_target, objective.temperature, weights)
-    return context_distillation_loss(kl, ce, objective.kl_weight)
+    taught = [i for i, row in enumerate(rows) if row.target is not None]
+    labelled = [i for i, row in enumerate(rows) if row.label is not None]
+    kl = ce = 0.0
+    if taught:
+        targets = torch.stack([rows[i].target for i in taught]).to(student.device)
+        weights = torch.tensor([rows[i].weight for i in taught], device=student.device)
+        kl = kl_divergence(targets, student[taught], objective.temperature, weights)
+    if labelled:
+        labels = torch.tensor([rows[i].label for i in labelled], device=student.device)
+        ce = cross_entropy(over_labels[labelled], labels)
+    return objective.kl_weight * kl + (1.0 - objective.kl_weight) * ce
 
 
 def _student_logits(
@@ -119,11 +122,6 @@ def _student_logits(
     logits = read(model, sequences, columns=columns if narrow else None, every_position=every_position)
     over_labels = logits if narrow else logits[:, columns]
     return (logits if objective.kl_over_vocabulary else over_labels), over_labels
-
-
-def _indices(chosen: Sequence[bool], device: torch.device) -> Tensor:
-    """Where it is true, known without a look at the device: a mask there would have to be read back."""
-    return torch.tensor([i for i, yes in enumerate(chosen) if yes], dtype=torch.long, device=device)
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,12 @@ def answers(sweep: Sweep, position: int, support_size: int, seed: int) -> pd.Dat
         if found is None:
             continue
         log_probs, gold = found
-        every = torch.tensor([True])
         shares = torch.softmax(log_probs, dim=-1)[0].tolist()
         rows[METHODS[method].label] = {
             **{f"P({name})": share for name, share in zip(sweep.profile.classes, shares, strict=True)},
             "right": shares[gold] == max(shares),
-            "KL from teacher": kl_divergence(teacher[0], log_probs, every).item() if teacher else float("nan"),
-            "CE": cross_entropy(log_probs, torch.tensor([gold]), every).item(),
+            "KL from teacher": kl_divergence(teacher[0], log_probs).item() if teacher else float("nan"),
+            "CE": cross_entropy(log_probs, torch.tensor([gold])).item(),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 

@@ -22,7 +22,7 @@ from lib.methods.context_distillation import METHODS
 from lib.methods.examples import forget_examples
 from lib.methods.in_context_distillation import IN_CONTEXT_METHODS
 from lib.methods.records import InContextRun, PoolLabelling, Run, TunedTeacher
-from lib.models.environment import describe
+from lib.models.cost import describe
 from lib.models.loading import quiet
 from lib.runs import preflight
 from lib.runs.fingerprints import changed, fingerprint

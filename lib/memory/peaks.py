@@ -27,8 +27,8 @@ from lib.memory.architectures import architecture
 from lib.memory.prompt_lengths import Prefixed, PromptLengths, largest_batch
 from lib.methods.context_distillation import lora_config, objective, trains_on_support
 from lib.methods.records import PoolLabelling, Run
-from lib.models.scoring import class_log_probs
 from lib.models.loading import DTYPES
+from lib.models.scoring import class_log_probs
 from lib.models.training import (
     EXECUTION_FIELDS,
     Training,

@@ -14,9 +14,9 @@ from lib.methods.encoder import PromptEncoder
 from lib.methods.evaluation import Evaluation, evaluation
 from lib.methods.examples import RunExamples, examples_of, held_out_items, teacher_contexts
 from lib.methods.records import Distillation, PoolLabelling, Run
-from lib.models.scoring import class_log_probs
 from lib.models.cost import Cost, PhaseMeter, warm_up
 from lib.models.loading import DTYPES, load_model
+from lib.models.scoring import class_log_probs
 from lib.models.training import Objective, Training, TrainingRow, train
 from lib.models.tuning import Tuning, adapt, merged, trainable_parameters
 from lib.tasks.patterns import CONTENT_FREE_TEXTS, content_free

@@ -4,7 +4,7 @@ The prefix is read once and each prompt once, whatever number of answers it has:
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,7 +41,9 @@ def score_answers(
     model.eval()
     cache = read_prefix(model, prompts.prefix)
     scores: list[Tensor] = [torch.empty(0)] * len(prompts.suffixes)
-    for batch in _similar_lengths(prompts.suffixes, batch_size):
+    order = sorted(range(len(scores)), key=lambda i: len(prompts.suffixes[i]))  # similar lengths need little padding
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
         of_batch = None if answers is None else [answers[i] for i in batch]
         found = _batch_scores(model, cache, [prompts.suffixes[i] for i in batch], of_batch, length_normalized)
         for i, row in zip(batch, found, strict=True):
@@ -161,13 +163,6 @@ def select_rows(cache: DynamicCache, rows: Sequence[int]) -> DynamicCache:
     return selected
 
 
-def _similar_lengths(suffixes: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length, which keeps padding small."""
-    order = sorted(range(len(suffixes)), key=lambda i: len(suffixes[i]))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
-
-
 def pad_right(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Token ids [batch, longest] and their mask; padding on the right is never attended to, so any id serves."""
     ids = pad_sequence([torch.tensor(sequence, dtype=torch.long) for sequence in sequences], batch_first=True)
@@ -200,9 +195,9 @@ def last_logits(
     seen = prefix.get_seq_length() if prefix is not None else 0
     attention = torch.cat([mask.new_ones(len(sequences), seen), mask], dim=1)
     read = {"input_ids": ids, "attention_mask": attention, "past_key_values": prefix, "use_cache": prefix is not None}
-    kept = {} if every_position else {"logits_to_keep": last}
-    logits = _logits(model, {**read, **kept}, columns)
-    return logits[torch.arange(len(sequences)), last[:, 0]] if every_position else logits[:, 0]
+    if every_position:
+        return _logits(model, read, columns)[torch.arange(len(sequences)), last[:, 0]]
+    return _logits(model, {**read, "logits_to_keep": last}, columns)[:, 0]
 
 
 def packed_logits(
@@ -217,22 +212,23 @@ def packed_logits(
     to the model, since not every architecture asks for it (OPT does not).
     """
     row = DataCollatorWithFlattening(return_tensors="pt")([{"input_ids": list(sequence)} for sequence in sequences])
-    inputs = {name: row[name].to(model.device) for name in ("input_ids", "position_ids")}
-    shaped = torch.empty(*inputs["input_ids"].shape, 0, dtype=model.dtype, device=model.device)
-    inputs["attention_mask"] = create_masks_for_generate(model.config, shaped, None, None, inputs["position_ids"])
+    read = {name: row[name].to(model.device) for name in ("input_ids", "position_ids")}
+    shaped = torch.empty(*read["input_ids"].shape, 0, dtype=model.dtype, device=model.device)
+    read["attention_mask"] = create_masks_for_generate(model.config, shaped, None, None, read["position_ids"])
+    read["use_cache"] = False
     last = torch.tensor([len(sequence) for sequence in sequences], device=model.device).cumsum(0) - 1
-    kept = {} if every_position else {"logits_to_keep": last}
-    logits = _logits(model, {**inputs, **kept, "use_cache": False}, columns)
-    return logits[0, last] if every_position else logits[0]
+    if every_position:
+        return _logits(model, read, columns)[0, last]
+    return _logits(model, {**read, "logits_to_keep": last}, columns)[0]
 
 
 def _logits(model: PreTrainedModel, inputs: dict[str, Any], columns: Sequence[int] | None) -> Tensor:
-    head = {} if columns is None else _narrow_head(model, columns)
-    return functional_call(model, head, (), inputs, tie_weights=False).logits
-
-
-def _narrow_head(model: PreTrainedModel, columns: Sequence[int]) -> dict[str, Tensor]:
-    head = model.get_output_embeddings()
-    place = next(name for name, module in model.named_modules() if module is head)
-    rows = torch.tensor(columns, device=head.weight.device)
-    return {f"{place}.{name}": part.index_select(0, rows) for name, part in head.named_parameters(recurse=False)}
+    """Logits [rows, positions, columns]; a head of these columns alone takes the place of the model's own."""
+    narrow = {}
+    if columns is not None:
+        head = model.get_output_embeddings()
+        place = next(name for name, module in model.named_modules() if module is head)
+        rows = torch.tensor(columns, device=head.weight.device)
+        parts = head.named_parameters(recurse=False)
+        narrow = {f"{place}.{name}": part.index_select(0, rows) for name, part in parts}
+    return functional_call(model, narrow, (), inputs, tie_weights=False).logits

@@ -1,4 +1,4 @@
-"""Training a student on teacher targets, gold labels or both, with one step function for all methods."""
+"""One training loop, whose steps are losses; and the loss of context distillation and fine-tuning."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +18,6 @@ from lib.models.tuning import Tuning
 from lib.tasks.prompts import first_tokens
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-
 
 # Of a field that says how the same result is computed, and so has no part in the key.
 EXECUTION = {"execution": True}
@@ -154,9 +153,10 @@ def batches(
 def make_optimizer(model: torch.nn.Module, settings: Training, device: str) -> torch.optim.Optimizer:
     """The optimizer of the trainable parameters; `fused`, always on `cuda`, is one kernel without copies of them."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    fused = {"fused": True} if settings.fused or device == "cuda" else {}
-    kind = OPTIMIZERS[settings.optimizer]
-    return kind(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, **fused)
+    options = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    if settings.fused or device == "cuda":
+        options["fused"] = True
+    return OPTIMIZERS[settings.optimizer](trained, **options)
 
 
 @contextmanager
@@ -206,9 +206,13 @@ def optimise(
     schedule = get_scheduler(settings.schedule, optimizer, round(settings.warmup * count), count)
     losses: list[float] = []
     with training_mode(model, settings):
-        for step, loss_of in enumerate(steps):
-            loss = training_step(model, loss_of, settings, optimizer)
-            losses.append(_finite(loss.item(), f"step {step + 1} of {count}", settings))
+        for step, loss_of in enumerate(steps, 1):
+            losses.append(training_step(model, loss_of, settings, optimizer).item())
+            if not math.isfinite(losses[-1]):
+                raise NonFiniteLossError(
+                    f"loss is {losses[-1]} at step {step} of {count} (learning_rate {settings.learning_rate:g}, "
+                    f"dtype {settings.dtype}); a smaller learning rate or float32 may help."
+                )
             schedule.step()
     return losses
 
@@ -241,12 +245,3 @@ def _require_apart(model: torch.nn.Module, sequences: Sequence[Sequence[int]]) -
     alone, packed = last_logits(model, sequences), packed_logits(model, sequences)
     if not torch.allclose(packed, alone, rtol=1e-3, atol=1e-3 * alone.abs().max().item()):
         raise StudyError("padding_free: true lets this student's prompts see each other in one row. Allowed: false.")
-
-
-def _finite(loss: float, when: str, settings: Training) -> float:
-    if math.isfinite(loss):
-        return loss
-    raise NonFiniteLossError(
-        f"loss is {loss} at {when} (learning_rate {settings.learning_rate:g}, dtype {settings.dtype}); "
-        "a smaller learning rate or float32 may help."
-    )

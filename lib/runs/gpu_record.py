@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from lib.memory.architectures import architecture
 from lib.memory.peaks import highest, prompts_of, rows_of
 from lib.methods.context_distillation import lora_config, objective
-from lib.models.scoring import class_log_probs
 from lib.models.cost import Cost, PhaseMeter, describe, warm_up
 from lib.models.loading import DTYPES
+from lib.models.scoring import class_log_probs
 from lib.models.training import train
 from lib.models.tuning import adapt
 from lib.paths import FIGURES

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from lib.errors import RefusedMethod, StudyError
-from lib.models.loading import check_device, load_config, load_model, load_tokenizer, random_models, same_vocabulary
+from lib.models.loading import check_device, load_config, load_model, load_tokenizer, random_models
 from lib.models.tuning import adapt, check_tuning, trainable_parameters
 
 STUDENT, TEACHER = "random-opt-student", "random-opt-teacher"
@@ -212,17 +212,6 @@ def test_bitfit_is_not_refused_where_there_are_biases():
     check_tuning(STUDENT, "bitfit")
 
 
-def test_same_vocabulary_compares_ids_and_not_only_words(bpe):
-    words = PreTrainedTokenizerFast(tokenizer_object=bpe)
-    swapped = json.loads(bpe.to_str())
-    vocabulary = swapped["model"]["vocab"]
-    vocabulary["A"], vocabulary["B"] = vocabulary["B"], vocabulary["A"]
-    other = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(swapped)))
-    assert same_vocabulary(words, PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(bpe.to_str())))
-    assert not same_vocabulary(words, other)
-    assert not same_vocabulary(words, random_models.tokenizer())
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_cuda_is_refused_where_there_is_none():
     with pytest.raises(StudyError, match=r"device: 'cuda' asked for.*Allowed here: cpu"):
@@ -268,7 +257,7 @@ def test_a_missing_gguf_file_is_refused_naming_it(load, tmp_path):
 @every_loader
 def test_a_file_that_is_not_gguf_is_refused_naming_it(load, tmp_path):
     (tmp_path / "other.gguf").write_bytes(b"PK\x03\x04 something else")
-    with pytest.raises(StudyError, match=r"model: .*other\.gguf is not a GGUF file.*first four bytes"):
+    with pytest.raises(StudyError, match=r"model: .*other\.gguf .*not a GGUF file"):
         load(str(tmp_path / "other.gguf"))
     assert os.listdir(tmp_path) == ["other.gguf"]
 

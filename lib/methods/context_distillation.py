@@ -14,11 +14,11 @@ from lib.methods.encoder import PromptEncoder
 from lib.methods.evaluation import Evaluation, evaluation
 from lib.methods.examples import RunExamples, examples_of, held_out_items, teacher_contexts
 from lib.methods.records import Distillation, PoolLabelling, Run
-from lib.models.cost import Cost, PhaseMeter, warm_up
+from lib.models.cost import Cost, PhaseMeter
 from lib.models.loading import DTYPES, load_model
 from lib.models.scoring import class_log_probs
 from lib.models.training import Objective, Training, TrainingRow, train
-from lib.models.tuning import Tuning, adapt, merged, trainable_parameters
+from lib.models.tuning import Tuning, adapt, merged
 from lib.tasks.patterns import CONTENT_FREE_TEXTS, content_free
 from lib.tasks.prompts import EncodedPrompts, first_tokens
 from lib.tasks.task import Query, Task
@@ -113,7 +113,6 @@ def run_method(run: Run, soft_labels: SoftLabels | None, isolated: bool = True) 
     Raises:
         StudyError: a setting does not fit the data or the model, or a loss or score is not finite.
     """
-    warm_up(run.device)
     meter = PhaseMeter(run.device, isolated)
     costs = {"teacher": soft_labels.cost} if soft_labels else {}
     weights = "float32" if run.training else run.dtype  # trained weights stay float32 until they are scored
@@ -123,7 +122,7 @@ def run_method(run: Run, soft_labels: SoftLabels | None, isolated: bool = True) 
     if run.training:
         with meter.phase() as costs["training"]:
             model, losses = _train(run, run.training, model, encoder, examples, soft_labels, costs["training"])
-        trainable = trainable_parameters(model)
+        trainable = model.num_parameters(only_trainable=True)
         model = merged(model).to(DTYPES[run.dtype])
     shown = examples.demonstrations if METHODS[run.method].demonstrations else []
     with meter.phase() as costs["evaluation"]:
@@ -195,7 +194,6 @@ def ask_teacher(labelling: PoolLabelling, isolated: bool = True) -> SoftLabels:
     Raises:
         StudyError: a setting does not fit the data or the model, or a score is not finite.
     """
-    warm_up(labelling.device)
     meter = PhaseMeter(labelling.device, isolated)
     model = load_model(labelling.teacher, labelling.dtype, labelling.device)
     encoder = PromptEncoder(labelling.teacher)

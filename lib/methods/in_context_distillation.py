@@ -12,11 +12,11 @@ from lib.methods.encoder import PromptEncoder
 from lib.methods.episode_training import InContextTuning, TokenizedModel
 from lib.methods.episodes import Episode, demonstrations_of
 from lib.methods.records import EpisodeObjective, InContextRun, TunedTeacher
-from lib.models.cost import Cost, PhaseMeter, warm_up
+from lib.models.cost import Cost, PhaseMeter
 from lib.models.loading import DTYPES, load_model
 from lib.models.scoring import score_answers
 from lib.models.training import Training
-from lib.models.tuning import merged, trainable_parameters
+from lib.models.tuning import merged
 from lib.tasks.benchmarks import task_set
 from lib.tasks.few_shot import FewShotTask
 
@@ -92,7 +92,6 @@ def tune_teacher(request: TunedTeacher, isolated: bool = True) -> TunedWeights:
     Raises:
         StudyError: a setting does not fit the data or the model, or a loss is not finite.
     """
-    warm_up(request.device)
     meter = PhaseMeter(request.device, isolated)
     model = load_model(request.model, "float32", request.device)
     with meter.phase() as cost:
@@ -126,7 +125,6 @@ def run_in_context(run: InContextRun, weights: TunedWeights | None, isolated: bo
     Raises:
         StudyError: a setting does not fit the data or the model, or a loss or score is not finite.
     """
-    warm_up(run.device)
     meter = PhaseMeter(run.device, isolated)
     costs = {"teacher": weights.cost} if weights else {}
     trained, losses = 0, []
@@ -162,7 +160,7 @@ def _tuned_student(
         side = TokenizedModel(student, PromptEncoder(run.model))
         log = InContextTuning(side, taught_by, run.episodes, run.mixture).train(training)
         costs["training"].tokens = log.tokens
-    trained = trainable_parameters(student)
+    trained = student.num_parameters(only_trainable=True)
     return merged(student).to(DTYPES[run.dtype]), trained, log.losses
 
 

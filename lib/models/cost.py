@@ -38,12 +38,6 @@ class Cost:
     tensors: int | None = None
 
 
-def warm_up(device: str) -> None:
-    """Let libraries take their one-time memory (thread pools, cuBLAS workspaces) before anything is measured."""
-    square = torch.ones(64, 64, device=device, requires_grad=True)
-    (square @ square).sum().backward()
-
-
 class PhaseMeter:
     """Measures phases against the memory in use when it was made, before any model is loaded.
 
@@ -53,6 +47,8 @@ class PhaseMeter:
 
     def __init__(self, device: str, isolated: bool = True) -> None:
         """Begin; `isolated` says that this process is the run's alone, so that its resident set means something."""
+        square = torch.ones(64, 64, device=device, requires_grad=True)
+        (square @ square).sum().backward()  # libraries take their one-time memory now (thread pools, cuBLAS workspaces)
         self._cuda = device == "cuda"
         self._peak = self._cuda_peak if self._cuda else self._resident_peak if isolated else nullcontext
         if self._cuda or isolated:

@@ -48,14 +48,8 @@ def cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
     return losses.sum() / max(len(losses), 1)
 
 
-def hard_weight(schedule: str, progress: float, start: float = 1.0) -> float:
-    """a(t): by how much gold labels weigh against the teacher, at a share `progress` of the training (0 to 1).
-
-    It begins at `start`. `constant` stays there; `linear` falls to 0; `cosine` does so along half a cosine.
-    """
-    return start * HARD_WEIGHTS[schedule](progress)
-
-
+# a(t) by name: how gold labels weigh against the teacher, as a share of where they begin, by the share of the training
+# that is done. `linear` and `cosine` fall to 0.
 HARD_WEIGHTS: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
     "linear": lambda progress: 1.0 - progress,

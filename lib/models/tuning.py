@@ -63,8 +63,3 @@ def _add_biases(model: PreTrainedModel) -> None:
 def merged(model: torch.nn.Module) -> PreTrainedModel:
     """A LoRA adapter merged into its model; any other model as it is."""
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-
-
-def trainable_parameters(model: torch.nn.Module) -> int:
-    """The number of trainable scalars."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

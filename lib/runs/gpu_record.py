@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from lib.memory.architectures import architecture
 from lib.memory.peaks import highest, prompts_of, rows_of
 from lib.methods.context_distillation import lora_config, objective
-from lib.models.cost import Cost, PhaseMeter, describe, warm_up
+from lib.models.cost import Cost, PhaseMeter, describe
 from lib.models.loading import DTYPES
 from lib.models.scoring import class_log_probs
 from lib.models.training import train
@@ -57,7 +57,6 @@ def configurations(device: str = "cuda", **changes: Any) -> Iterator[tuple[str, 
 def measure(one: Setting) -> dict[str, Cost]:
     """Run each phase of a setting with random weights and prompts without content; what it cost, by phase."""
     run, lengths, costs = one.run, one.lengths, {}
-    warm_up(run.device)
     meter = PhaseMeter(run.device, isolated=False)
     labelling = run.distillation.labelling if run.distillation else None
     if labelling:

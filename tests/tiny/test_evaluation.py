@@ -49,7 +49,7 @@ def test_a_model_that_answers_by_the_gold_label_scores_1_and_its_opposite_0(mode
         return original(demonstrations, query)
 
     def oracle(sign):
-        def answer(_, prompts, columns, batch_size):
+        def answer(_, prompts, tokens, batch_size):
             gold = torch.tensor(asked[-len(prompts.suffixes) :])
             return sign * torch.nn.functional.one_hot(gold, 2).float()
 
@@ -57,6 +57,6 @@ def test_a_model_that_answers_by_the_gold_label_scores_1_and_its_opposite_0(mode
 
     monkeypatch.setattr(lib.tiny.evaluation, "prompt", spy)
     for sign, score in ((1, 1.0), (-1, 0.0)):
-        monkeypatch.setattr(lib.tiny.evaluation, "next_token_log_probs", oracle(sign))
+        monkeypatch.setattr(lib.tiny.evaluation, "class_log_probs", oracle(sign))
         assert set(context_accuracies(model, [0], 1, 4, seed=0).accuracy) == {score}
     assert set(asked) == {0, 1}

@@ -72,7 +72,7 @@ def _batch_scores(
     length_normalized: bool,
 ) -> Sequence[Tensor]:
     """One batch, in a function of its own so that nothing of it is in memory beside the next one's."""
-    shared = None if prefix is None else select_rows(prefix, [0] * len(suffixes))
+    shared = None if prefix is None else select_rows(prefix, [0] * len(suffixes), model.device)
     if answers is None:
         return torch.log_softmax(last_logits(model, suffixes, shared).float(), dim=-1).cpu().unbind()
     return [row.cpu() for row in answer_log_probs(model, suffixes, answers, shared, length_normalized)]
@@ -101,19 +101,21 @@ def answer_log_probs(
     Raises:
         StudyError: the model keeps no cache, as in training with checkpointing, and an answer has several tokens.
     """
-    pairs = [(i, answer) for i, (_, own) in enumerate(zip(prompts, answers, strict=True)) for answer in own]
-    longer = [k for k, (_, answer) in enumerate(pairs) if len(answer) > 1]
-    before = prefix.get_seq_length() if prefix is not None else 0
+    flat = [answer for own in answers for answer in own]
+    rows = [i for i, (_, own) in enumerate(zip(prompts, answers, strict=True)) for _ in own]
+    longer = [k for k, answer in enumerate(flat) if len(answer) > 1]
+    seen = prefix.get_seq_length() if prefix is not None else 0
     cache = DynamicCache(config=model.config) if longer and prefix is None else prefix
     next_token = torch.log_softmax(last_logits(model, prompts, cache).float(), dim=-1)
-    scores = next_token[[i for i, _ in pairs], [answer[0] for _, answer in pairs]]
+    scores = next_token[rows, [answer[0] for answer in flat]]
     for start in range(0, len(longer), ROWS):
         chosen = longer[start : start + ROWS]
-        rows, read_on = zip(*(pairs[k] for k in chosen), strict=True)
-        further = _further_tokens(model, cache, rows, [before + len(prompts[i]) for i in rows], read_on)
+        of_prompts = [rows[k] for k in chosen]
+        read = [seen + len(prompts[i]) for i in of_prompts]
+        further = _further_tokens(model, cache, of_prompts, read, [flat[k] for k in chosen])
         scores = scores.index_add(0, torch.tensor(chosen, device=scores.device), further)
     if length_normalized:
-        scores = scores / torch.tensor([len(answer) for _, answer in pairs], device=scores.device)
+        scores = scores / torch.tensor([len(answer) for answer in flat], device=scores.device)
     return list(scores.split([len(own) for own in answers]))
 
 
@@ -121,25 +123,25 @@ def _further_tokens(
     model: PreTrainedModel,
     cache: DynamicCache,
     rows: Sequence[int],
-    lengths: Sequence[int],
+    read: Sequence[int],
     answers: Sequence[Sequence[int]],
 ) -> Tensor:
     """[answers]: the log-probability of each answer's tokens after its first.
 
-    `rows` are those of the answers' prompts in the cache, `lengths` the tokens of each that are not padding.
+    `rows` are those of the answers' prompts in the cache; `read` is how many tokens of each row are not padding.
     """
     cached = cache.get_seq_length()
     if not cached:
         raise StudyError("checkpointing: true keeps no cache, which answers of several tokens need. Allowed: false.")
     ids, mask = pad_right([answer[:-1] for answer in answers], model.device)
     targets, _ = pad_right([answer[1:] for answer in answers], model.device)
-    read = torch.tensor(lengths, device=model.device)[:, None]
-    before = (torch.arange(cached, device=model.device) < read).long()
+    first = torch.tensor(read, device=model.device)[:, None]
+    before = (torch.arange(cached, device=model.device) < first).long()
     output = model(
         input_ids=ids,
         attention_mask=torch.cat([before, mask], dim=1),
-        position_ids=read + torch.arange(ids.shape[1], device=model.device),
-        past_key_values=select_rows(cache, rows),
+        position_ids=first + torch.arange(ids.shape[1], device=model.device),
+        past_key_values=select_rows(cache, rows, model.device),
         use_cache=True,
     )
     log_probs = torch.log_softmax(output.logits.float(), dim=-1)
@@ -155,11 +157,11 @@ def read_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> DynamicCache |
     return cache
 
 
-def select_rows(cache: DynamicCache, rows: Sequence[int]) -> DynamicCache:
+def select_rows(cache: DynamicCache, rows: Sequence[int], device: torch.device) -> DynamicCache:
     """A cache of these rows, any of them several times; the one that they come from stays as it is."""
     selected = copy.copy(cache)
     selected.layers = [copy.copy(layer) for layer in cache.layers]
-    selected.batch_select_indices(torch.tensor(rows, device=cache.layers[0].keys.device))
+    selected.batch_select_indices(torch.tensor(rows, device=device))
     return selected
 
 

@@ -243,7 +243,7 @@ def _train(
         pool = _pool_rows(run.distillation, encoder, examples, soft_labels)
         support = support if trains_on_support(run.distillation) else []
     student = adapted(model, training, run.seed)
-    aim = objective(run, training, answers_of(encoder, run.task))
+    aim = objective(run, answers_of(encoder, run.task))
     log = train(student, pool, support, aim, training, run.seed)
     cost.tokens = log.tokens
     return student, log.losses
@@ -260,7 +260,7 @@ def trains_on_support(distillation: Distillation) -> bool:
     return distillation.ce_on == "support" and distillation.kl_weight < 1
 
 
-def objective(run: Run, training: Training, answers: Sequence[Sequence[int]]) -> Objective:
+def objective(run: Run, answers: Sequence[Sequence[int]]) -> Objective:
     """What a run's student minimises; without a teacher, cross-entropy alone."""
     distillation = run.distillation
     return Objective(
@@ -268,8 +268,6 @@ def objective(run: Run, training: Training, answers: Sequence[Sequence[int]]) ->
         temperature=distillation.temperature if distillation else 1.0,
         answers=[list(answer) for answer in answers],
         kl_over_vocabulary=distillation is not None and distillation.labelling.kl_over == "vocabulary",
-        logits=training.logits,
-        padding_free=training.padding_free,
     )
 
 

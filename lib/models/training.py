@@ -77,24 +77,21 @@ class Objective:
     """λ, T, and what of the student the two terms look at.
 
     `answers` are the label words' tokens, in the order of the classes. The KL term compares them, or the whole
-    vocabulary where `kl_over_vocabulary` is set; CE is always over the label words. `logits` and `padding_free` are
-    those of `Training`; where the label words share a first token, whole words are scored, and neither has a part.
+    vocabulary where `kl_over_vocabulary` is set; CE is always over the label words.
     """
 
     kl_weight: float
     temperature: float
     answers: list[list[int]]
     kl_over_vocabulary: bool
-    logits: str = "last"
-    padding_free: bool = False
 
 
-def step_loss(model: torch.nn.Module, rows: Sequence[TrainingRow], objective: Objective) -> Tensor:
+def step_loss(model: torch.nn.Module, rows: Sequence[TrainingRow], objective: Objective, settings: Training) -> Tensor:
     """The loss of one step, λ·T²·KL + (1 − λ)·CE (arXiv 2412.13243), from a single forward pass over all rows.
 
     A term is the mean over the rows that have its target or its label, and 0 where none has.
     """
-    student, over_labels = _student_logits(model, [row.ids for row in rows], objective)
+    student, over_labels = _student_logits(model, [row.ids for row in rows], objective, settings)
     taught = [i for i, row in enumerate(rows) if row.target is not None]
     labelled = [i for i, row in enumerate(rows) if row.label is not None]
     kl = ce = 0.0
@@ -109,15 +106,18 @@ def step_loss(model: torch.nn.Module, rows: Sequence[TrainingRow], objective: Ob
 
 
 def _student_logits(
-    model: torch.nn.Module, sequences: Sequence[Sequence[int]], objective: Objective
+    model: torch.nn.Module, sequences: Sequence[Sequence[int]], objective: Objective, settings: Training
 ) -> tuple[Tensor, Tensor]:
-    """The student's logits that KL compares, and those over the label words."""
+    """The student's logits that KL compares, and those over the label words.
+
+    Label words that share a first token are scored whole: `logits` and `padding_free` have no part there.
+    """
     columns = first_tokens(objective.answers)
     if columns is None:
         whole = torch.stack(answer_log_probs(model, sequences, [objective.answers] * len(sequences)))
         return whole, whole
-    narrow, every_position = objective.logits == "labels", objective.logits == "all"
-    read = packed_logits if objective.padding_free else last_logits
+    narrow, every_position = settings.logits == "labels", settings.logits == "all"
+    read = packed_logits if settings.padding_free else last_logits
     logits = read(model, sequences, columns=columns if narrow else None, every_position=every_position)
     over_labels = logits if narrow else logits[:, columns]
     return (logits if objective.kl_over_vocabulary else over_labels), over_labels
@@ -230,10 +230,10 @@ def train(
     Raises:
         StudyError: `padding_free`, of a model that does not keep prompts in one row apart.
     """
-    if objective.padding_free:
+    if settings.padding_free:
         _require_apart(model, [row.ids for row in [*pool, *support][:2]])
     drawn = list(batches(pool, support, settings.batch_size, settings.epochs, seed))
-    steps = (partial(step_loss, model, rows, objective) for rows in drawn)
+    steps = (partial(step_loss, model, rows, objective, settings) for rows in drawn)
     losses = optimise(model, steps, len(drawn), settings, seed)
     return TrainingLog(losses, sum(len(row.ids) for rows in drawn for row in rows))
 

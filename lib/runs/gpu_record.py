@@ -80,7 +80,7 @@ def _measure_training(one: Setting, meter: PhaseMeter) -> Cost:
     model = random_model(run.model, "float32", run.device)
     with meter.phase() as cost:
         adapted = adapt(model, training.tuning, lora_config(training), training.biases)
-        aim = objective(run, training, one.lengths.answers)
+        aim = objective(run, one.lengths.answers)
         cost.tokens = train(adapted, *rows_of(run, one.lengths), aim, training, run.seed).tokens
     return cost
 

@@ -28,8 +28,8 @@ from lib.memory.prompt_lengths import Prefixed, PromptLengths, largest_batch
 from lib.methods.context_distillation import objective, trains_on_support
 from lib.methods.records import PoolLabelling, Run
 from lib.methods.student import lora_config
-from lib.models.answers import class_log_probs
 from lib.models.loading import DTYPES
+from lib.models.scoring import class_log_probs
 from lib.models.training import (
     EXECUTION_FIELDS,
     Training,
@@ -156,7 +156,7 @@ def _training_phase(
     resident: tuple[PoolLabelling, PromptLengths] | None,
 ) -> Peak:
     training = replace(training, **dict.fromkeys(EXECUTION_FIELDS, False))  # what the key names, however computed
-    aim = objective(run, training, answers)
+    aim = objective(run, answers)
     with _fake(run.device):
         model = fake_model(run.model, "float32", training)
         with _counted(model, run.device) as allocations:
@@ -168,14 +168,14 @@ def _training_phase(
                     if not (stateless or optimizer.state):
                         _prime(optimizer)
                     label_a_batch()
-                    training_step(model, partial(step_loss, model, rows, aim), training, optimizer)
+                    training_step(model, partial(step_loss, model, rows, aim, training), training, optimizer)
         return _peak(allocations)
 
 
 def rows_of(run: Run, lengths: PromptLengths) -> tuple[list[TrainingRow], list[TrainingRow]]:
     """Pool and support set as a training run's student meets them, of these lengths and without content."""
     distillation = run.distillation
-    over_vocabulary = objective(run, run.training, lengths.answers).kl_over_vocabulary
+    over_vocabulary = objective(run, lengths.answers).kl_over_vocabulary
     width = architecture(run.model).vocab_size if over_vocabulary else len(lengths.answers)
     gold = 0 if distillation and distillation.ce_on != "support" else None
     pool = [TrainingRow([0] * length, torch.zeros(width), gold) for length in lengths.pool]

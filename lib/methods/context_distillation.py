@@ -14,9 +14,9 @@ from lib.methods.examples import RunExamples, examples_of, held_out_items, teach
 from lib.methods.records import Distillation, PoolLabelling, Run
 from lib.methods.student import TrainedStudent, train_student
 from lib.methods.table import METHODS, TRAINED
-from lib.models.answers import class_log_probs
-from lib.models.cost import Cost, PhaseMeter, warm_up
+from lib.models.cost import Cost, PhaseMeter
 from lib.models.loading import load_model
+from lib.models.scoring import class_log_probs
 from lib.models.training import Objective, Training, TrainingLog, TrainingRow, train
 from lib.tasks.patterns import CONTENT_FREE_TEXTS, content_free
 from lib.tasks.prompts import EncodedPrompts, first_tokens
@@ -47,7 +47,6 @@ def run_method(run: Run, soft_labels: SoftLabels | None, isolated: bool = True) 
     Raises:
         StudyError: a setting does not fit the data or the model, or a loss or score is not finite.
     """
-    warm_up(run.device)
     meter = PhaseMeter(run.device, isolated)
     costs = {"teacher": soft_labels.cost} if soft_labels else {}
     examples, encoder = examples_of(run), PromptEncoder(run.model)
@@ -133,7 +132,7 @@ def _trained(
         if run.distillation:
             pool = _pool_rows(run.distillation, encoder, examples, soft_labels)
             support = support if trains_on_support(run.distillation) else []
-        aim = objective(run, training, answers_of(encoder, run.task))
+        aim = objective(run, answers_of(encoder, run.task))
         return train(student, pool, support, aim, training, run.seed)
 
     return train_student(run, fit, meter, costs)
@@ -145,7 +144,6 @@ def ask_teacher(labelling: PoolLabelling, isolated: bool = True) -> SoftLabels:
     Raises:
         StudyError: a setting does not fit the data or the model, or a score is not finite.
     """
-    warm_up(labelling.device)
     meter = PhaseMeter(labelling.device, isolated)
     model = load_model(labelling.teacher, labelling.dtype, labelling.device)
     encoder = PromptEncoder(labelling.teacher)
@@ -178,7 +176,7 @@ def trains_on_support(distillation: Distillation) -> bool:
     return distillation.ce_on == "support" and distillation.kl_weight < 1
 
 
-def objective(run: Run, training: Training, answers: Sequence[Sequence[int]]) -> Objective:
+def objective(run: Run, answers: Sequence[Sequence[int]]) -> Objective:
     """What a run's student minimises; without a teacher, cross-entropy alone."""
     distillation = run.distillation
     return Objective(
@@ -186,8 +184,6 @@ def objective(run: Run, training: Training, answers: Sequence[Sequence[int]]) ->
         temperature=distillation.temperature if distillation else 1.0,
         answers=[list(answer) for answer in answers],
         kl_over_vocabulary=distillation is not None and distillation.labelling.kl_over == "vocabulary",
-        logits=training.logits,
-        padding_free=training.padding_free,
     )
 
 

@@ -2,8 +2,8 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +13,9 @@ from transformers import PreTrainedModel
 from lib.methods.encoder import PromptEncoder
 from lib.methods.episodes import Episode, batches, plain_texts
 from lib.methods.records import EpisodeObjective, Episodes
-from lib.models.losses import hard_weight, in_context_distillation_loss, soft_cross_entropy
-from lib.models.options import by_length, option_log_probs
-from lib.models.scoring import pad_right
-from lib.models.shared_tokens import AlignedText, SharedTokens, align, shared_tokens
+from lib.models.losses import HARD_WEIGHTS, soft_cross_entropy
+from lib.models.scoring import answer_log_probs, pad_right
+from lib.models.shared_tokens import SharedTokens, shared_positions, shared_tokens
 from lib.models.training import Training, TrainingLog, optimise
 
 
@@ -37,12 +36,6 @@ class InContextTuning:
     episodes: Episodes
     mixture: EpisodeObjective
     tokens: int = 0
-    _shared: SharedTokens | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        """Find the tokens that teacher and student have in common, where plain text is distilled."""
-        if self.teacher and self.mixture.lm_weight:
-            self._shared = shared_tokens(self.student.encoder.tokenizer, self.teacher.encoder.tokenizer)
 
     def train(self, settings: Training) -> TrainingLog:
         """Train the student in place.
@@ -55,20 +48,19 @@ class InContextTuning:
         return TrainingLog(losses, self.tokens)
 
     def _steps(self, batch_size: int) -> Iterator[partial[Tensor]]:
-        drawn = batches(self.episodes, batch_size)
+        drawn, weight_at = batches(self.episodes, batch_size), HARD_WEIGHTS[self.mixture.hard]
         for step, (asked, texts) in enumerate(zip(drawn, self._texts(), strict=True)):
             progress = step / max(1, self.episodes.steps - 1)
-            yield partial(self.loss, asked, texts, hard_weight(self.mixture.hard, progress, self.mixture.hard_start))
+            yield partial(self.loss, asked, texts, self.mixture.hard_start * weight_at(progress))
 
     def _texts(self) -> Iterator[list[str]]:
         """Each step's plain texts; none where the objective has no language-modelling terms."""
-        if not self.mixture.lm_weight:
-            yield from ([] for _ in range(self.episodes.steps))
-            return
-        texts = plain_texts(self.mixture.lm_text, self.episodes, self.mixture.lm_characters)
+        mixture, texts = self.mixture, []
+        if mixture.lm_weight:
+            texts = plain_texts(mixture.lm_text, self.episodes, mixture.lm_characters)
         draw = random.Random(f"texts {self.episodes.seed}")
         for _ in range(self.episodes.steps):
-            yield draw.sample(texts, min(self.mixture.lm_batch, len(texts)))
+            yield draw.sample(texts, min(mixture.lm_batch, len(texts)))
 
     def loss(self, asked: Sequence[Episode], texts: Sequence[str], weight: float) -> Tensor:
         """a · L_hard + (1 − a) · L_soft of one step, each = L^ICL + b · L^LM; the teacher is asked only where a < 1."""
@@ -77,48 +69,51 @@ class InContextTuning:
         if texts:
             hard_lm, soft_lm = self._lm_terms(texts, teacher)
             hard, soft = hard + self.mixture.lm_weight * hard_lm, soft + self.mixture.lm_weight * soft_lm
-        return in_context_distillation_loss(hard, soft, weight)
+        return weight * hard + (1.0 - weight) * soft
 
     def _icl_terms(self, asked: Sequence[Episode], teacher: TokenizedModel | None) -> tuple[Tensor, Tensor]:
         """L_hard^ICL and L_soft^ICL, means over episodes; probabilities are over each query's options."""
         own = self._scores(self.student, asked)
-        gold = [torch.tensor([episode.query.gold], device=row.device) for episode, row in zip(asked, own, strict=True)]
-        hard = torch.stack([F.cross_entropy(row[None], right) for row, right in zip(own, gold, strict=True)]).mean()
+        gold = [episode.query.gold for episode in asked]
+        hard = torch.stack([-row.log_softmax(0)[right] for row, right in zip(own, gold, strict=True)]).mean()
         if teacher is None:
             return hard, torch.zeros_like(hard)
         with torch.no_grad():
-            told = [row.to(own[0].device) for row in self._scores(teacher, asked)]
-        temperature = self.mixture.temperature
-        pairs = zip(told, own, strict=True)
-        return hard, torch.stack([soft_cross_entropy(one[None], row[None], temperature) for one, row in pairs]).mean()
+            targets = [row[None].to(hard.device) for row in self._scores(teacher, asked)]
+        pairs = zip(targets, own, strict=True)
+        soft = [soft_cross_entropy(target, row[None], self.mixture.temperature) for target, row in pairs]
+        return hard, torch.stack(soft).mean()
 
     def _scores(self, side: TokenizedModel, asked: Sequence[Episode]) -> list[Tensor]:
         encoded = side.encoder.prompts(asked)
         prompts = [encoded.prefix + suffix for suffix in encoded.suffixes]
         options = [side.encoder.answers(episode.query) for episode in asked]
         self.tokens += sum(map(len, prompts)) + sum(len(option) - 1 for row in options for option in row)
-        scores = option_log_probs(side.model, prompts, options)
-        if not self.episodes.length_normalized:
-            return scores
-        return [by_length(row, of_row) for row, of_row in zip(scores, options, strict=True)]
+        return answer_log_probs(side.model, prompts, options, length_normalized=self.episodes.length_normalized)
 
     def _lm_terms(self, texts: Sequence[str], teacher: TokenizedModel | None) -> tuple[Tensor, Tensor]:
         """L_hard^LM, next-token cross-entropy, and L_soft^LM over the tokens that both have, at shared positions."""
-        if teacher is None or self._shared is None:
-            read = [self.student.encoder.tokenizer(text)["input_ids"] for text in texts]
-            hard = next_token_loss(self._logits(self.student, read), read)
+        own, read = self._next_tokens(self.student, texts)
+        hard = next_token_loss(own, read)
+        if teacher is None:
             return hard, torch.zeros_like(hard)
-        aligned = [align(text, self.student.encoder.tokenizer, teacher.encoder.tokenizer) for text in texts]
-        own = self._logits(self.student, [one.student_ids for one in aligned])
         with torch.no_grad():
-            told = self._logits(teacher, [one.teacher_ids for one in aligned])
-        hard = next_token_loss(own, [one.student_ids for one in aligned])
-        return hard, soft_lm_loss(own, told, aligned, self._shared, self.mixture.temperature)
+            targets, _ = self._next_tokens(teacher, texts)
+        tokenizers = [side.encoder.tokenizer for side in (self.student, teacher)]
+        positions = [shared_positions(text, *tokenizers) for text in texts]
+        return hard, soft_lm_loss(own, targets, positions, self._shared, self.mixture.temperature)
 
-    def _logits(self, side: TokenizedModel, read: Sequence[Sequence[int]]) -> Tensor:
+    @cached_property
+    def _shared(self) -> SharedTokens:
+        """The tokens that student and teacher have in common."""
+        return shared_tokens(self.student.encoder.tokenizer, self.teacher.encoder.tokenizer)
+
+    def _next_tokens(self, side: TokenizedModel, texts: Sequence[str]) -> tuple[Tensor, list[list[int]]]:
+        """Logits [texts, longest, vocabulary] at every position of the texts, and the texts' token ids."""
+        read = [side.encoder.tokenizer(text)["input_ids"] for text in texts]
         ids, mask = pad_right(read, side.model.device)
         self.tokens += sum(map(len, read))
-        return side.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        return side.model(input_ids=ids, attention_mask=mask, use_cache=False).logits, read
 
 
 def next_token_loss(logits: Tensor, read: Sequence[Sequence[int]]) -> Tensor:
@@ -134,17 +129,21 @@ def next_token_loss(logits: Tensor, read: Sequence[Sequence[int]]) -> Tensor:
 
 
 def soft_lm_loss(
-    student: Tensor, teacher: Tensor, aligned: Sequence[AlignedText], shared: SharedTokens, temperature: float
+    student: Tensor,
+    teacher: Tensor,
+    positions: Sequence[tuple[list[int], list[int]]],
+    shared: SharedTokens,
+    temperature: float,
 ) -> Tensor:
     """L_soft^LM: cross-entropy of the two next-token distributions, renormalised over the shared tokens.
 
     Args:
         student, teacher: logits, [texts, longest, own vocabulary].
-        aligned: where the two are compared.
+        positions: of each text, where the two are compared: the student's and the teacher's.
         shared: over which tokens.
         temperature: T.
     """
-    own = torch.cat([student[i, one.student_positions] for i, one in enumerate(aligned)])
-    told = torch.cat([teacher[i, one.teacher_positions] for i, one in enumerate(aligned)]).to(own.device)
-    columns, their_columns = shared.student.to(own.device), shared.teacher.to(own.device)
-    return soft_cross_entropy(told[:, their_columns], own[:, columns], temperature)
+    own = torch.cat([student[i, places] for i, (places, _) in enumerate(positions)])
+    targets = torch.cat([teacher[i, places] for i, (_, places) in enumerate(positions)]).to(own.device)
+    columns, teacher_columns = shared.student.to(own.device), shared.teacher.to(own.device)
+    return soft_cross_entropy(targets[:, teacher_columns], own[:, columns], temperature)

@@ -12,9 +12,9 @@ from lib.methods.episodes import Episode, demonstrations_of
 from lib.methods.evaluation import Outcome, TaskScores, require_finite
 from lib.methods.records import EpisodeObjective, Run, TunedTeacher
 from lib.methods.student import TrainedStudent, adapted, train_student
-from lib.models.cost import Cost, PhaseMeter, warm_up
+from lib.models.cost import Cost, PhaseMeter
 from lib.models.loading import DTYPES, load_model
-from lib.models.options import score_options
+from lib.models.scoring import score_answers
 from lib.models.training import Training, TrainingLog
 from lib.models.tuning import merged
 from lib.tasks.few_shot import FewShotTask, task_set
@@ -35,7 +35,6 @@ def tune_teacher(request: TunedTeacher, isolated: bool = True) -> TunedWeights:
     Raises:
         StudyError: a setting does not fit the data or the model, or a loss is not finite.
     """
-    warm_up(request.device)
     meter = PhaseMeter(request.device, isolated)
     model = load_model(request.model, "float32", request.device)
     with meter.phase() as cost:
@@ -71,7 +70,6 @@ def run_in_context(run: Run, weights: TunedWeights | None, isolated: bool = True
     Raises:
         StudyError: a setting does not fit the data or the model, or a loss or score is not finite.
     """
-    warm_up(run.device)
     meter = PhaseMeter(run.device, isolated)
     costs = {"teacher": weights.cost} if weights else {}
     teacher = tuned_teacher(run.needs, weights) if weights else None
@@ -140,7 +138,7 @@ class TaskEvaluator:
         options = [self.encoder.answers(item) for item in task.items]
         self.cost.tokens += prompts.tokens + sum(len(option) - 1 for row in options for option in row)
         by_length = self.run.in_context.length_normalized
-        scores = score_options(self.model, prompts, options, self.run.eval_batch_size, by_length)
+        scores = score_answers(self.model, prompts, options, self.run.eval_batch_size, by_length)
         require_finite(torch.cat(scores), self.run.model)
         return scores
 

@@ -10,7 +10,7 @@ from lib.methods.records import Run
 from lib.models.cost import Cost, PhaseMeter
 from lib.models.loading import DTYPES, load_model
 from lib.models.training import Training, TrainingLog
-from lib.models.tuning import adapt, merged, trainable_parameters
+from lib.models.tuning import adapt, merged
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -36,7 +36,7 @@ def train_student(
         student = adapted(model, run.training, run.seed)
         log = fit(student, run.training)
         costs["training"].tokens = log.tokens
-    trained = trainable_parameters(student)
+    trained = student.num_parameters(only_trainable=True)
     return TrainedStudent(merged(student).to(DTYPES[run.dtype]), trained, log.losses)
 
 

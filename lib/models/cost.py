@@ -1,4 +1,4 @@
-"""What a phase of a run costs: seconds, peak memory over its start, tokens.
+"""What a phase of a run costs (seconds, peak memory, tokens), and on which machine and libraries it was measured.
 
 On CUDA the peak is the caching allocator's own record. On a CPU it is the resident set of a process of the run's
 own, sampled by a thread; it includes what libraries keep for themselves, so it is coarser and never comparable to CUDA
@@ -7,16 +7,20 @@ and what is drawn is predicted.
 """
 
 import gc
+import platform
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 
 import psutil
 import torch
 
 SAMPLE_SECONDS = 0.002
+LIBRARIES = ("torch", "transformers", "peft", "datasets")
 
 
 @dataclass
@@ -34,36 +38,6 @@ class Cost:
     tensors: int | None = None
 
 
-class ResidentPeak:
-    """The highest resident set of this process, from `start` to `stop`, in bytes."""
-
-    def __init__(self) -> None:
-        self._process = psutil.Process()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self.highest = 0
-
-    def start(self) -> None:
-        """Begin sampling."""
-        self._thread.start()
-
-    def stop(self) -> int:
-        """End sampling and return the peak."""
-        self._done.set()
-        self._thread.join()
-        return max(self.highest, self._process.memory_info().rss)
-
-    def _watch(self) -> None:
-        while not self._done.wait(SAMPLE_SECONDS):
-            self.highest = max(self.highest, self._process.memory_info().rss)
-
-
-def warm_up(device: str) -> None:
-    """Let libraries take their one-time memory (thread pools, cuBLAS workspaces) before anything is measured."""
-    square = torch.ones(64, 64, device=device, requires_grad=True)
-    (square @ square).sum().backward()
-
-
 class PhaseMeter:
     """Measures phases against the memory in use when it was made, before any model is loaded.
 
@@ -73,11 +47,14 @@ class PhaseMeter:
 
     def __init__(self, device: str, isolated: bool = True) -> None:
         """Begin; `isolated` says that this process is the run's alone, so that its resident set means something."""
+        square = torch.ones(64, 64, device=device, requires_grad=True)
+        (square @ square).sum().backward()  # libraries take their one-time memory now (thread pools, cuBLAS workspaces)
         self._cuda = device == "cuda"
-        self._isolated = isolated
+        self._peak = self._cuda_peak if self._cuda else self._resident_peak if isolated else nullcontext
         if self._cuda or isolated:
             gc.collect()  # what is garbage now must not be taken for the run's
-        self._rss = psutil.Process().memory_info().rss
+        self._process = psutil.Process()
+        self._rss = self._process.memory_info().rss
         if self._cuda:
             torch.cuda.empty_cache()
             self._allocated = torch.cuda.memory_allocated()
@@ -87,11 +64,7 @@ class PhaseMeter:
     def phase(self) -> Iterator[Cost]:
         """One phase; yields its cost, filled in at the end but for the tokens, which the caller counts."""
         cost = Cost()
-        with ExitStack() as stack:
-            if self._cuda:
-                stack.enter_context(self._cuda_peak(cost))
-            elif self._isolated:
-                stack.enter_context(self._resident_peak(cost))
+        with self._peak(cost):
             began = time.perf_counter()
             try:
                 yield cost
@@ -112,9 +85,38 @@ class PhaseMeter:
     @contextmanager
     def _resident_peak(self, cost: Cost) -> Iterator[None]:
         gc.collect()
-        peak = ResidentPeak()
-        peak.start()
+        cost.rss, done = 0, threading.Event()
+        thread = threading.Thread(target=self._sample, args=(cost, done), daemon=True)
+        thread.start()
         try:
             yield
         finally:
-            cost.rss = max(0, peak.stop() - self._rss)
+            done.set()
+            thread.join()
+
+    def _sample(self, cost: Cost, done: threading.Event) -> None:
+        """Keep the highest resident set in `cost` until `done` is set, and once more then."""
+        last = False
+        while not last:
+            last = done.wait(SAMPLE_SECONDS)
+            cost.rss = max(cost.rss, self._process.memory_info().rss - self._rss)
+
+
+def describe(device: str) -> dict[str, str | int]:
+    """What a measurement was made on: device, threads, Python and library versions, as a flat record."""
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+    }
+
+
+def _processor() -> str:
+    """The processor's name; Linux tells it only in a file."""
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

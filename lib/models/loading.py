@@ -30,6 +30,7 @@ from lib.paths import digest, locate
 
 MADE_FROM = ".made-from"  # in a folder of unpacked weights: the digest of the file that they came from
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+Device = Literal["cpu", "cuda"]
 
 
 def quiet() -> None:
@@ -55,11 +56,9 @@ def load_tokenizer(reference: str) -> PreTrainedTokenizerBase:
 
 def load_config(reference: str) -> PretrainedConfig:
     """The configuration of a model reference; errors as `load_tokenizer`."""
-    return (
-        random_models.config(reference)
-        if reference in random_models.WIDTHS
-        else _from_pretrained(AutoConfig, reference)
-    )
+    if reference in random_models.WIDTHS:
+        return random_models.config(reference)
+    return _from_pretrained(AutoConfig, reference)
 
 
 def load_model(reference: str, dtype: str, device: str) -> PreTrainedModel:
@@ -124,34 +123,24 @@ def _unpacked(file: Path) -> Path:
     """The GGUF file as a folder of bfloat16 safetensors beside it, made once; later loads take seconds."""
     if not file.is_file():
         raise StudyError(f"model: no GGUF file {file}.")
-    with file.open("rb") as content:
-        if content.read(4) != b"GGUF":
-            raise StudyError(f"model: {file} is not a GGUF file (its first four bytes are not 'GGUF').")
     folder = file.with_suffix(".unpacked")
     made_from = folder / MADE_FROM
     if made_from.is_file() and made_from.read_text(encoding="utf-8") == digest(file):
         return folder
-    scratch = Path(tempfile.mkdtemp(dir=file.parent, prefix=".unpacking-"))
-    try:
-        source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-        AutoTokenizer.from_pretrained(**source).save_pretrained(scratch)
-        model = AutoModelForCausalLM.from_pretrained(
-            **source, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
-        )
-        model.save_pretrained(scratch)
-        (scratch / MADE_FROM).write_text(digest(file), encoding="utf-8")
-        scratch.chmod(0o755)
-    except Exception as error:  # the parsers of a broken file raise whatever they stumble on
-        shutil.rmtree(scratch)
-        raise StudyError(f"model: {file} could not be read as GGUF: {error}") from error
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(scratch, folder)
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".unpacking-") as scratch:
+        made = Path(scratch, "made")
+        try:
+            _unpack(file, made)
+        except Exception as error:  # the parsers of a broken file raise whatever they stumble on
+            raise StudyError(f"model: {file} could not be read as GGUF: {error}") from error
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(made, folder)
     return folder
 
 
-def same_vocabulary(first: PreTrainedTokenizerBase, second: PreTrainedTokenizerBase) -> bool:
-    """Whether a token id means the same to both, as a comparison over the whole vocabulary needs."""
-    return first.get_vocab() == second.get_vocab()
-
-
-Device = Literal["cpu", "cuda"]
+def _unpack(file: Path, folder: Path) -> None:
+    source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    whole = {"dtype": torch.bfloat16, "quantization_config": GgufConfig(dequantize=True)}
+    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+    AutoModelForCausalLM.from_pretrained(**source, **whole).save_pretrained(folder)
+    (folder / MADE_FROM).write_text(digest(file), encoding="utf-8")

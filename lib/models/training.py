@@ -1,4 +1,4 @@
-"""Training a student on teacher targets, gold labels or both, with one step function for all methods."""
+"""One training loop, whose steps are losses; and the loss of context distillation and fine-tuning."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,14 +12,12 @@ from transformers import get_scheduler
 
 from lib.errors import NonFiniteLossError, StudyError
 from lib.models.loading import DTYPES
-from lib.models.losses import context_distillation_loss, cross_entropy, kl_divergence
-from lib.models.options import option_log_probs
-from lib.models.scoring import last_logits, packed_logits
+from lib.models.losses import cross_entropy, kl_divergence
+from lib.models.scoring import answer_log_probs, last_logits, packed_logits
 from lib.models.tuning import Tuning
 from lib.tasks.prompts import first_tokens
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-
 
 # Of a field that says how the same result is computed, and so has no part in the key.
 EXECUTION = {"execution": True}
@@ -65,13 +63,12 @@ EXECUTION_FIELDS = tuple(one.name for one in fields(Training) if one.metadata ==
 class TrainingRow:
     """One prompt of the student with what it is taught there: a teacher target, a gold label, or both.
 
-    `target` holds the teacher's log-probabilities over the label words, or over the vocabulary; `weight` is its own.
+    `target` holds the teacher's log-probabilities over the label words, or over the vocabulary.
     """
 
     ids: list[int]
     target: Tensor | None
     label: int | None
-    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -79,52 +76,49 @@ class Objective:
     """λ, T, and what of the student the two terms look at.
 
     `answers` are the label words' tokens, in the order of the classes. The KL term compares them, or the whole
-    vocabulary where `kl_over_vocabulary` is set; CE is always over the label words. `logits` and `padding_free` are
-    those of `Training`; where the label words share a first token, whole words are scored, and neither has a part.
+    vocabulary where `kl_over_vocabulary` is set; CE is always over the label words.
     """
 
     kl_weight: float
     temperature: float
     answers: list[list[int]]
     kl_over_vocabulary: bool
-    logits: str = "last"
-    padding_free: bool = False
 
 
-def step_loss(model: torch.nn.Module, rows: Sequence[TrainingRow], objective: Objective) -> Tensor:
-    """The loss of one step, λ·T²·KL + (1 − λ)·CE, from a single forward pass over all rows."""
-    student, over_labels = _student_logits(model, [row.ids for row in rows], objective)
-    labels = torch.tensor([-1 if row.label is None else row.label for row in rows], device=student.device)
-    has_label = _indices([row.label is not None for row in rows], student.device)
-    ce = cross_entropy(over_labels, labels, has_label)
-    has_target = _indices([row.target is not None for row in rows], student.device)
-    teacher = torch.zeros_like(student, dtype=torch.float32)
-    if len(has_target):
-        targets = [row.target for row in rows if row.target is not None]
-        teacher[has_target] = torch.stack(targets).to(student.device)
-    weights = torch.tensor([row.weight for row in rows], device=student.device)
-    kl = kl_divergence(teacher, student, has_target, objective.temperature, weights)
-    return context_distillation_loss(kl, ce, objective.kl_weight)
+def step_loss(model: torch.nn.Module, rows: Sequence[TrainingRow], objective: Objective, settings: Training) -> Tensor:
+    """The loss of one step, λ·T²·KL + (1 − λ)·CE (arXiv 2412.13243), from a single forward pass over all rows.
+
+    A term is the mean over the rows that have its target or its label, and 0 where none has.
+    """
+    student, over_labels = _student_logits(model, [row.ids for row in rows], objective, settings)
+    taught = [i for i, row in enumerate(rows) if row.target is not None]
+    labelled = [i for i, row in enumerate(rows) if row.label is not None]
+    kl = ce = 0.0
+    if taught:
+        targets = torch.stack([rows[i].target for i in taught]).to(student.device)
+        kl = kl_divergence(targets, student[taught], objective.temperature)
+    if labelled:
+        labels = torch.tensor([rows[i].label for i in labelled], device=student.device)
+        ce = cross_entropy(over_labels[labelled], labels)
+    return objective.kl_weight * kl + (1.0 - objective.kl_weight) * ce
 
 
 def _student_logits(
-    model: torch.nn.Module, sequences: Sequence[Sequence[int]], objective: Objective
+    model: torch.nn.Module, sequences: Sequence[Sequence[int]], objective: Objective, settings: Training
 ) -> tuple[Tensor, Tensor]:
-    """The student's logits that KL compares, and those over the label words."""
+    """The student's logits that KL compares, and those over the label words.
+
+    Label words that share a first token are scored whole: `logits` and `padding_free` have no part there.
+    """
     columns = first_tokens(objective.answers)
     if columns is None:
-        whole = torch.stack(option_log_probs(model, sequences, [objective.answers] * len(sequences)))
+        whole = torch.stack(answer_log_probs(model, sequences, [objective.answers] * len(sequences)))
         return whole, whole
-    narrow, every_position = objective.logits == "labels", objective.logits == "all"
-    read = packed_logits if objective.padding_free else last_logits
+    narrow, every_position = settings.logits == "labels", settings.logits == "all"
+    read = packed_logits if settings.padding_free else last_logits
     logits = read(model, sequences, columns=columns if narrow else None, every_position=every_position)
     over_labels = logits if narrow else logits[:, columns]
     return (logits if objective.kl_over_vocabulary else over_labels), over_labels
-
-
-def _indices(chosen: Sequence[bool], device: torch.device) -> Tensor:
-    """Where it is true, known without a look at the device: a mask there would have to be read back."""
-    return torch.tensor([i for i, yes in enumerate(chosen) if yes], dtype=torch.long, device=device)
 
 
 @dataclass(frozen=True)
@@ -157,9 +151,10 @@ def batches(
 def make_optimizer(model: torch.nn.Module, settings: Training, device: str) -> torch.optim.Optimizer:
     """The optimizer of the trainable parameters; `fused`, always on `cuda`, is one kernel without copies of them."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    fused = {"fused": True} if settings.fused or device == "cuda" else {}
-    kind = OPTIMIZERS[settings.optimizer]
-    return kind(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, **fused)
+    options = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    if settings.fused or device == "cuda":
+        options["fused"] = True
+    return OPTIMIZERS[settings.optimizer](trained, **options)
 
 
 @contextmanager
@@ -209,9 +204,13 @@ def optimise(
     schedule = get_scheduler(settings.schedule, optimizer, round(settings.warmup * count), count)
     losses: list[float] = []
     with training_mode(model, settings):
-        for step, loss_of in enumerate(steps):
-            loss = training_step(model, loss_of, settings, optimizer)
-            losses.append(_finite(loss.item(), f"step {step + 1} of {count}", settings))
+        for step, loss_of in enumerate(steps, 1):
+            losses.append(training_step(model, loss_of, settings, optimizer).item())
+            if not math.isfinite(losses[-1]):
+                raise NonFiniteLossError(
+                    f"loss is {losses[-1]} at step {step} of {count} (learning_rate {settings.learning_rate:g}, "
+                    f"dtype {settings.dtype}); a smaller learning rate or float32 may help."
+                )
             schedule.step()
     return losses
 
@@ -229,10 +228,10 @@ def train(
     Raises:
         StudyError: `padding_free`, of a model that does not keep prompts in one row apart.
     """
-    if objective.padding_free:
+    if settings.padding_free:
         _require_apart(model, [row.ids for row in [*pool, *support][:2]])
     drawn = list(batches(pool, support, settings.batch_size, settings.epochs, seed))
-    steps = (partial(step_loss, model, rows, objective) for rows in drawn)
+    steps = (partial(step_loss, model, rows, objective, settings) for rows in drawn)
     losses = optimise(model, steps, len(drawn), settings, seed)
     return TrainingLog(losses, sum(len(row.ids) for rows in drawn for row in rows))
 
@@ -244,12 +243,3 @@ def _require_apart(model: torch.nn.Module, sequences: Sequence[Sequence[int]]) -
     alone, packed = last_logits(model, sequences), packed_logits(model, sequences)
     if not torch.allclose(packed, alone, rtol=1e-3, atol=1e-3 * alone.abs().max().item()):
         raise StudyError("padding_free: true lets this student's prompts see each other in one row. Allowed: false.")
-
-
-def _finite(loss: float, when: str, settings: Training) -> float:
-    if math.isfinite(loss):
-        return loss
-    raise NonFiniteLossError(
-        f"loss is {loss} at {when} (learning_rate {settings.learning_rate:g}, dtype {settings.dtype}); "
-        "a smaller learning rate or float32 may help."
-    )

@@ -3,17 +3,13 @@
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    PretrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from lib.errors import RefusedMethod
+from lib.models.loading import load_config
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-from lib.models.loading import load_config
 
 Tuning = Literal["full", "lora", "bitfit"]
 
@@ -37,10 +33,10 @@ def check_tuning(
 def adapt(
     model: PreTrainedModel, tuning: Tuning, lora: "LoraConfig | None", biases: str = "existing"
 ) -> torch.nn.Module:
-    """Make trainable what `tuning` trains: everything, a LoRA adapter (peft), or the bias terms and nothing else.
+    """Make trainable, in place, what `tuning` trains: everything, a LoRA adapter (peft), or the bias terms alone.
 
     Args:
-        model: a frozen model; it is changed in place.
+        model: a frozen model.
         tuning: BitFit is that of Zaken et al. 2022 (arXiv 2106.10199), without its classifier head.
         lora: the adapter's settings, for `lora` only.
         biases: what BitFit trains: the `existing` biases, or with `add` also new ones on linear layers without.
@@ -67,8 +63,3 @@ def _add_biases(model: PreTrainedModel) -> None:
 def merged(model: torch.nn.Module) -> PreTrainedModel:
     """A LoRA adapter merged into its model; any other model as it is."""
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-
-
-def trainable_parameters(model: torch.nn.Module) -> int:
-    """The number of trainable scalars."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

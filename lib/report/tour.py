@@ -26,14 +26,14 @@ def answers(sweep: Sweep, position: int, support_size: int, seed: int) -> pd.Dat
     }
     log_probs = {method: torch.tensor([one.label_log_probs[position]]) for method, one in evaluations.items()}
     teacher = log_probs.get("teacher_icl", torch.full((1, len(sweep.profile.classes)), torch.nan))
-    every, rows = torch.tensor([True]), {}
+    rows = {}
     for method in (name for name in METHODS if name in evaluations):
         shares, gold = log_probs[method].softmax(-1)[0].tolist(), evaluations[method].gold[position]
         rows[METHODS[method].label] = {
             **{f"P({name})": share for name, share in zip(sweep.profile.classes, shares, strict=True)},
             "right": shares[gold] == max(shares),
-            "KL from teacher": kl_divergence(teacher, log_probs[method], every).item(),
-            "CE": cross_entropy(log_probs[method], torch.tensor([gold]), every).item(),
+            "KL from teacher": kl_divergence(teacher, log_probs[method]).item(),
+            "CE": cross_entropy(log_probs[method], torch.tensor([gold])).item(),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 

@@ -21,7 +21,7 @@ from lib.methods import context_distillation, in_context_distillation
 from lib.methods.examples import forget_examples
 from lib.methods.records import PoolLabelling, Run, TunedTeacher
 from lib.methods.table import METHODS, ON_BENCHMARKS, ON_TASKS
-from lib.models.environment import describe
+from lib.models.cost import describe
 from lib.models.loading import quiet
 from lib.runs import preflight
 from lib.runs.frames import METRICS, results_frame

@@ -17,10 +17,9 @@ from lib.memory.architectures import architecture
 from lib.memory.peaks import highest, prompts_of, rows_of
 from lib.methods.context_distillation import objective
 from lib.methods.student import lora_config
-from lib.models.answers import class_log_probs
-from lib.models.cost import Cost, PhaseMeter, warm_up
-from lib.models.environment import describe
+from lib.models.cost import Cost, PhaseMeter, describe
 from lib.models.loading import DTYPES
+from lib.models.scoring import class_log_probs
 from lib.models.training import train
 from lib.models.tuning import adapt
 from lib.paths import FIGURES
@@ -59,7 +58,6 @@ def configurations(device: str = "cuda", **changes: Any) -> Iterator[tuple[str, 
 def measure(one: Setting) -> dict[str, Cost]:
     """Run each phase of a setting with random weights and prompts without content; what it cost, by phase."""
     run, lengths, costs = one.run, one.lengths, {}
-    warm_up(run.device)
     meter = PhaseMeter(run.device, isolated=False)
     labelling = run.distillation.labelling if run.distillation else None
     if labelling:
@@ -83,7 +81,7 @@ def _measure_training(one: Setting, meter: PhaseMeter) -> Cost:
     model = random_model(run.model, "float32", run.device)
     with meter.phase() as cost:
         adapted = adapt(model, training.tuning, lora_config(training), training.biases)
-        aim = objective(run, training, one.lengths.answers)
+        aim = objective(run, one.lengths.answers)
         cost.tokens = train(adapted, *rows_of(run, one.lengths), aim, training, run.seed).tokens
     return cost
 

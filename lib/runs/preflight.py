@@ -11,7 +11,7 @@ from lib.methods.episodes import Episode, batches, demonstrations_of, plain_text
 from lib.methods.examples import RunExamples, examples_of, teacher_contexts
 from lib.methods.records import Episodes, PoolLabelling, Run
 from lib.methods.table import METHODS
-from lib.models.loading import check_device, same_vocabulary
+from lib.models.loading import check_device
 from lib.models.shared_tokens import shared_tokens
 from lib.models.tuning import Tuning, check_tuning
 from lib.tasks.few_shot import task_set
@@ -103,7 +103,7 @@ def _check_labelling(
     for demonstrations, queries in teacher_contexts(labelling):
         teacher.encode(demonstrations, _longest(queries))
     student.encode([], _longest([query for part in examples.pool for query in part]))
-    if labelling.kl_over == "vocabulary" and not same_vocabulary(student.tokenizer, teacher.tokenizer):
+    if labelling.kl_over == "vocabulary" and student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
         raise StudyError(
             f"kl_over: 'vocabulary' compares token by token, but {labelling.teacher} and {run.model} have different "
             "vocabularies. Allowed for this pair: labels."

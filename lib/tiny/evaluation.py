@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
-from lib.models.answers import class_log_probs
+from lib.models.scoring import class_log_probs
 from lib.tasks import world
 from lib.tasks.patterns import fill
 from lib.tasks.prompts import answer_tokens, encode, prompt

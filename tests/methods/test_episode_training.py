@@ -16,7 +16,7 @@ from lib.methods.episode_training import InContextTuning, TokenizedModel, next_t
 from lib.methods.episodes import Episode, batches
 from lib.methods.records import EpisodeObjective, Episodes
 from lib.models import random_models
-from lib.models.shared_tokens import AlignedText, SharedTokens
+from lib.models.shared_tokens import SharedTokens
 from lib.models.training import Training
 from lib.tasks.task import Benchmark
 from tests.support.tokens_read import count_tokens
@@ -354,9 +354,8 @@ def test_next_token_loss_reads_each_position_for_the_token_after_it():
 
 def test_texts_of_one_token_have_no_loss_and_still_run_backward():
     logits = torch.randn(1, 1, 9, requires_grad=True)
-    nowhere = AlignedText([3], [3], [], [])
     every = SharedTokens(torch.arange(9), torch.arange(9))
-    for loss in (next_token_loss(logits, [[3]]), soft_lm_loss(logits, torch.randn(1, 1, 9), [nowhere], every, 1.0)):
+    for loss in (next_token_loss(logits, [[3]]), soft_lm_loss(logits, torch.randn(1, 1, 9), [([], [])], every, 1.0)):
         loss.backward()
         assert loss.item() == 0
 
@@ -364,9 +363,9 @@ def test_texts_of_one_token_have_no_loss_and_still_run_backward():
 def test_soft_loss_on_text_compares_shared_tokens_at_shared_positions_alone():
     draw = np.random.default_rng(0)
     own, told = draw.normal(size=(2, 4, 6)), draw.normal(size=(2, 5, 8))
-    aligned = [AlignedText([0] * 4, [0] * 5, [0, 2], [1, 3]), AlignedText([0] * 3, [0] * 5, [1], [4])]
+    positions = [([0, 2], [1, 3]), ([1], [4])]
     shared = SharedTokens(torch.tensor([5, 0, 3]), torch.tensor([1, 7, 2]))
-    loss = soft_lm_loss(torch.tensor(own), torch.tensor(told), aligned, shared, 1.5)
+    loss = soft_lm_loss(torch.tensor(own), torch.tensor(told), positions, shared, 1.5)
     places = [(0, 0, 1), (0, 2, 3), (1, 1, 4)]
     expected = [soft_loss(told[i, theirs, [1, 7, 2]], own[i, ours, [5, 0, 3]], 1.5) for i, ours, theirs in places]
     assert loss.item() == pytest.approx(np.mean(expected), rel=1e-5)

@@ -13,8 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from lib.errors import RefusedMethod, StudyError
-from lib.models.loading import check_device, load_config, load_model, load_tokenizer, random_models, same_vocabulary
-from lib.models.tuning import adapt, check_tuning, trainable_parameters
+from lib.models.loading import check_device, load_config, load_model, load_tokenizer, random_models
+from lib.models.tuning import adapt, check_tuning
 
 STUDENT, TEACHER = "random-opt-student", "random-opt-teacher"
 LORA = LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
@@ -109,7 +109,7 @@ def changed(model, before):
 def test_a_loaded_model_is_frozen_and_in_evaluation_mode(reference):
     model = load_model(reference, "float32", "cpu")
     assert not model.training
-    assert trainable_parameters(model) == 0
+    assert model.num_parameters(only_trainable=True) == 0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -133,7 +133,7 @@ def test_a_save_pretrained_folder_loads_whole(llama_folder, bpe):
     assert load_tokenizer(str(llama_folder))("A short text. Yes")["input_ids"] == ids[0].tolist()
     assert load_config(str(llama_folder)).max_position_embeddings == 64
     assert not loaded.training
-    assert trainable_parameters(loaded) == 0
+    assert loaded.num_parameters(only_trainable=True) == 0
     torch.testing.assert_close(loaded(ids).logits, expected(ids).logits)
 
 
@@ -149,7 +149,7 @@ def test_a_folder_that_lacks_a_weight_is_refused_and_not_filled_at_random(llama_
 
 def test_full_tuning_trains_every_parameter():
     model = adapt(load_model(STUDENT, "float32", "cpu"), "full", None)
-    assert trainable_parameters(model) == model.num_parameters()
+    assert model.num_parameters(only_trainable=True) == model.num_parameters()
 
 
 def test_bitfit_trains_the_bias_terms_and_nothing_else():
@@ -157,7 +157,7 @@ def test_bitfit_trains_the_bias_terms_and_nothing_else():
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     biases = {name for name, _ in model.named_parameters() if name.split(".")[-1] == "bias"}
     assert trained == biases
-    assert trainable_parameters(model) == sum(model.get_parameter(name).numel() for name in biases) > 0
+    assert model.num_parameters(only_trainable=True) == sum(model.get_parameter(name).numel() for name in biases) > 0
 
 
 def test_a_bitfit_step_moves_biases_only():
@@ -174,7 +174,7 @@ def test_lora_trains_only_its_adapter():
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     width, layers = random_models.WIDTHS[STUDENT], 2
     assert all("lora_" in name for name in trained)
-    assert trainable_parameters(model) == layers * len(LORA.target_modules) * 2 * LORA.r * width
+    assert model.num_parameters(only_trainable=True) == layers * len(LORA.target_modules) * 2 * LORA.r * width
 
 
 def test_a_lora_step_leaves_the_base_model_unchanged():
@@ -186,13 +186,6 @@ def test_a_lora_step_leaves_the_base_model_unchanged():
     base = dict(random_models.model(STUDENT).named_parameters())
     kept = {name.removeprefix("base_model.model.").replace(".base_layer", ""): name for name in before}
     assert all(torch.equal(weight, model.get_parameter(kept[name])) for name, weight in base.items())
-
-
-def test_trainable_parameters_counts_what_requires_a_gradient():
-    layer = torch.nn.Linear(3, 5)
-    assert trainable_parameters(layer) == 20
-    layer.weight.requires_grad_(False)
-    assert trainable_parameters(layer) == 5
 
 
 def test_bitfit_is_refused_where_there_is_no_bias_naming_the_alternatives(llama_folder):
@@ -210,17 +203,6 @@ def test_other_tunings_are_not_refused_without_biases(llama_folder, tuning):
 
 def test_bitfit_is_not_refused_where_there_are_biases():
     check_tuning(STUDENT, "bitfit")
-
-
-def test_same_vocabulary_compares_ids_and_not_only_words(bpe):
-    words = PreTrainedTokenizerFast(tokenizer_object=bpe)
-    swapped = json.loads(bpe.to_str())
-    vocabulary = swapped["model"]["vocab"]
-    vocabulary["A"], vocabulary["B"] = vocabulary["B"], vocabulary["A"]
-    other = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(swapped)))
-    assert same_vocabulary(words, PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(bpe.to_str())))
-    assert not same_vocabulary(words, other)
-    assert not same_vocabulary(words, random_models.tokenizer())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
@@ -268,7 +250,7 @@ def test_a_missing_gguf_file_is_refused_naming_it(load, tmp_path):
 @every_loader
 def test_a_file_that_is_not_gguf_is_refused_naming_it(load, tmp_path):
     (tmp_path / "other.gguf").write_bytes(b"PK\x03\x04 something else")
-    with pytest.raises(StudyError, match=r"model: .*other\.gguf is not a GGUF file.*first four bytes"):
+    with pytest.raises(StudyError, match=r"model: .*other\.gguf .*not a GGUF file"):
         load(str(tmp_path / "other.gguf"))
     assert os.listdir(tmp_path) == ["other.gguf"]
 

@@ -6,7 +6,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors, tra
 from transformers import PreTrainedTokenizerFast
 
 from lib.models import random_models
-from lib.models.shared_tokens import align, shared_tokens
+from lib.models.shared_tokens import shared_positions, shared_tokens
 
 CORPUS = [
     "The old dog sleeps under the table while two boys play chess in the park.",
@@ -69,52 +69,45 @@ def bytes_read(tokenizer, ids):
 @every_pair
 def test_positions_are_all_that_stand_after_the_same_whole_characters(student, teacher):
     for text in TEXTS:
-        found = align(text, student, teacher)
-        first, second = bytes_read(student, found.student_ids), bytes_read(teacher, found.teacher_ids)
+        own, others = shared_positions(text, student, teacher)
+        first, second = (bytes_read(one, one(text)["input_ids"]) for one in (student, teacher))
         after_characters = {len(text[:i].encode()) for i in range(1, len(text))}
         common = sorted(after_characters & set(first) & set(second))
-        assert [first[position] for position in found.student_positions] == common
-        assert [second[position] for position in found.teacher_positions] == common
-
-
-@every_pair
-def test_ids_are_those_that_each_tokenizer_gives_the_text(student, teacher):
-    for text in TEXTS:
-        found = align(text, student, teacher)
-        assert (found.student_ids, found.teacher_ids) == (student(text)["input_ids"], teacher(text)["input_ids"])
+        assert [first[position] for position in own] == common
+        assert [second[position] for position in others] == common
 
 
 def test_the_tokenizers_cut_texts_differently_and_still_meet():
-    found = align(CORPUS[0], TOKENIZERS["bytes"], TOKENIZERS["large"])
-    assert 5 < len(found.student_positions) < len(found.student_ids) - 1
-    assert found.student_positions != found.teacher_positions
+    student, teacher = TOKENIZERS["bytes"], TOKENIZERS["large"]
+    own, others = shared_positions(CORPUS[0], student, teacher)
+    assert 5 < len(own) < len(student(CORPUS[0])["input_ids"]) - 1
+    assert own != others
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_turned_about_the_positions_are_turned_about(name):
     one, other = TOKENIZERS[name], TOKENIZERS["small"]
-    there, back = align(CORPUS[2], one, other), align(CORPUS[2], other, one)
-    assert (there.student_positions, there.teacher_positions) == (back.teacher_positions, back.student_positions)
+    assert shared_positions(CORPUS[2], one, other) == shared_positions(CORPUS[2], other, one)[::-1]
 
 
 @pytest.mark.parametrize("text", CORPUS[:2])
 def test_one_tokenizer_for_both_meets_after_every_token_but_the_last(text):
     for tokenizer in (TOKENIZERS["large"], random_models.tokenizer()):
-        found = align(text, tokenizer, tokenizer)
-        assert found.student_positions == found.teacher_positions == list(range(len(found.student_ids) - 1))
+        every = list(range(len(tokenizer(text)["input_ids"]) - 1))
+        assert shared_positions(text, tokenizer, tokenizer) == (every, every)
 
 
 def test_a_token_that_stands_in_front_is_no_place_to_compare():
-    found = align("The dog", TOKENIZERS["front"], TOKENIZERS["front"])
-    assert TOKENIZERS["front"].convert_ids_to_tokens(found.student_ids)[0] == "<s>"
-    assert 0 not in found.student_positions
-    assert len(found.student_positions) == len(found.student_ids) - 2
+    tokenizer = TOKENIZERS["front"]
+    ids, (positions, _) = tokenizer("The dog")["input_ids"], shared_positions("The dog", tokenizer, tokenizer)
+    assert tokenizer.convert_ids_to_tokens(ids)[0] == "<s>"
+    assert 0 not in positions
+    assert len(positions) == len(ids) - 2
 
 
 @pytest.mark.parametrize("text", ["", "x"])
 def test_a_text_of_one_character_or_none_has_no_position(text):
-    found = align(text, TOKENIZERS["small"], TOKENIZERS["large"])
-    assert found.student_positions == found.teacher_positions == []
+    assert shared_positions(text, TOKENIZERS["small"], TOKENIZERS["large"]) == ([], [])
 
 
 @every_pair

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from lib.errors import StudyError
-from lib.memory.peaks import PARTS
+from lib.memory.allocations import PARTS
 from lib.report import memory_figures
 from lib.runs import predictions
 from lib.runs.predictions import frame, of_profile, setting
@@ -16,9 +16,9 @@ def counted(monkeypatch, tmp_path):
     """Counts the predictions that are made; they are kept in a folder of the test's own."""
     made = []
 
-    def spy(run, lengths, *rest, original=predictions.predict):
-        made.append(run.method)
-        return original(run, lengths, *rest)
+    def spy(one, original=predictions.predict):
+        made.append(one.run.method)
+        return original(one)
 
     monkeypatch.setattr(predictions, "predict", spy)
     monkeypatch.setattr(predictions, "KEPT", tmp_path / "predictions")

@@ -15,15 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 # What a peak is made of, from what stays longest to what goes soonest.
-PARTS = (
-    "parameters",
-    "teacher's parameters",
-    "gradients",
-    "optimizer state",
-    "activations",
-    "logits",
-    "temporaries",
-)
+PARTS = ("parameters", "teacher's parameters", "gradients", "optimizer state", "activations", "logits", "temporaries")
 
 CUDA_BLOCK = 512  # the caching allocator hands out multiples of this many bytes
 
@@ -74,15 +66,13 @@ class Allocations(TorchDispatchMode):
 
     def __init__(
         self,
-        model: torch.nn.Module | None = None,
         vocabulary: int | None = None,
         block: int = 1,
         modules: ModTracker | None = None,
     ) -> None:
-        """Start from the weights of `model`, or from nothing.
+        """Start from nothing.
 
         Args:
-            model: whose parameters and buffers are counted from the start.
             vocabulary: the width by which logits are known; None calls nothing logits.
             block: sizes are rounded up to multiples of it, as an allocator does.
             modules: which modules are under way, by which the peak is placed.
@@ -92,8 +82,6 @@ class Allocations(TorchDispatchMode):
         self._now = Counter(dict.fromkeys(PARTS, 0))
         self._vocabulary, self._block, self._modules = vocabulary, block, modules
         self.stage, self.peak = "", Peak()
-        if model is not None:
-            self.claim("parameters", [*model.parameters(), *model.buffers()])
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):  # noqa: ANN001, ANN204 - torch's signature
         """Run the operation and count what it returns."""

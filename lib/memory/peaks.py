@@ -11,8 +11,8 @@ The context of CUDA and the workspaces of its libraries come on top. Predicted i
 caching allocator reserves.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from unittest.mock import patch
@@ -144,21 +144,20 @@ def _asking_phase(asked: Questions) -> Peak:
 
 
 def _training_phase(setting: Setting) -> Peak:
-    """The largest step, and the first; each after a batch was labelled, where the teacher is resident."""
+    """The first step and the largest, each after a batch was labelled where the teacher is resident."""
     run, resident = setting.run, _asked_beside_training(setting)
     training = replace(run.training, **dict.fromkeys(EXECUTION_FIELDS, False))  # what the key names, however computed
     aim = objective(run, training, setting.lengths.answers)
     model = adapted(random_model(run.model, "float32", "meta"), training, run.seed)
     teachers = [random_model(resident.model, resident.dtype, "meta")] if resident else []
-    first, largest = _steps(setting)
+    steps = _steps(setting)
     with _fake(run.device, model, *teachers), _counted(model, run.device) as allocations:
         for teacher in teachers:
             allocations.claim("teacher's parameters", [*teacher.parameters(), *teacher.buffers()])
         optimizer = make_optimizer(model, training, run.device)
-        with _claimed(model, optimizer, allocations), training_mode(model, training):
-            if first is None:
-                _prime(optimizer)
-            for rows in filter(None, (first, largest)):
+        _claim(model, optimizer, allocations)
+        with training_mode(model, training):
+            for rows in steps:
                 for teacher in teachers:
                     resident.ask(teacher)
                 training_step(model, partial(step_loss, model, rows, aim), training, optimizer)
@@ -185,40 +184,24 @@ def rows_of(setting: Setting) -> tuple[list[TrainingRow], list[TrainingRow]]:
     return pool, [TrainingRow([0] * length, None, 0) for length in lengths.support] if with_support else []
 
 
-def _steps(setting: Setting) -> tuple[list[TrainingRow] | None, list[TrainingRow] | None]:
-    """The first step, before there is an optimizer state, unless a later one is as large; the largest of the later."""
+def _steps(setting: Setting) -> list[list[TrainingRow]]:
+    """The first step, before there is an optimizer state, and of the later ones that with the most tokens."""
     run = setting.run
-    steps = batches(*rows_of(setting), run.training.batch_size, run.training.epochs, run.seed)
-    first = next(steps)
-    largest = max(steps, key=_padded_tokens, default=None)
-    if largest and _padded_tokens(first) <= _padded_tokens(largest):
-        return None, largest
-    return first, largest
-
-
-def _padded_tokens(rows: Sequence[TrainingRow]) -> int:
-    return len(rows) * max(len(row.ids) for row in rows)
-
-
-def _prime(optimizer: torch.optim.Optimizer) -> None:
-    """Bring the optimizer's state into being, as any step before would have."""
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    first, *later = batches(*rows_of(setting), run.training.batch_size, run.training.epochs, run.seed)
+    largest = max(later, key=lambda rows: len(rows) * max(len(row.ids) for row in rows), default=None)
+    return [first, largest] if largest else [first]
 
 
 @contextmanager
 def _counted(model: PreTrainedModel, device: str) -> Iterator[Allocations]:
     block = CUDA_BLOCK if device == "cuda" else 1
-    with ModTracker() as modules, Allocations(model, model.config.vocab_size, block, modules) as allocations:
+    with ModTracker() as modules, Allocations(model.config.vocab_size, block, modules) as allocations:
+        allocations.claim("parameters", [*model.parameters(), *model.buffers()])
         yield allocations
 
 
-@contextmanager
-def _claimed(model: torch.nn.Module, optimizer: torch.optim.Optimizer, allocations: Allocations) -> Iterator[None]:
-    """Gradients and optimizer state are counted as such from when they come into being."""
+def _claim(model: torch.nn.Module, optimizer: torch.optim.Optimizer, allocations: Allocations) -> None:
+    """Have gradients and optimizer state counted as such from when they come into being."""
 
     def before(*_: object) -> None:
         allocations.stage = "optimizer step"
@@ -226,15 +209,13 @@ def _claimed(model: torch.nn.Module, optimizer: torch.optim.Optimizer, allocatio
     def after(*_: object) -> None:
         allocations.stage = ""
         states = (value for state in optimizer.state.values() for value in state.values())
-        allocations.claim("optimizer state", (value for value in states if isinstance(value, torch.Tensor)))
+        allocations.claim("optimizer state", filter(torch.is_tensor, states))
 
-    with ExitStack() as hooks:
-        for parameter in filter(lambda parameter: parameter.requires_grad, model.parameters()):
-            hook = parameter.register_post_accumulate_grad_hook(lambda of: allocations.claim("gradients", [of.grad]))
-            hooks.callback(hook.remove)
-        hooks.callback(optimizer.register_step_pre_hook(before).remove)
-        hooks.callback(optimizer.register_step_post_hook(after).remove)
-        yield
+    optimizer.register_step_pre_hook(before)
+    optimizer.register_step_post_hook(after)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(lambda of: allocations.claim("gradients", [of.grad]))
 
 
 def _dropout_of_cuda(

@@ -68,11 +68,11 @@ def _kept(one: Setting) -> Prediction | None:
 
 
 def _file(one: Setting) -> Path:
-    return KEPT / f"{key(one, *_walked())}.json"
+    return KEPT / f"{key(one, *walked())}.json"
 
 
 @cache
-def _walked() -> tuple[str, ...]:
+def walked() -> tuple[str, ...]:
     """Digests of the code that a prediction walks, and the versions of the libraries under it."""
     files = sorted(file for folder in WALKED for file in (ROOT / "lib" / folder).glob("*.py"))
     return (*map(digest, files), *map(version, LIBRARIES))

@@ -40,9 +40,12 @@ def allocator_peak(work):
 def test_counted_tensors_are_what_the_allocator_records():
     model = layers()
     weights = sum(parameter.nbytes for parameter in model.parameters())
-    with Allocations(model) as allocations:
+    with Allocations() as allocations:
+        allocations.claim("parameters", model.parameters())
         steps(model)
-    assert allocations.peak.total == pytest.approx(weights + allocator_peak(lambda: steps(layers())) - weights, rel=0.01)
+    assert allocations.peak.total == pytest.approx(
+        weights + allocator_peak(lambda: steps(layers())) - weights, rel=0.01
+    )
 
 
 def test_a_counted_storage_counts_once_and_until_it_is_freed():
@@ -74,7 +77,8 @@ def test_kinds_sum_to_the_peak_and_a_claim_moves_a_tensor():
 
 def test_what_a_backward_pass_makes_is_temporary_until_it_is_claimed():
     model = layers()
-    with Allocations(model) as allocations:
+    with Allocations() as allocations:
+        allocations.claim("parameters", model.parameters())
         model(torch.ones(128, 64)).square().mean().backward()
     weights = sum(parameter.nbytes for parameter in model.parameters())
     assert allocations.peak.parts["parameters"] == weights

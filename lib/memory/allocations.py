@@ -64,12 +64,7 @@ class Allocations(TorchDispatchMode):
             the vocabulary, of `temporaries` where a backward pass or a stage made it, else of `activations`.
     """
 
-    def __init__(
-        self,
-        vocabulary: int | None = None,
-        block: int = 1,
-        modules: ModTracker | None = None,
-    ) -> None:
+    def __init__(self, vocabulary: int | None = None, block: int = 1, modules: ModTracker | None = None) -> None:
         """Start from nothing.
 
         Args:
@@ -90,18 +85,19 @@ class Allocations(TorchDispatchMode):
         result = operation(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
-                self._count(leaf)
+                self.count(leaf)
         return result
 
     def claim(self, kind: str, tensors: Iterable[torch.Tensor]) -> None:
         """Say of what kind these tensors are; those not seen before are counted from now on."""
         for tensor in tensors:
-            storage = self._count(tensor, kind)
+            storage = self.count(tensor, kind)
             self._now[storage.kind] -= storage.size
             self._now[kind] += storage.size
             storage.kind = kind
 
-    def _count(self, tensor: torch.Tensor, kind: str | None = None) -> _Storage:
+    def count(self, tensor: torch.Tensor, kind: str | None = None) -> _Storage:
+        """Count the tensor's storage until it is freed, unless it is counted already."""
         storage = tensor.untyped_storage()
         name = id(storage)
         if name in self._alive:

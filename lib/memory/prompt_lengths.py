@@ -122,6 +122,7 @@ def _draw(dataset: str, split: Split, count: int, seed: int) -> tuple[int, ...]:
 
 def _spread(dataset: str, limit: int | None) -> tuple[int, ...]:
     """A whole evaluation set, or an even sample of it."""
+    require_one_of("data", dataset, FULL_SIZES)
     return _quantiles(dataset, "evaluation", np.linspace(0, 1, limit or FULL_SIZES[dataset]))
 
 

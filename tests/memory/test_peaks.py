@@ -158,13 +158,13 @@ def test_a_prediction_that_forgets_the_bfloat16_copy_of_a_weight_fails_the_compa
     shape, models, recorded, monkeypatch
 ):
     method, changes = configuration = ("pbft_lora", {"training_dtype": "bfloat16"})
-    count = Allocations._count
+    count = Allocations.count
 
     def forget(mode, tensor, kind=None):
         forgotten = tensor.dtype == torch.bfloat16 and tensor.untyped_storage().nbytes() == 2 * math.prod(shape)
         return None if forgotten else count(mode, tensor, kind)
 
-    monkeypatch.setattr(Allocations, "_count", forget)
+    monkeypatch.setattr(Allocations, "count", forget)
     at = CONFIGURATIONS.index(configuration)
     assert predicted_peaks(run_of(method, models, changes)) != pytest.approx(recorded[at].result(), rel=TOLERANCE)
 

@@ -11,7 +11,7 @@ The context of CUDA and the workspaces of its libraries come on top. Predicted i
 caching allocator reserves.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -144,20 +144,22 @@ def _asking_phase(asked: Questions) -> Peak:
 
 
 def _training_phase(setting: Setting) -> Peak:
-    """The first step and the largest, each after a batch was labelled where the teacher is resident."""
+    """The peak of the steps that are walked; a teacher that is resident labels a batch before each."""
     run, resident = setting.run, _asked_beside_training(setting)
     training = replace(run.training, **dict.fromkeys(EXECUTION_FIELDS, False))  # what the key names, however computed
     aim = objective(run, training, setting.lengths.answers)
     model = adapted(random_model(run.model, "float32", "meta"), training, run.seed)
     teachers = [random_model(resident.model, resident.dtype, "meta")] if resident else []
-    steps = _steps(setting)
+    first, largest = _steps(setting)
     with _fake(run.device, model, *teachers), _counted(model, run.device) as allocations:
         for teacher in teachers:
             allocations.claim("teacher's parameters", [*teacher.parameters(), *teacher.buffers()])
         optimizer = make_optimizer(model, training, run.device)
         _claim(model, optimizer, allocations)
         with training_mode(model, training):
-            for rows in steps:
+            if first is None:
+                _prime(optimizer)
+            for rows in filter(None, (first, largest)):
                 for teacher in teachers:
                     resident.ask(teacher)
                 training_step(model, partial(step_loss, model, rows, aim), training, optimizer)
@@ -184,12 +186,28 @@ def rows_of(setting: Setting) -> tuple[list[TrainingRow], list[TrainingRow]]:
     return pool, [TrainingRow([0] * length, None, 0) for length in lengths.support] if with_support else []
 
 
-def _steps(setting: Setting) -> list[list[TrainingRow]]:
-    """The first step, before there is an optimizer state, and of the later ones that with the most tokens."""
+def _steps(setting: Setting) -> tuple[list[TrainingRow] | None, list[TrainingRow] | None]:
+    """The first step, before there is an optimizer state, unless a later one is as large; the largest of the later."""
     run = setting.run
-    first, *later = batches(*rows_of(setting), run.training.batch_size, run.training.epochs, run.seed)
-    largest = max(later, key=lambda rows: len(rows) * max(len(row.ids) for row in rows), default=None)
-    return [first, largest] if largest else [first]
+    steps = batches(*rows_of(setting), run.training.batch_size, run.training.epochs, run.seed)
+    first = next(steps)
+    largest = max(steps, key=_padded_tokens, default=None)
+    if largest and _padded_tokens(first) <= _padded_tokens(largest):
+        return None, largest
+    return first, largest
+
+
+def _padded_tokens(rows: Sequence[TrainingRow]) -> int:
+    return len(rows) * max(len(row.ids) for row in rows)
+
+
+def _prime(optimizer: torch.optim.Optimizer) -> None:
+    """Bring the optimizer's state into being, as any step before would have."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 @contextmanager

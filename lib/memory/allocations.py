@@ -6,12 +6,16 @@ It works on real tensors and on fake ones, which have shapes and no values, so a
 import weakref
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributed._tools.mod_tracker import ModTracker
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+# What a peak is made of, from what stays longest to what goes soonest.
+PARTS = ("parameters", "teacher's parameters", "gradients", "optimizer state", "activations", "logits", "temporaries")
 
 CUDA_BLOCK = 512  # the caching allocator hands out multiples of this many bytes
 
@@ -26,13 +30,27 @@ IN_PLACE = {
 }
 
 
+@dataclass(frozen=True)
+class Peak:
+    """The highest sum of all tensors, in bytes; what it is made of, by `PARTS`; the module where it stands."""
+
+    total: int = 0
+    parts: dict[str, int] = field(default_factory=dict)
+    place: str = ""
+
+    @property
+    def gigabytes(self) -> dict[str, float]:
+        """`peak_gb` and each part, in 10⁹ bytes, as the columns of a table."""
+        return {"peak_gb": self.total / 1e9} | {part: size / 1e9 for part, size in self.parts.items()}
+
+
+@dataclass(slots=True)
 class _Storage:
-    """One storage that is alive: its weak reference, its size and its kind."""
+    """One storage that is alive; the weak reference takes it out of the count when it is freed."""
 
-    __slots__ = ("kind", "reference", "size")
-
-    def __init__(self, reference: weakref.ref, size: int, kind: str) -> None:
-        self.reference, self.size, self.kind = reference, size, kind
+    reference: weakref.ref
+    size: int
+    kind: str
 
 
 class Allocations(TorchDispatchMode):
@@ -41,67 +59,45 @@ class Allocations(TorchDispatchMode):
     Storages are counted once however many tensors share them. What a kernel needs inside itself is not seen.
 
     Attributes:
-        peak: bytes.
-        peak_parts: bytes by kind at that moment. A kind is what `claim` gave the tensor; otherwise `logits` where its
-            last dimension is the vocabulary, `temporaries` where a backward pass made it, and `activations`.
-        peak_place: the module at which it stood, where modules are watched; empty outside of any.
+        stage: what is under way outside of modules, such as the optimizer's step; whoever begins it says so here.
+        peak: so far. A tensor is of the kind that `claim` gave it; otherwise of `logits` where its last dimension is
+            the vocabulary, of `temporaries` where a backward pass or a stage made it, else of `activations`.
     """
 
-    def __init__(
-        self,
-        model: torch.nn.Module | None = None,
-        vocabulary: int | None = None,
-        block: int = 1,
-        watch_modules: bool = False,
-    ) -> None:
-        """Start from the weights of `model`, or from nothing.
+    def __init__(self, vocabulary: int | None = None, block: int = 1, modules: ModTracker | None = None) -> None:
+        """Start from nothing.
 
         Args:
-            model: whose parameters and buffers are counted from the start.
             vocabulary: the width by which logits are known; None calls nothing logits.
             block: sizes are rounded up to multiples of it, as an allocator does.
-            watch_modules: note at which module the peak stands.
+            modules: which modules are under way, by which the peak is placed.
         """
         super().__init__()
         self._alive: dict[int, _Storage] = {}
-        self._now: Counter[str] = Counter()
-        self._sum = 0
-        self._vocabulary, self._block = vocabulary, block
-        self._modules = ModTracker() if watch_modules else None
-        self.stage = ""
-        self.peak, self.peak_parts, self.peak_place = 0, {}, ""
-        if model is not None:
-            self.claim("parameters", [*model.parameters(), *model.buffers()])
-
-    def __enter__(self) -> "Allocations":
-        if self._modules:
-            self._modules.__enter__()
-        return super().__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        super().__exit__(*error)
-        if self._modules:
-            self._modules.__exit__(*error)
+        self._now = Counter(dict.fromkeys(PARTS, 0))
+        self._vocabulary, self._block, self._modules = vocabulary, block, modules
+        self.stage, self.peak = "", Peak()
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):  # noqa: ANN001, ANN204 - torch's signature
         """Run the operation and count what it returns."""
         if operation in IN_PLACE and _by_autograd() and isinstance(args[0], FakeTensor) and not args[0]._is_view():
             operation = IN_PLACE[operation]
         result = operation(*args, **(kwargs or {}))
-        for leaf in [result] if isinstance(result, torch.Tensor) else tree_leaves(result):
+        for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
-                self._count(leaf)
+                self.count(leaf)
         return result
 
     def claim(self, kind: str, tensors: Iterable[torch.Tensor]) -> None:
         """Say of what kind these tensors are; those not seen before are counted from now on."""
         for tensor in tensors:
-            storage = self._count(tensor, kind)
+            storage = self.count(tensor, kind)
             self._now[storage.kind] -= storage.size
             self._now[kind] += storage.size
             storage.kind = kind
 
-    def _count(self, tensor: torch.Tensor, kind: str | None = None) -> _Storage:
+    def count(self, tensor: torch.Tensor, kind: str | None = None) -> _Storage:
+        """Count the tensor's storage until it is freed, unless it is counted already."""
         storage = tensor.untyped_storage()
         name = id(storage)
         if name in self._alive:
@@ -110,15 +106,12 @@ class Allocations(TorchDispatchMode):
         def forget(_: weakref.ref) -> None:
             dead = self._alive.pop(name)
             self._now[dead.kind] -= dead.size
-            self._sum -= dead.size
 
         size = -(-storage.nbytes() // self._block) * self._block
-        entry = _Storage(weakref.ref(storage, forget), size, kind or self._kind(tensor))
-        self._alive[name] = entry
+        entry = self._alive[name] = _Storage(weakref.ref(storage, forget), size, kind or self._kind(tensor))
         self._now[entry.kind] += size
-        self._sum += size
-        if self._sum > self.peak:
-            self.peak, self.peak_parts, self.peak_place = self._sum, dict(self._now), self._place()
+        if self._now.total() > self.peak.total:
+            self.peak = Peak(self._now.total(), dict(self._now), self._place())
         return entry
 
     def _kind(self, tensor: torch.Tensor) -> str:
@@ -127,9 +120,8 @@ class Allocations(TorchDispatchMode):
         return "temporaries" if _in_backward() or self.stage else "activations"
 
     def _place(self) -> str:
-        if self._modules is None:
-            return ""
-        module = max(sorted(self._modules.parents - {"Global"}), key=len, default="")
+        parents = self._modules.parents - {"Global"} if self._modules else ()
+        module = max(sorted(parents), key=len, default="")
         module = module.partition(".")[2] or module  # without the model's class, unless that is all
         stage = self.stage or ("backward" if _in_backward() else "")
         return f"{module} ({stage})" if module and stage else module or stage

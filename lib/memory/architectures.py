@@ -1,12 +1,13 @@
 """The shapes of the OPT models, as published, so that their memory is known without the hub."""
 
-from transformers import OPTConfig, PretrainedConfig
+import torch
+from transformers import AutoModelForCausalLM, OPTConfig, PretrainedConfig, PreTrainedModel
 
 from lib.errors import StudyError
-from lib.models.loading import load_config
+from lib.models.loading import DTYPES, load_config
 
 # Zhang et al. 2022 (arXiv 2205.01068), table 1, and the configurations published with the weights: hidden width,
-# layers, attention heads. The inner width is four times the hidden one, the vocabulary 50,272, positions 2,048.
+# layers, attention heads. The inner width is four times the hidden one; the rest is as `OPTConfig` has it by default.
 OPT = {
     "facebook/opt-125m": (768, 12, 12),
     "facebook/opt-350m": (1024, 24, 16),
@@ -37,12 +38,15 @@ def _opt(reference: str) -> OPTConfig:
     odd = {"word_embed_proj_dim": 512, "do_layer_norm_before": False} if reference == "facebook/opt-350m" else {}
     return OPTConfig(
         **{"word_embed_proj_dim": width, **odd},
-        vocab_size=50272,
         hidden_size=width,
         ffn_dim=4 * width,
         num_hidden_layers=layers,
         num_attention_heads=heads,
-        max_position_embeddings=2048,
-        dropout=0.1,
-        attention_dropout=0.0,
     )
+
+
+def random_model(reference: str, dtype: str, device: str = "cpu") -> PreTrainedModel:
+    """A model of that architecture with random weights, frozen as `load_model` of `lib.models` gives it."""
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(architecture(reference), dtype=DTYPES[dtype])
+    return model.eval().requires_grad_(False)

@@ -41,6 +41,15 @@ class Prefixed:
         """The lengths of these prompts."""
         return cls(len(prompts.prefix), tuple(map(len, prompts.suffixes)))
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt."""
+        return self.prefix + max(self.suffixes)
+
+    def without_content(self) -> EncodedPrompts:
+        """Prompts of these lengths whose tokens mean nothing."""
+        return EncodedPrompts([0] * self.prefix, [[0] * length for length in self.suffixes])
+
 
 @dataclass(frozen=True)
 class PromptLengths:

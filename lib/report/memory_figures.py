@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from pandas.io.formats.style import Styler
 
-from lib.memory.peaks import PARTS
+from lib.memory.allocations import PARTS
 from lib.methods.table import METHODS
 from lib.report.figures import PAPER_ALPHA, SOURCE, house_style, paper_points
 from lib.report.memory_questions import CARDS
@@ -18,6 +18,8 @@ from lib.runs.frames import PHASES
 
 _PALETTE = sns.color_palette("colorblind")
 PART_COLOURS = dict(zip(PARTS, [_PALETTE[i] for i in (7, 5, 1, 8, 0, 3, 9)], strict=True))
+
+GAP = pd.DataFrame(index=[""])  # an empty bar
 
 # The paper's figures of memory and the methods in each.
 PAPER_FIGURES = {
@@ -37,21 +39,19 @@ def papers_figure(peaks: pd.DataFrame, sizes: Sequence[int], measured: pd.DataFr
     """
     house_style()
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), sharex=True)
-    shown = peaks[peaks.highest_phase]
+    highest, training = peaks[peaks.highest_phase], peaks[peaks.phase == "training"]
     for axis, (name, (title, methods)) in zip(axes, PAPER_FIGURES.items(), strict=True):
+        paper = paper_points(name, "peak_memory").rename(columns={"mean": "peak_gb"})
         for method in methods:
-            _line(axis, shown[shown.method == method], sizes, method, fillstyle="none")
+            _line(axis, highest, sizes, method, fillstyle="none", label=METHODS[method].label)
             if METHODS[method].distils:
-                alone = peaks[(peaks.method == method) & (peaks.phase == "training")]
-                _line(axis, alone, sizes, method, marker="", linestyle=":")
+                _line(axis, training, sizes, method, marker="", linestyle=":")
             if measured is not None:
-                _line(axis, measured[measured.method == method], sizes, method, linestyle="none")
-        paper = paper_points(name, "peak_memory")
-        for method, points in paper[paper.method.isin(methods)].groupby("method"):
-            _line(axis, points.rename(columns={"mean": "peak_gb"}), sizes, method, alpha=PAPER_ALPHA, linestyle="none")
+                _line(axis, measured, sizes, method, linestyle="none")
+            _line(axis, paper, sizes, method, alpha=PAPER_ALPHA, linestyle="none")
         axis.set(title=title, xlabel="support examples n", xticks=range(len(sizes)), xticklabels=sizes)
         axis.set_ylim(bottom=0)
-        axis.legend(handles=_method_handles(methods), fontsize=9)
+        axis.legend(fontsize=9)
     axes[0].set_ylabel("peak of tensors, GB")
     note = "Hollow: predicted, the highest phase; dotted: the student's training alone. "
     note += "Filled: measured. " if measured is not None else ""
@@ -60,42 +60,33 @@ def papers_figure(peaks: pd.DataFrame, sizes: Sequence[int], measured: pd.DataFr
     return figure
 
 
-def _line(axis: Axes, rows: pd.DataFrame, sizes: Sequence[int], method: str, **style: object) -> None:
-    """Peaks over the places of the support sizes; a method without a support set is level."""
+def _line(axis: Axes, peaks: pd.DataFrame, sizes: Sequence[int], method: str, **style: object) -> None:
+    """A method's peaks over the places of the support sizes; a method without a support set is level."""
+    rows = peaks[peaks.method == method]
     if rows.empty:
         return
     level = rows.support_size.eq(0).all()
     heights = [rows.peak_gb.iloc[0]] * len(sizes) if level else rows.set_index("support_size").peak_gb.reindex(sizes)
-    looks = {"color": METHODS[method].colour, "marker": METHODS[method].marker}
-    drawn = {**looks, "linestyle": "--" if level else "-", **style}
-    axis.plot(range(len(sizes)), heights, **drawn)
+    axis.plot(range(len(sizes)), heights, **{**_looks(method), "linestyle": "--" if level else "-", **style})
 
 
-def _method_handles(methods: Sequence[str]) -> list[Line2D]:
-    return [
-        Line2D([], [], color=one.colour, marker=one.marker, fillstyle="none", label=one.label)
-        for one in map(METHODS.__getitem__, methods)
-    ]
+def _looks(method: str) -> dict[str, str]:
+    return {"color": METHODS[method].colour, "marker": METHODS[method].marker}
 
 
 def parts_figure(peaks: pd.DataFrame) -> Figure:
     """What each phase's peak is made of, a panel a phase, a group of bars a method, a bar a support size."""
     house_style()
     groups = {phase: _groups(peaks[peaks.phase == phase]) for phase in PHASES}
-    widths = [max(1, sum(len(rows) for rows in of.values())) + len(of) for of in groups.values()]
-    figure, axes = plt.subplots(1, len(PHASES), figsize=(15, 5), width_ratios=widths)
+    bars = {phase: pd.concat([row for rows in of.values() for row in (GAP, rows)]) for phase, of in groups.items()}
+    figure, axes = plt.subplots(1, len(PHASES), figsize=(15, 5), width_ratios=[len(rows) for rows in bars.values()])
     for axis, (phase, of) in zip(axes, groups.items(), strict=True):
-        place, ticks = 0.0, {}
-        for label, rows in of.items():
-            _stack(axis, [place + i for i in range(len(rows))], rows)
-            for i, row in enumerate(rows.itertuples()):
-                axis.text(place + i, row.peak_gb, row.support_size or "", ha="center", va="bottom", size=8)
-            ticks[place + (len(rows) - 1) / 2] = label
-            place += len(rows) + 1
-        axis.set_ylim(top=1.08 * max(rows.peak_gb.max() for rows in of.values()))
-        axis.set(title=phase.capitalize(), xticks=list(ticks), xticklabels=list(ticks.values()))
+        _stack(axis, bars[phase], "bar", labels=bars[phase].support_size.fillna(""), fontsize=8)
+        lengths = np.array([len(rows) for rows in of.values()])
+        middles = np.cumsum(lengths + 1) - (lengths + 1) / 2
+        axis.set(title=phase.capitalize(), xlabel=None, ylim=(0, 1.08 * bars[phase].peak_gb.max()))
+        axis.set_xticks(middles, of, size=9)
         axis.grid(axis="x", visible=False)
-        axis.tick_params(axis="x", labelsize=9)
     axes[0].set_ylabel("predicted peak, GB")
     _parts_legend(figure)
     return figure
@@ -105,7 +96,7 @@ def _groups(peaks: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Rows by method, one row where its peak is the same at all sizes; methods with the same peaks are one group."""
     groups: dict[tuple, tuple[list[str], pd.DataFrame]] = {}
     for method in (name for name in METHODS if name in set(peaks.method)):
-        rows = peaks[peaks.method == method].sort_values("support_size")
+        rows = peaks[peaks.method == method].sort_values("support_size").astype({"support_size": str})
         distinct = rows.iloc[:1].assign(support_size="all n") if rows.peak_gb.round(3).nunique() == 1 else rows
         groups.setdefault(tuple(distinct.peak_gb.round(3)), ([], distinct))[0].append(METHODS[method].label)
     return {_several(labels): rows for labels, rows in groups.values()}
@@ -118,21 +109,15 @@ def _several(labels: Sequence[str]) -> str:
     return "\n".join(labels) if len(labels) < 4 else "without demon-\nstrations"
 
 
-def _stack(axis: Axes, places: Sequence[float], rows: pd.DataFrame, horizontal: bool = False) -> None:
-    """One bar a row, its parts one upon the other."""
-    begin = [0.0] * len(rows)
-    for part in PARTS:
-        heights = rows[part].tolist()
-        style = {"color": PART_COLOURS[part], "edgecolor": "white", "linewidth": 0.4}
-        if horizontal:
-            axis.barh(places, heights, left=begin, height=0.8, **style)
-        else:
-            axis.bar(places, heights, bottom=begin, width=0.85, **style)
-        begin = [start + height for start, height in zip(begin, heights, strict=True)]
+def _stack(axis: Axes, rows: pd.DataFrame, kind: str, **labels: object) -> None:
+    """One bar a row, its parts one upon the other, with its label at the end."""
+    style = {"width": 0.85, "edgecolor": "white", "linewidth": 0.4}
+    rows[[*PARTS]].plot(kind=kind, stacked=True, ax=axis, rot=0, color=PART_COLOURS, legend=False, **style)
+    axis.bar_label(axis.containers[-1], **labels)
 
 
 def _parts_legend(figure: Figure) -> None:
-    handles = [plt.Rectangle((0, 0), 1, 1, color=PART_COLOURS[part], label=part) for part in PARTS]
+    handles = [plt.Rectangle((0, 0), 1, 1, color=colour, label=part) for part, colour in PART_COLOURS.items()]
     figure.tight_layout()
     figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(PARTS), frameon=False)
 
@@ -145,10 +130,8 @@ def decisions_figure(decided: pd.DataFrame) -> Figure:
     figure, grid = plt.subplots(len(names), 1, figsize=(10, 0.5 * sum(heights)), height_ratios=heights, squeeze=False)
     for axis, name in zip(grid[:, 0], names, strict=True):
         rows = decided[decided.decision == name].iloc[::-1]
-        _stack(axis, range(len(rows)), rows, horizontal=True)
-        for place, peak in enumerate(rows.peak_gb):
-            axis.text(peak, place, f" {peak:.2f}", va="center", size=9)
-        axis.set(yticks=range(len(rows)), yticklabels=rows.option, xlim=(0, 1.1 * rows.peak_gb.max()))
+        _stack(axis, rows.set_index("option"), "barh", labels=rows.peak_gb.map(" {:.2f}".format), fontsize=9)
+        axis.set(ylabel=None, xlim=(0, 1.1 * rows.peak_gb.max()))
         axis.set_title(f"{name} ({rows.phase.iloc[0]})", loc="left", fontsize=10)
         axis.grid(axis="y", visible=False)
     grid[-1, 0].set_xlabel("predicted peak of the phase, GB (each panel has a scale of its own)")
@@ -160,18 +143,16 @@ def growth_figure(grown: pd.DataFrame) -> Figure:
     """Peaks over the sizes of students, both logarithmic, with the memory of common cards."""
     house_style()
     figure, axis = plt.subplots(figsize=(9, 5.2))
-    for method in grown.method.unique():
-        rows = grown[grown.method == method]
-        looks = {"color": METHODS[method].colour, "marker": METHODS[method].marker}
-        axis.plot(rows.parameters, rows.peak_gb, fillstyle="none", **looks)
+    for method, rows in grown.groupby("method", sort=False):
+        axis.plot(rows.parameters, rows.peak_gb, fillstyle="none", label=METHODS[method].label, **_looks(method))
     for card in CARDS:
         axis.axhline(card * 2**30 / 1e9, color="black", linewidth=0.8, linestyle=(0, (1, 3)), zorder=1)
         axis.text(grown.parameters.max() * 1.25, card * 2**30 / 1e9, f"{card} GiB", va="center", size=9)
     sizes = grown.drop_duplicates("student")
     axis.set(xscale="log", yscale="log", xlabel="student", ylabel="highest predicted peak, GB")
-    axis.set_xticks(sizes.parameters, [name.rpartition("-")[2].upper() for name in sizes.student], minor=False)
+    axis.set_xticks(sizes.parameters, [name.rpartition("-")[2].upper() for name in sizes.student])
     axis.set_xticks([], minor=True)
-    axis.legend(handles=_method_handles(list(grown.method.unique())), fontsize=9)
+    axis.legend(fontsize=9)
     figure.tight_layout()
     return figure
 

@@ -1,18 +1,18 @@
 """What the page on memory asks, each as a table of predictions: what saves, what a claim needs, what fits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
 from lib.memory.architectures import OPT, architecture
-from lib.memory.peaks import PARTS, highest
+from lib.memory.peaks import Prediction, Setting, highest_phase
 from lib.memory.prompt_lengths import Prefixed
-from lib.methods.table import METHODS
+from lib.methods.table import METHODS, TRAINED
 from lib.runs.fits import CONTEXT_GIB, GIB
-from lib.runs.predictions import Setting, predictions, setting
-from lib.runs.profile import TRAINED, Profile
+from lib.runs.predictions import predictions, setting
+from lib.runs.profile import Profile
 
 CARDS = (8, 16, 24, 80, 141)
 
@@ -20,137 +20,142 @@ CARDS = (8, 16, 24, 80, 141)
 FULL_WINDOW = 2048
 
 
+def resident_teacher(one: Setting) -> Setting:
+    """The teacher stays in memory while the student trains."""
+    return replace(one, teacher_resident=True)
+
+
+def without_prefix_cache(one: Setting) -> Setting:
+    """The demonstrations are read again for each query that is evaluated."""
+    whole = (Prefixed(0, tuple(asked.prefix + n for n in asked.suffixes)) for asked in one.lengths.evaluation)
+    return replace(one, lengths=replace(one.lengths, evaluation=tuple(whole)))
+
+
+def padded(one: Setting) -> Setting:
+    """Every prompt of the training fills the context window."""
+    filled = {name: (FULL_WINDOW,) * len(getattr(one.lengths, name)) for name in ("support", "pool")}
+    return replace(one, lengths=replace(one.lengths, **filled))
+
+
 @dataclass(frozen=True)
 class Option:
-    """One way of doing things: its name, a method, changes to the profile, and what profiles have no key for."""
+    """One way of doing things.
 
-    name: str
+    Attributes:
+        method: a key of `METHODS`.
+        changes: to the profile.
+        further: changes to the setting, for what profiles have no key for.
+        training_alone: the other phases that the method needs do not count.
+    """
+
     method: str
     changes: dict[str, Any] = field(default_factory=dict)
-    teacher_resident: bool = False
-    prefix_cache: bool = True
-    padded: bool = False
+    further: Callable[[Setting], Setting] = lambda one: one
+    training_alone: bool = False
 
 
 # A decision, the phase in which it tells, and its options from the dearest that is common to the study's own.
-DECISIONS: dict[tuple[str, str], tuple[Option, ...]] = {
-    ("logits of CD's step", "training"): (
-        Option("all positions", "cd", {"logits": "all"}),
-        Option("last position", "cd"),
-        Option("label words' columns", "cd", {"logits": "labels", "kl_over": "labels"}),
-    ),
-    ("the teacher, while CD trains", "training"): (
-        Option("resident", "cd", teacher_resident=True),
-        Option("freed", "cd"),
-    ),
-    ("what CD trains", "training"): (Option("all", "cd"), Option("LoRA", "cd_lora"), Option("BitFit", "cd_bitfit")),
-    ("precision of CD's forward pass", "training"): (
-        Option("float32", "cd"),
-        Option("bfloat16", "cd", {"training_dtype": "bfloat16"}),
-    ),
-    ("activations of CD's step", "training"): (
-        Option("kept", "cd"),
-        Option("checkpointed", "cd", {"checkpointing": True}),
-    ),
-    ("CD's optimizer", "training"): (Option("AdamW", "cd"), Option("SGD", "cd", {"optimizer": "sgd"})),
-    ("queries that the teacher answers at once", "teacher"): (
-        Option("64", "cd", {"eval_batch_size": 64}),
-        Option("8", "cd"),
-        Option("1", "cd", {"eval_batch_size": 1}),
-    ),
-    ("the teacher's weights", "teacher"): (
-        Option("float32", "cd"),
-        Option("bfloat16", "cd", {"teacher_dtype": "bfloat16"}),
-    ),
-    ("demonstrations of the teacher's ICL", "evaluation"): (
-        Option("read for each query", "teacher_icl", prefix_cache=False),
-        Option("read once, cached", "teacher_icl"),
-    ),
+DECISIONS: dict[tuple[str, str], dict[str, Option]] = {
+    ("logits of CD's step", "training"): {
+        "all positions": Option("cd", {"logits": "all"}),
+        "last position": Option("cd"),
+        "label words' columns": Option("cd", {"logits": "labels", "kl_over": "labels"}),
+    },
+    ("the teacher, while CD trains", "training"): {
+        "resident": Option("cd", further=resident_teacher),
+        "freed": Option("cd"),
+    },
+    ("what CD trains", "training"): {"all": Option("cd"), "LoRA": Option("cd_lora"), "BitFit": Option("cd_bitfit")},
+    ("precision of CD's forward pass", "training"): {
+        "float32": Option("cd"),
+        "bfloat16": Option("cd", {"training_dtype": "bfloat16"}),
+    },
+    ("activations of CD's step", "training"): {
+        "kept": Option("cd"),
+        "checkpointed": Option("cd", {"checkpointing": True}),
+    },
+    ("CD's optimizer", "training"): {"AdamW": Option("cd"), "SGD": Option("cd", {"optimizer": "sgd"})},
+    ("queries that the teacher answers at once", "teacher"): {
+        "64": Option("cd", {"eval_batch_size": 64}),
+        "8": Option("cd"),
+        "1": Option("cd", {"eval_batch_size": 1}),
+    },
+    ("the teacher's weights", "teacher"): {
+        "float32": Option("cd"),
+        "bfloat16": Option("cd", {"teacher_dtype": "bfloat16"}),
+    },
+    ("demonstrations of the teacher's ICL", "evaluation"): {
+        "read for each query": Option("teacher_icl", further=without_prefix_cache),
+        "read once, cached": Option("teacher_icl"),
+    },
 }
+
+
+def _predicted(profile: Profile, options: Sequence[Option], size: int) -> list[Prediction]:
+    return predictions(
+        [option.further(setting(profile.changed(option.changes), option.method, size)) for option in options]
+    )
 
 
 def decisions(profile: Profile, size: int = 12) -> pd.DataFrame:
     """Each decision's options: the peak of the phase in which it tells and its parts, GB; the rest is the profile's."""
-    asked = [(name, phase, option) for (name, phase), options in DECISIONS.items() for option in options]
-    found = predictions([_setting(profile, option, size) for _, _, option in asked])
+    asked = [(*decision, name, option) for decision, options in DECISIONS.items() for name, option in options.items()]
+    made = _predicted(profile, [option for *_, option in asked], size)
     rows = [
-        {"decision": name, "option": option.name, "phase": phase, "peak_gb": made[phase].total / 1e9}
-        | {part: made[phase].parts[part] / 1e9 for part in PARTS}
-        for (name, phase, option), made in zip(asked, found, strict=True)
+        {"decision": decision, "option": name, "phase": phase, **peaks[phase].gigabytes}
+        for (decision, phase, name, _), peaks in zip(asked, made, strict=True)
     ]
     return pd.DataFrame(rows)
 
 
-def _setting(profile: Profile, option: Option, size: int) -> Setting:
-    one = setting(profile.changed(option.changes), option.method, size, option.teacher_resident)
-    lengths = one.lengths
-    if not option.prefix_cache:
-        whole = tuple(Prefixed(0, tuple(asked.prefix + n for n in asked.suffixes)) for asked in lengths.evaluation)
-        lengths = replace(lengths, evaluation=whole)
-    if option.padded:
-        filled = {name: (FULL_WINDOW,) * len(getattr(lengths, name)) for name in ("support", "pool")}
-        lengths = replace(lengths, **filled)
-    return replace(one, lengths=lengths)
+def readings(teacher: str) -> dict[str, tuple[Option, Option]]:
+    """PBFT and CD under each way to read "CD needs up to 60% less memory than PBFT".
 
-
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """A way to read "CD needs up to 60% less memory than PBFT": changes for either, and which phases count."""
-
-    name: str
-    pbft: dict[str, Any]
-    cd: dict[str, Any]
-    training_alone: bool = False
-    padded_pbft: bool = False
-    padded_cd: bool = False
-
-
-def readings(teacher: str) -> tuple[Reading, ...]:
-    """From the profile's own settings to those under which the claim holds."""
-    small, everywhere = {"teacher_dtype": "bfloat16"}, {"logits": "all"}
-    half = "CD's teacher in bfloat16"
+    They go from the profile's own settings to those under which the claim holds.
+    """
+    pbft, cd, half = Option("pbft"), Option("cd"), Option("cd", {"teacher_dtype": "bfloat16"})
+    everywhere = {"logits": "all"}
+    all_logits, filled = Option("pbft", everywhere), Option("pbft", everywhere, padded)
+    half_logits = Option("cd", half.changes | everywhere)
+    larger = Option("pbft", {"student": teacher})
+    in_half = "CD's teacher in bfloat16"
     others = "PBFT with logits of all positions, padded to 2,048 tokens, CD with neither"
-    larger = "PBFT of the teacher, not of the student"
-    return (
-        Reading("all as in the profile", {}, {}),
-        Reading("CD's teacher answers 64 queries at once", {}, {"eval_batch_size": 64}),
-        Reading(half, {}, small),
-        Reading("CD's teacher not counted", {}, {}, training_alone=True),
-        Reading(f"both with logits of all positions; {half}", everywhere, {**small, **everywhere}),
-        Reading(
-            f"both so, padded to 2,048 tokens; {half}",
-            everywhere,
-            {**small, **everywhere},
-            padded_pbft=True,
-            padded_cd=True,
-        ),
-        Reading(others, everywhere, {}, padded_pbft=True),
-        Reading(f"{others}; {half}", everywhere, small, padded_pbft=True),
-        Reading(larger, {"student": teacher}, {}),
-        Reading(f"{larger}; {half}", {"student": teacher}, small),
-    )
+    of_teacher = "PBFT of the teacher, not of the student"
+    return {
+        "all as in the profile": (pbft, cd),
+        "CD's teacher answers 64 queries at once": (pbft, Option("cd", {"eval_batch_size": 64})),
+        in_half: (pbft, half),
+        "CD's teacher not counted": (pbft, Option("cd", training_alone=True)),
+        f"both with logits of all positions; {in_half}": (all_logits, half_logits),
+        f"both so, padded to 2,048 tokens; {in_half}": (filled, replace(half_logits, further=padded)),
+        others: (filled, cd),
+        f"{others}; {in_half}": (filled, half),
+        of_teacher: (larger, cd),
+        f"{of_teacher}; {in_half}": (larger, half),
+    }
 
 
 def against_pbft(profile: Profile, size: int = 12) -> pd.DataFrame:
     """For each reading of the claim: the peak of PBFT in GB, and by how much those of the CD methods differ from it."""
-    variants = [name for name, method in METHODS.items() if method.distils]
+    distilled = [name for name in TRAINED if METHODS[name].distils]
     asked = {
-        (reading, name): Option("", name, reading.cd, padded=reading.padded_cd)
-        if name in variants
-        else Option("", name, reading.pbft, padded=reading.padded_pbft)
-        for reading in readings(profile.teacher)
-        for name in ("pbft", *variants)
+        (reading, name): pbft if name == "pbft" else replace(cd, method=name)
+        for reading, (pbft, cd) in readings(profile.teacher).items()
+        for name in ("pbft", *distilled)
     }
-    found = predictions([_setting(profile, option, size) for option in asked.values()])
-    rows: dict[str, dict[str, float]] = {}
-    for (reading, name), made in zip(asked, found, strict=True):
-        alone = reading.training_alone and name in variants
-        peak = (made["training"] if alone else highest(made)[1]).total / 1e9
-        row = rows.setdefault(reading.name, {})
-        row[f"{METHODS[name].label}, GB"] = peak
-        if name in variants:
-            row[f"{METHODS[name].label} against PBFT"] = peak / row["PBFT, GB"] - 1
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("reading")
+    options = list(asked.values())
+    peaks = [
+        made["training" if option.training_alone else highest_phase(made)].total / 1e9
+        for option, made in zip(options, _predicted(profile, options, size), strict=True)
+    ]
+    index = pd.MultiIndex.from_tuples(asked, names=["reading", "method"])
+    by_method = pd.Series(peaks, index).unstack("method", sort=False)
+    columns = {"PBFT, GB": by_method.pbft}
+    for name in distilled:
+        label = METHODS[name].label
+        columns[f"{label}, GB"] = by_method[name]
+        columns[f"{label} against PBFT"] = by_method[name] / by_method.pbft - 1
+    return pd.DataFrame(columns)
 
 
 def growth(profile: Profile, methods: Sequence[str] = TRAINED, size: int = 12) -> pd.DataFrame:
@@ -158,19 +163,20 @@ def growth(profile: Profile, methods: Sequence[str] = TRAINED, size: int = 12) -
 
     The teacher is the profile's, or the student's own size where that is larger.
     """
-    asked = [(name, student) for student in OPT for name in methods]
-    found = predictions([setting(_grown(profile, student), name, size) for name, student in asked])
+    asked = [Option(name, _models(profile, student)) for student in OPT for name in methods]
     rows = []
-    for (name, student), made in zip(asked, found, strict=True):
+    for option, made in zip(asked, _predicted(profile, asked, size), strict=True):
         phase = max(made, key=lambda phase: made[phase].total)
-        shape = {"student": student, "parameters": made["evaluation"].parts["parameters"] / 4}
-        rows.append({"method": name, **shape, "peak_gb": made[phase].total / 1e9, "phase": phase})
+        shape = {"student": option.changes["student"], "parameters": made["evaluation"].parts["parameters"] / 4}
+        rows.append({"method": option.method, **shape, "peak_gb": made[phase].total / 1e9, "phase": phase})
     return pd.DataFrame(rows)
 
 
-def _grown(profile: Profile, student: str) -> Profile:
-    larger = max(student, profile.teacher, key=lambda name: architecture(name).hidden_size)
-    return profile.changed({"student": student, "teacher": larger})
+def _models(profile: Profile, student: str) -> dict[str, str]:
+    return {
+        "student": student,
+        "teacher": max(student, profile.teacher, key=lambda name: architecture(name).hidden_size),
+    }
 
 
 def largest(grown: pd.DataFrame, cards: Sequence[int] = CARDS) -> pd.DataFrame:

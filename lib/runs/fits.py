@@ -5,7 +5,7 @@ from typing import Any
 
 from lib.errors import StudyError, require_one_of
 from lib.memory.peaks import Prediction
-from lib.methods.table import METHODS
+from lib.methods.table import METHODS, ON_TASKS
 from lib.runs.predictions import predictions, setting
 from lib.runs.profile import Profile
 
@@ -14,14 +14,14 @@ GIB = 2**30
 # What CUDA and the workspaces of its libraries take beside tensors: assumed, it differs by card and driver.
 CONTEXT_GIB = 0.75
 
-# What lowers a peak, one at a time and then all together; a method is tried by itself.
-CHEAPER: tuple[dict[str, Any], ...] = (
-    {"eval_batch_size": 8},
-    {"teacher_dtype": "bfloat16"},
-    {"training_dtype": "bfloat16"},
-    {"checkpointing": True},
-    {"batch_size": 1},
-)
+# What lowers a peak: tried one at a time and then all together.
+CHEAPER = {
+    "eval_batch_size": 8,
+    "teacher_dtype": "bfloat16",
+    "training_dtype": "bfloat16",
+    "checkpointing": True,
+    "batch_size": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def fit(profile: Profile, method: str, size: int, gpu: float) -> tuple[Predictio
     Raises:
         StudyError: the card's size is not positive; a model is not known; the method does not apply to it.
     """
-    require_one_of("method", method, METHODS)
+    require_one_of("method", method, ON_TASKS)
     if not gpu > 0:
         raise StudyError(f"gpu: {gpu:g} is no size of a card; give its memory in GiB, above 0.")
     (prediction,) = predictions([setting(profile, method, size)])
@@ -52,20 +52,15 @@ def fit(profile: Profile, method: str, size: int, gpu: float) -> tuple[Predictio
     return prediction, Fit(phase, prediction[phase].total / GIB + CONTEXT_GIB, gpu)
 
 
-def cheaper(profile: Profile, method: str, size: int, gpu: float) -> list[tuple[str, Fit]]:
-    """What each change that lowers the peak comes to, then all of them together, then the methods that train less."""
-
-    def changed(changes: dict[str, Any], name: str) -> Fit:
-        return fit(profile.changed(changes), name, size, gpu)[1]
-
+def cheaper(profile: Profile, method: str, size: int, gpu: float) -> dict[str, Fit]:
+    """What each change that lowers the peak comes to, by its option; then all of them together, then LoRA."""
+    tried = {}
+    for changes in [*({name: value} for name, value in CHEAPER.items()), CHEAPER]:
+        tried[_as_options(changes)] = fit(profile.changed(changes), method, size, gpu)[1]
+    if METHODS[method].tuning == "full":
+        tried[f"--method {method}_lora"] = fit(profile, f"{method}_lora", size, gpu)[1]
     now = fit(profile, method, size, gpu)[1].gib
-    tried = [(_as_options(changes), changed(changes, method)) for changes in CHEAPER]
-    together = {name: value for changes in CHEAPER for name, value in changes.items()}
-    tried.append((_as_options(together), changed(together, method)))
-    kind = method.partition("_")[0]
-    lighter = [f"{kind}_lora"] if METHODS[method].tuning == "full" else []
-    tried += [(f"--method {name}", changed({}, name)) for name in lighter]
-    return [(option, result) for option, result in tried if result.gib < now - 0.005]
+    return {option: result for option, result in tried.items() if result.gib < now - 0.005}
 
 
 def _as_options(changes: dict[str, Any]) -> str:
@@ -85,6 +80,6 @@ def report(profile: Profile, method: str, size: int, gpu: float) -> str:
     lines[-1] += f"of which {CONTEXT_GIB:g} are assumed for CUDA itself."
     if not result.fits:
         lines += ["", "What would lower the highest phase:", ""]
-        for option, other in cheaper(profile, method, size, gpu):
+        for option, other in cheaper(profile, method, size, gpu).items():
             lines.append(f"  {other.gib:7.2f}  {'fits' if other.fits else '    '}  {option}")
     return "\n".join(lines)

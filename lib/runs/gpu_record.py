@@ -6,25 +6,21 @@ Weights need no download and their values cost nothing, so the paper's pair can 
 import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from lib.memory.architectures import architecture
-from lib.memory.peaks import highest, prompts_of, rows_of
+from lib.memory.architectures import random_model
+from lib.memory.peaks import Questions, Setting, questions, rows_of
 from lib.methods.context_distillation import objective
-from lib.methods.student import lora_config
+from lib.methods.student import adapted
+from lib.methods.table import TRAINED
 from lib.models.cost import Cost, PhaseMeter, describe
-from lib.models.loading import DTYPES
-from lib.models.scoring import class_log_probs
 from lib.models.training import train
-from lib.models.tuning import adapt
 from lib.paths import FIGURES
-from lib.runs.predictions import Setting, predictions, setting
-from lib.runs.profile import TRAINED, read_profile
+from lib.runs.predictions import frame, setting
+from lib.runs.profile import read_profile
 
 RECORD = FIGURES / "memory" / "gpu.csv"
 PAPER = "paper"
@@ -57,62 +53,40 @@ def configurations(device: str = "cuda", **changes: Any) -> Iterator[tuple[str, 
 
 def measure(one: Setting) -> dict[str, Cost]:
     """Run each phase of a setting with random weights and prompts without content; what it cost, by phase."""
-    run, lengths, costs = one.run, one.lengths, {}
-    meter = PhaseMeter(run.device, isolated=False)
-    labelling = run.distillation.labelling if run.distillation else None
-    if labelling:
-        model = random_model(labelling.teacher, labelling.dtype, run.device)
-        compared = None if labelling.kl_over == "vocabulary" else lengths.answers
-        with meter.phase() as costs["teacher"]:
-            for asked in lengths.teacher:
-                class_log_probs(model, prompts_of(asked), compared, labelling.batch_size)
-        del model
-    if run.training:
-        costs["training"] = _measure_training(one, meter)
-    model = random_model(run.model, run.dtype, run.device)
-    with meter.phase() as costs["evaluation"]:
-        for asked in lengths.evaluation:
-            class_log_probs(model, prompts_of(asked), lengths.answers, run.eval_batch_size)
-    return costs
+    meter = PhaseMeter(one.run.device, isolated=False)
+    costs = {phase: _measure_asking(asked, meter) for phase, asked in questions(one).items()}
+    return costs | ({"training": _measure_training(one, meter)} if one.run.training else {})
+
+
+def _measure_asking(asked: Questions, meter: PhaseMeter) -> Cost:
+    model = random_model(asked.model, asked.dtype, asked.device)
+    with meter.phase() as cost:
+        asked.ask(model)
+    return cost
 
 
 def _measure_training(one: Setting, meter: PhaseMeter) -> Cost:
     run, training = one.run, one.run.training
     model = random_model(run.model, "float32", run.device)
     with meter.phase() as cost:
-        adapted = adapt(model, training.tuning, lora_config(training), training.biases)
+        student = adapted(model, training, run.seed)
         aim = objective(run, one.lengths.answers)
-        cost.tokens = train(adapted, *rows_of(run, one.lengths), aim, training, run.seed).tokens
+        cost.tokens = train(student, *rows_of(one), aim, training, run.seed).tokens
     return cost
 
 
-def random_model(reference: str, dtype: str, device: str) -> PreTrainedModel:
-    """A model of that architecture whose weights know nothing, frozen as a loaded one is."""
-    with torch.device(device):
-        model = AutoModelForCausalLM.from_config(architecture(reference), dtype=DTYPES[dtype])
-    return model.eval().requires_grad_(False)
-
-
-def rows(name: str, one: Setting) -> list[dict[str, Any]]:
-    """A row for each phase of a measured setting: what it cost, what was predicted, on what."""
-    costs = measure(one)
-    (predicted,) = predictions([one])
-    about = {"configuration": name, "method": one.run.method, "support_size": one.run.support_size}
-    machine = {**describe(one.run.device), "driver": _driver(), "cuda": torch.version.cuda, "peft": version("peft")}
-    highest_phase = highest(predicted)[0]
-    return [
-        {**about, "phase": phase, "highest_phase": phase == highest_phase, **asdict(cost)}
-        | {"predicted": predicted[phase].total, **machine}
-        for phase, cost in costs.items()
-    ]
+def rows(name: str, one: Setting) -> pd.DataFrame:
+    """A row for each phase of a measured setting: what it cost, what was predicted (bytes), on what."""
+    costs = pd.DataFrame([{"phase": phase, **asdict(cost)} for phase, cost in measure(one).items()])
+    machine = {**describe(one.run.device), "driver": _driver(), "cuda": torch.version.cuda}
+    predicted = frame([one]).assign(predicted=lambda rows: 1e9 * rows.peak_gb)
+    about = predicted[["method", "support_size", "phase", "highest_phase", "predicted"]]
+    return about.merge(costs, on="phase").assign(configuration=name, **machine)
 
 
 def _driver() -> str:
-    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()[0]
-    except (OSError, subprocess.CalledProcessError, IndexError):
-        return "unknown"
+    status, said = subprocess.getstatusoutput("nvidia-smi --query-gpu=driver_version --format=csv,noheader")
+    return said.splitlines()[0] if status == 0 else "unknown"
 
 
 def read_record() -> pd.DataFrame | None:
@@ -124,9 +98,3 @@ def peaks_of(record: pd.DataFrame) -> pd.DataFrame:
     """The measured peaks of the highest phases of the profile `paper`: method, support_size, peak_gb."""
     shown = record[(record.configuration == PAPER) & record.highest_phase]
     return shown.assign(peak_gb=shown.cuda_allocated / 1e9)[["method", "support_size", "peak_gb"]].drop_duplicates()
-
-
-def against_predicted(record: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the record with `ratio`, measured (allocated) over predicted, the furthest from 1 first."""
-    table = record.assign(ratio=record.cuda_allocated / record.predicted)
-    return table.sort_values("ratio", key=lambda ratio: -(ratio - 1).abs())

@@ -3,10 +3,9 @@
 A prediction takes seconds, a page of the study a hundred of them.
 """
 
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -16,11 +15,13 @@ from typing import Any
 import pandas as pd
 
 from lib.errors import StudyError
-from lib.memory.peaks import PARTS, Peak, Prediction, highest, predict
-from lib.memory.prompt_lengths import FULL_SIZES, PromptLengths, real_lengths, typical_lengths
+from lib.memory.allocations import PARTS, Peak
+from lib.memory.peaks import Prediction, Setting, highest_phase, predict
+from lib.memory.prompt_lengths import FULL_SIZES, real_lengths, typical_lengths
 from lib.methods.records import Run
+from lib.models.cost import LIBRARIES
 from lib.models.loading import quiet
-from lib.paths import FIGURES, ROOT
+from lib.paths import FIGURES, ROOT, digest
 from lib.runs.profile import Profile
 from lib.runs.provenance import key
 from lib.runs.store import read_json, replace_file, write_json
@@ -33,15 +34,6 @@ WORKERS = 2
 
 # What `of_profile` has where nothing is predicted.
 NO_PEAKS = pd.DataFrame(columns=["run", "method", "support_size", "phase", "highest_phase", "peak_gb", *PARTS, "place"])
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a prediction is made for; the arguments of `lib.memory.peaks.predict`."""
-
-    run: Run
-    lengths: PromptLengths
-    teacher_resident: bool = False
 
 
 def setting(profile: Profile, method: str, size: int, teacher_resident: bool = False) -> Setting:
@@ -60,25 +52,14 @@ def setting(profile: Profile, method: str, size: int, teacher_resident: bool = F
 
 
 def predictions(settings: Sequence[Setting]) -> list[Prediction]:
-    """The prediction for each setting; those not made before are made by two processes and kept."""
+    """The prediction for each setting; those not made before are made, many of them by two processes, and kept."""
     quiet()
     missing = [one for one in dict.fromkeys(settings) if _kept(one) is None]
-    if len(missing) > WORKERS:
-        with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn"), initializer=quiet) as pool:
-            for one, made in zip(missing, pool.map(_predict, missing), strict=True):
-                _keep(one, made)
-    else:
-        for one in missing:
-            _keep(one, _predict(one))
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn"), initializer=quiet) as pool:
+        made = (pool.map if len(missing) > WORKERS else map)(predict, missing)
+        for one, prediction in zip(missing, made, strict=True):
+            write_json(_file(one), {phase: asdict(peak) for phase, peak in prediction.items()})
     return [_kept(one) for one in settings]
-
-
-def _predict(one: Setting) -> Prediction:
-    return predict(one.run, one.lengths, one.teacher_resident)
-
-
-def _keep(one: Setting, made: Prediction) -> None:
-    write_json(_file(one), {phase: asdict(peak) for phase, peak in made.items()})
 
 
 def _kept(one: Setting) -> Prediction | None:
@@ -87,16 +68,14 @@ def _kept(one: Setting) -> Prediction | None:
 
 
 def _file(one: Setting) -> Path:
-    return KEPT / f"{key(one.run, one.lengths, one.teacher_resident, _walked())}.json"
+    return KEPT / f"{key(one, *walked())}.json"
 
 
 @cache
-def _walked() -> str:
-    """A digest of the code that a prediction walks and of the libraries under it."""
+def walked() -> tuple[str, ...]:
+    """Digests of the code that a prediction walks, and the versions of the libraries under it."""
     files = sorted(file for folder in WALKED for file in (ROOT / "lib" / folder).glob("*.py"))
-    sources = b"".join(file.read_bytes() for file in files)
-    libraries = " ".join(version(name) for name in ("torch", "transformers", "peft"))
-    return hashlib.sha256(sources + libraries.encode()).hexdigest()
+    return (*map(digest, files), *map(version, LIBRARIES))
 
 
 def frame(settings: Sequence[Setting]) -> pd.DataFrame:
@@ -105,18 +84,16 @@ def frame(settings: Sequence[Setting]) -> pd.DataFrame:
     `highest_phase` marks the phase that is the highest of those that the method needs to come into being.
     """
     distinct = list(dict.fromkeys(settings))  # a method without demonstrations is one at all sizes
-    rows = [
-        _row(one.run, phase, peak, phase == highest(prediction)[0])
-        for one, prediction in zip(distinct, predictions(distinct), strict=True)
+    made = zip(distinct, predictions(distinct), strict=True)
+    return pd.DataFrame([row for one, prediction in made for row in _rows(one.run, prediction)])
+
+
+def _rows(run: Run, prediction: Prediction) -> list[dict[str, Any]]:
+    named, highest = {"method": run.method, "support_size": run.support_size}, highest_phase(prediction)
+    return [
+        {**named, "phase": phase, "highest_phase": phase == highest, **peak.gigabytes, "place": peak.place}
         for phase, peak in prediction.items()
     ]
-    return pd.DataFrame(rows)
-
-
-def _row(run: Run, phase: str, peak: Peak, highest_phase: bool) -> dict[str, Any]:
-    parts = {part: peak.parts[part] / 1e9 for part in PARTS}
-    named = {"method": run.method, "support_size": run.support_size, "phase": phase, "highest_phase": highest_phase}
-    return {**named, "peak_gb": peak.total / 1e9, **parts, "place": peak.place}
 
 
 def of_profile(profile: Profile, methods: Sequence[str]) -> pd.DataFrame:
@@ -129,17 +106,16 @@ def of_profile(profile: Profile, methods: Sequence[str]) -> pd.DataFrame:
     known = pd.read_csv(file) if file.is_file() else NO_PEAKS
     runs = profile.model_copy(update={"seeds": profile.seeds[:1]}).runs(tuple(methods))
     missing = [run for run in runs if key(run) not in set(known.run) and not profile.stored_only]
-    if new := [row for run in missing for row in _rows_of(run)]:
+    if new := [row for run in missing for row in _rows_from_data(run)]:
         table = pd.DataFrame([*known.to_dict("records"), *new])
         replace_file(file, lambda scratch: table.to_csv(scratch, index=False, float_format="%.6g"))
         known = pd.read_csv(file)
     return known[known.run.isin([key(run) for run in runs])].reset_index(drop=True)
 
 
-def _rows_of(run: Run) -> list[dict[str, Any]]:
+def _rows_from_data(run: Run) -> list[dict[str, Any]]:
     try:
-        prediction = predict(run, real_lengths(run))
+        prediction = predict(Setting(run, real_lengths(run)))
     except StudyError:  # the figure does without
         return []
-    highest_phase = highest(prediction)[0]
-    return [{"run": key(run), **_row(run, phase, peak, phase == highest_phase)} for phase, peak in prediction.items()]
+    return [{"run": key(run), **row} for row in _rows(run, prediction)]

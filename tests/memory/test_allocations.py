@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mod_tracker import ModTracker
 from torch.profiler import ProfilerActivity, profile
 
 from lib.memory.allocations import Allocations
@@ -39,44 +40,49 @@ def allocator_peak(work):
 def test_counted_tensors_are_what_the_allocator_records():
     model = layers()
     weights = sum(parameter.nbytes for parameter in model.parameters())
-    with Allocations(model) as allocations:
+    with Allocations() as allocations:
+        allocations.claim("parameters", model.parameters())
         steps(model)
-    assert allocations.peak == pytest.approx(weights + allocator_peak(lambda: steps(layers())) - weights, rel=0.01)
+    assert allocations.peak.total == pytest.approx(
+        weights + allocator_peak(lambda: steps(layers())) - weights, rel=0.01
+    )
 
 
 def test_a_counted_storage_counts_once_and_until_it_is_freed():
     with Allocations() as allocations:
         block = torch.zeros(MIB, dtype=torch.uint8)
         views = [block.view(2, -1), block[10:]]
-        assert allocations.peak == MIB
+        assert allocations.peak.total == MIB
         del block, views
         torch.zeros(MIB // 2, dtype=torch.uint8)
-    assert allocations.peak == MIB
+    assert allocations.peak.total == MIB
 
 
 def test_sizes_are_rounded_up_to_the_allocators_blocks():
     with Allocations(block=512) as allocations:
         blocks = [torch.zeros(1), torch.zeros(128), torch.zeros(129)]
-    assert allocations.peak == 4 * 512 > sum(block.nbytes for block in blocks)
+    assert allocations.peak.total == 4 * 512 > sum(block.nbytes for block in blocks)
 
 
 def test_kinds_sum_to_the_peak_and_a_claim_moves_a_tensor():
     with Allocations(vocabulary=7) as allocations:
         weight = torch.zeros(10, 3)
-        allocations.claim("weights", [weight])
+        allocations.claim("parameters", [weight])
         logits = torch.zeros(2, 7)
         hidden = torch.zeros(5)
-    assert allocations.peak_parts == {"activations": hidden.nbytes, "weights": weight.nbytes, "logits": logits.nbytes}
-    assert sum(allocations.peak_parts.values()) == allocations.peak
+    made = {"activations": hidden.nbytes, "parameters": weight.nbytes, "logits": logits.nbytes}
+    assert {part: size for part, size in allocations.peak.parts.items() if size} == made
+    assert sum(made.values()) == allocations.peak.total
 
 
 def test_what_a_backward_pass_makes_is_temporary_until_it_is_claimed():
     model = layers()
-    with Allocations(model) as allocations:
+    with Allocations() as allocations:
+        allocations.claim("parameters", model.parameters())
         model(torch.ones(128, 64)).square().mean().backward()
     weights = sum(parameter.nbytes for parameter in model.parameters())
-    assert allocations.peak_parts["parameters"] == weights
-    assert 0 < allocations.peak_parts["temporaries"] < allocations.peak
+    assert allocations.peak.parts["parameters"] == weights
+    assert 0 < allocations.peak.parts["temporaries"] < allocations.peak.total
 
 
 def test_the_place_of_the_peak_is_the_module_that_needs_most():
@@ -88,9 +94,9 @@ def test_the_place_of_the_peak_is_the_module_that_needs_most():
         def forward(self, inputs):
             return self.wide(self.narrow(inputs)).sum()
 
-    with torch.no_grad(), Allocations(watch_modules=True) as allocations:
+    with torch.no_grad(), ModTracker() as modules, Allocations(modules=modules) as allocations:
         Wide()(torch.ones(4, 8))
-    assert allocations.peak_place == "wide"
+    assert allocations.peak.place == "wide"
 
 
 def test_fake_tensors_count_as_real_ones():
@@ -98,6 +104,6 @@ def test_fake_tensors_count_as_real_ones():
         with mode, Allocations() as allocations:
             steps(layers())
         gc.collect()
-        return allocations.peak
+        return allocations.peak.total
 
     assert peak(FakeTensorMode()) == pytest.approx(peak(torch.enable_grad()), rel=0.01)

@@ -16,8 +16,8 @@ import pytest
 import torch
 from transformers import OPTConfig, OPTForCausalLM
 
-from lib.memory.allocations import Allocations
-from lib.memory.peaks import PARTS, highest, predict
+from lib.memory.allocations import PARTS, Allocations
+from lib.memory.peaks import Setting, highest_phase, predict
 from lib.memory.prompt_lengths import real_lengths, typical_lengths
 from lib.methods import context_distillation
 from lib.methods.table import ON_TASKS
@@ -142,7 +142,7 @@ def recorded(models):
 
 
 def predicted_peaks(run):
-    return {phase: peak.total for phase, peak in predict(run, real_lengths(run)).items()}
+    return {phase: peak.total for phase, peak in predict(Setting(run, real_lengths(run))).items()}
 
 
 @pytest.mark.slow
@@ -158,13 +158,13 @@ def test_a_prediction_that_forgets_the_bfloat16_copy_of_a_weight_fails_the_compa
     shape, models, recorded, monkeypatch
 ):
     method, changes = configuration = ("pbft_lora", {"training_dtype": "bfloat16"})
-    count = Allocations._count
+    count = Allocations.count
 
     def forget(mode, tensor, kind=None):
         forgotten = tensor.dtype == torch.bfloat16 and tensor.untyped_storage().nbytes() == 2 * math.prod(shape)
         return None if forgotten else count(mode, tensor, kind)
 
-    monkeypatch.setattr(Allocations, "_count", forget)
+    monkeypatch.setattr(Allocations, "count", forget)
     at = CONFIGURATIONS.index(configuration)
     assert predicted_peaks(run_of(method, models, changes)) != pytest.approx(recorded[at].result(), rel=TOLERANCE)
 
@@ -175,7 +175,7 @@ def test_a_prediction_that_reads_the_first_token_of_label_words_alone_fails_the_
     run = run_of(CONFIGURATIONS[at][0], models, CONFIGURATIONS[at][1])
     lengths = real_lengths(run)
     first_alone = replace(lengths, answers=tuple((place,) for place in range(len(lengths.answers))))
-    predicted = {phase: peak.total for phase, peak in predict(run, first_alone).items()}
+    predicted = {phase: peak.total for phase, peak in predict(Setting(run, first_alone)).items()}
     assert predicted != pytest.approx(recorded[at].result(), rel=TOLERANCE)
 
 
@@ -200,7 +200,7 @@ def at_true_scale(method, size=4, resident=False, **changes):
     """The prediction for a method of the paper's own pair, or with these changes."""
     settings = {"support_sizes": [size], "seeds": [0], "eval_batch_size": 8, **changes}
     (run,) = read_profile("paper", settings).runs((method,))
-    return predict(run, typical_lengths(run), resident)
+    return predict(Setting(run, typical_lengths(run), resident))
 
 
 def peak_of(method, phase="training", **settings):
@@ -257,6 +257,6 @@ def test_each_choice_saves():
 
 
 def test_the_highest_peak_is_of_the_phases_that_make_the_student():
-    assert highest(at_true_scale("cd"))[0] == "teacher"
-    assert highest(at_true_scale("pbft"))[0] == "training"
-    assert highest(at_true_scale("icl"))[0] == "evaluation"
+    assert highest_phase(at_true_scale("cd")) == "teacher"
+    assert highest_phase(at_true_scale("pbft")) == "training"
+    assert highest_phase(at_true_scale("icl")) == "evaluation"

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.memory.peaks import PARTS
+from lib.memory.allocations import PARTS
 from lib.report import memory_figures
 
 pytestmark = pytest.mark.usefixtures("close_figures")

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from lib.errors import StudyError
-from lib.memory.peaks import PARTS
+from lib.memory.allocations import PARTS
 from lib.report import memory_figures
 from lib.runs import predictions
 from lib.runs.predictions import frame, of_profile, setting
@@ -16,9 +16,9 @@ def counted(monkeypatch, tmp_path):
     """Counts the predictions that are made; they are kept in a folder of the test's own."""
     made = []
 
-    def spy(run, lengths, *rest, original=predictions.predict):
-        made.append(run.method)
-        return original(run, lengths, *rest)
+    def spy(one, original=predictions.predict):
+        made.append(one.run.method)
+        return original(one)
 
     monkeypatch.setattr(predictions, "predict", spy)
     monkeypatch.setattr(predictions, "KEPT", tmp_path / "predictions")
@@ -39,7 +39,7 @@ def test_a_prediction_is_made_once_and_kept(counted, one):
 def test_other_code_or_another_setting_is_another_prediction(counted, one, monkeypatch):
     predictions.predictions([one])
     predictions.predictions([setting(read_profile("smoke", {"batch_size": 1}), "pbft", 4)])
-    monkeypatch.setattr(predictions, "_walked", lambda: "other code")
+    monkeypatch.setattr(predictions, "walked", lambda: ("other code",))
     predictions.predictions([one])
     assert len(counted) == 3
 
@@ -53,8 +53,21 @@ def test_a_file_that_was_cut_short_is_made_again(counted, one, capsys):
     assert "cut short" in capsys.readouterr().err
 
 
-def test_the_code_that_is_walked_is_there():
-    assert len(predictions._walked()) == 64
+@pytest.mark.parametrize("folder", predictions.WALKED)
+def test_a_changed_or_a_further_source_file_is_other_code(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(predictions, "ROOT", tmp_path)
+    file = tmp_path / "lib" / folder / "some.py"
+    file.parent.mkdir(parents=True)
+    seen = set()
+    for text in ("first = 1", "second = 22"):
+        file.write_text(text)
+        seen.add(predictions.walked.__wrapped__())
+    file.with_name("further.py").write_text("third = 3")
+    assert len({*seen, predictions.walked.__wrapped__()}) == 3
+
+
+def test_the_folders_that_are_walked_are_there():
+    assert all(list((predictions.ROOT / "lib" / folder).glob("*.py")) for folder in predictions.WALKED)
 
 
 def test_a_frame_has_a_row_a_phase_and_marks_the_one_that_counts(counted):

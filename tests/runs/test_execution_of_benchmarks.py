@@ -23,7 +23,7 @@ from lib.runs.store import Store
 
 pytestmark = pytest.mark.slow
 
-COSTS = ("seconds", "gb")
+COSTS = ("seconds", "gb", "rss", "measured")
 NEED_A_TEACHER = {"teacher_ict", "icl_d", "icl_d_lm"}
 
 
@@ -135,7 +135,8 @@ def test_another_seed_computes_only_its_own(study, asked_for):
 
 def test_the_other_benchmark_is_filled_beside(study, asked_for):
     fill(study, benchmark="lama")
-    assert {job.episodes.benchmark.name for job in asked_for if job.episodes} == {"lama"}
+    names = {(job.episodes.benchmark if isinstance(job, TunedTeacher) else job.task).name for job in asked_for}
+    assert names == {"lama"}
 
 
 def cut_short(file):
@@ -150,14 +151,14 @@ def emptied(file):
 def test_a_damaged_teacher_is_tuned_again_and_all_is_as_before(filled, study, executed, capsys, damage, warned):
     run = run_of(study, "icl_d")
     file, store = weights_of(study, run.in_context.teacher), Store(study.folder)
-    weights = {name: values.clone() for name, values in store.load_weights(run.in_context.teacher).parameters.items()}
+    weights = {name: values.clone() for name, values in store.load_prepared(run.in_context.teacher).parameters.items()}
     damage(file)
     result_of(study, run).unlink()
     others = {other: time for other, time in written(study.folder).items() if other != file}
     again = fill(study, benchmark="crossfit")
     assert executed == [run.in_context.teacher, run]
     assert scores(again.results).equals(scores(filled[1].results))
-    restored = store.load_weights(run.in_context.teacher).parameters
+    restored = store.load_prepared(run.in_context.teacher).parameters
     assert all(weights[name].equal(values) for name, values in restored.items())
     assert others.items() <= written(study.folder).items()
     assert ("is cut short or altered; it is computed again" in capsys.readouterr().err) == warned
@@ -172,7 +173,7 @@ def test_a_stored_teacher_is_not_tuned_again_for_a_missing_result(filled, study,
 
 
 def test_a_teacher_that_nothing_missing_needs_is_not_tuned(study, executed):
-    weights_of(study, run_of(study, "icl_d").teacher).unlink()
+    weights_of(study, run_of(study, "icl_d").needs).unlink()
     fill(study, benchmark="crossfit")
     assert executed == []
 

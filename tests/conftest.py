@@ -24,7 +24,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture
 def close_figures() -> Iterator[None]:
     """No figure outlives its test."""
-    from matplotlib import pyplot  # here, since first_seeds tests draw
+    from matplotlib import pyplot  # here, since few tests draw
 
     yield
     pyplot.close("all")

@@ -65,7 +65,7 @@ def run_method(run: Run, soft_labels: SoftLabels | None, isolated: bool = True) 
                 run, student.model, encoder, demonstrations, examples.unlabelled, costs["calibration"]
             )
     evaluations = {
-        domain: _evaluation(answers[domain], [item.gold for item in items], unlabelled.get(domain))
+        domain: _evaluation(answers[domain], items, unlabelled.get(domain))
         for domain, items in examples.evaluation.items()
     }
     return Outcome(costs, student.trainable_parameters, student.losses, evaluations, _held_out(run))
@@ -90,9 +90,9 @@ def _answers(
     return answers
 
 
-def _evaluation(answers: Array, gold: list[int], unlabelled: Array | None) -> Evaluation:
+def _evaluation(answers: Array, items: Sequence[Query], unlabelled: Array | None) -> Evaluation:
     """answers: [items and then the content-free inputs, classes]."""
-    return evaluation(answers[: len(gold)], answers[len(gold) :], gold, unlabelled)
+    return evaluation(answers[: len(items)], answers[len(items) :], items, unlabelled)
 
 
 def answers_of(encoder: PromptEncoder, task: Task) -> list[list[int]]:

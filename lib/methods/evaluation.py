@@ -9,8 +9,9 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score, recall_score, roc_auc_score
 
 from lib.errors import StudyError
-from lib.methods.calibration import Array, Calibration, log_prior, without_prior
+from lib.methods.calibration import Array, Calibration, log_prior, split_calibrated, without_prior
 from lib.models.cost import Cost
+from lib.tasks.task import Query
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,15 @@ class Evaluation:
             context.
         unlabelled: [queries, classes] log-probabilities of the same model on unlabelled queries of the domain; empty
             where it was not asked.
+        clusters: of each item, the number of its kind (HANS: of its template), since items of one kind are not
+            independent; empty where the data do not tell.
     """
 
     gold: list[int]
     label_log_probs: list[list[float]]
     content_free: list[float]
     unlabelled: list[list[float]] = field(default_factory=list)
+    clusters: list[int] = field(default_factory=list)
 
     @cached_property
     def scores_by_item(self) -> Array:
@@ -54,13 +58,21 @@ class Evaluation:
         return np.asarray(self.label_log_probs)
 
     def calibrated(self, how: Calibration) -> Array:
-        """[items, classes] log-probabilities, up to a constant a row, without the label prior that `how` says."""
+        """[items, classes] log-probabilities, up to a constant a row, without the label prior that `how` says.
+
+        For `pool` it is the prior of the model's own answers, as `prior_from` says.
+        """
         if how == "none":
             return self.scores_by_item
         if how == "pool" and not self.unlabelled:
-            raise StudyError("calibration: 'pool' needs answers to unlabelled queries; set calibration_pool.")
+            return split_calibrated(self.scores_by_item)
         prior = np.log(self.content_free) if how == "content_free" else log_prior(np.asarray(self.unlabelled))
         return without_prior(self.scores_by_item, prior)
+
+    @property
+    def prior_from(self) -> str:
+        """Whose answers give the label prior of the calibration by `pool`."""
+        return "unlabelled queries" if self.unlabelled else "the other half of the items"
 
     def scores(self, how: Calibration = "none") -> Scores:
         """Scores of predicting the likeliest class, after calibration."""
@@ -161,19 +173,29 @@ def scores(log_probs: Array, gold: Sequence[int]) -> Scores:
     return Scores(accuracy, macro_f1, recall, predicted, float(tied.mean()))
 
 
+def clusters_of(items: Sequence[Query]) -> list[int]:
+    """The number of each item's kind among all kinds, sorted; empty where some item has none."""
+    kinds = sorted({item.kind for item in items})
+    if not all(kinds):
+        return []
+    numbers = {kind: number for number, kind in enumerate(kinds)}
+    return [numbers[item.kind] for item in items]
+
+
 def evaluation(
-    label_log_probs: Array, content_free_log_probs: Array, gold: Sequence[int], unlabelled: Array | None = None
+    label_log_probs: Array, content_free_log_probs: Array, items: Sequence[Query], unlabelled: Array | None = None
 ) -> Evaluation:
     """All that a result keeps of one set of items.
 
     Args:
         label_log_probs: [items, classes].
         content_free_log_probs: [content-free inputs, classes], under the same context as the items.
-        gold: [items] class indices.
+        items: what was asked.
         unlabelled: [queries, classes], of unlabelled queries under the same context.
     """
     return Evaluation(
-        gold=list(gold),
+        gold=[item.gold for item in items],
+        clusters=clusters_of(items),
         label_log_probs=label_log_probs.round(4).tolist(),
         content_free=np.exp(log_prior(content_free_log_probs)).tolist(),
         unlabelled=[] if unlabelled is None else unlabelled.round(4).tolist(),

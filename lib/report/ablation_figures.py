@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lib.methods.calibration import Calibration
 from lib.methods.evaluation import Outcome
 from lib.methods.table import METHODS
 from lib.report.claims import FEWEST_SEEDS, SIGNIFICANT, share_recovered, shown_share
@@ -38,14 +39,14 @@ def _named(variants: Variants, others: Sweep) -> dict[str, tuple[Sweep, str]]:
     return references | {name: (sweep, METHOD) for name, sweep in variants.sweeps.items()}
 
 
-def _correct_by_name(variants: Variants, others: Sweep, domain: str) -> dict[str, Correct]:
+def _correct_by_name(variants: Variants, others: Sweep, domain: str, how: Calibration) -> dict[str, Correct]:
     """What the references, then the ablations get right in a domain; those without a result are left out."""
     named = _named(variants, others)
-    correct = {name: correct_items(sweep.stored, domain, method) for name, (sweep, method) in named.items()}
+    correct = {name: correct_items(sweep.stored, domain, method, how) for name, (sweep, method) in named.items()}
     return {name: items for name, items in correct.items() if items.items}
 
 
-def compared(variants: Variants, others: Sweep) -> pd.DataFrame:
+def compared(variants: Variants, others: Sweep, how: Calibration = "none") -> pd.DataFrame:
     """Each ablation and reference at each support size and domain: accuracy with a 95% interval over seeds and items.
 
     The untuned student stands at the sizes and for the seeds of ICL.
@@ -56,7 +57,7 @@ def compared(variants: Variants, others: Sweep) -> pd.DataFrame:
     rows = []
     classes = [name.replace("-", "_") for name in others.profile.classes]
     for domain in others.profile.domains:
-        by_name = _correct_by_name(variants, others, domain)
+        by_name = _correct_by_name(variants, others, domain, how)
         for name, correct in by_name.items():
             beside = correct if METHODS[correct.method].reads_support else by_name.get(_label("icl"), correct)
             for size, seeds in seeds_in_common((correct, beside)).items():
@@ -90,7 +91,7 @@ def fullest(table: pd.DataFrame) -> int:
     return int(max(seeds.index[seeds == seeds.max()]))
 
 
-def differences(variants: Variants, others: Sweep) -> pd.DataFrame:
+def differences(variants: Variants, others: Sweep, how: Calibration = "none") -> pd.DataFrame:
     """Each ablation less the paper's way, ICL and PBFT, paired by seed and item: what an ingredient is worth.
 
     Columns: name, against, domain, support_size, difference, low, high (95%, over seeds and items), differs, seeds.
@@ -99,7 +100,7 @@ def differences(variants: Variants, others: Sweep) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     domains = others.profile.domains
     for domain in domains:
-        by_name = _correct_by_name(variants, others, domain)
+        by_name = _correct_by_name(variants, others, domain, how)
         pairs = [(name, rival) for name in variants.sweeps for rival in (PLAIN, *RIVALS) if name != rival]
         pairs = [pair for pair in pairs if {*pair} <= {*by_name}]
         level = 1 - SIGNIFICANT / max(1, len(pairs) * len(domains))
@@ -111,7 +112,7 @@ def differences(variants: Variants, others: Sweep) -> pd.DataFrame:
 
 def _differences(correct: Correct, rival: Correct, level: float) -> Iterator[dict[str, Any]]:
     for size, seeds in seeds_in_common((correct, rival)).items():
-        difference = mean(correct.of_seeds(size, seeds) - rival.of_seeds(size, seeds), correct.gold)
+        difference = mean(correct.of_seeds(size, seeds) - rival.of_seeds(size, seeds), correct.gold, correct.clusters)
         (low, high), outer = difference.bounds(), difference.bounds(level)
         differs = len(seeds) >= FEWEST_SEEDS and not outer[0] <= 0 <= outer[1]
         shown = {"support_size": size, "difference": difference.value, "low": low, "high": high}
@@ -151,19 +152,19 @@ def _area(values: pd.Series) -> str:
     return with_bounds(values.mean(), *np.clip(interval(values), 0, 1))
 
 
-def targets_met(variants: Variants, others: Sweep) -> pd.DataFrame:
+def targets_met(variants: Variants, others: Sweep, how: Calibration = "none") -> pd.DataFrame:
     """For each ablation and domain: at how many of its support sizes it beats both ICL and PBFT with intervals that do
     not touch, and the least share of the distance from the untuned student to the teacher that it recovers at any of
     them, with its 95% interval. Sizes at which one of them has fewer than three seeds are not judged, and shares of so
     few say so. Blank where a rival or the teacher has no result.
     """
-    table = compared(variants, others)
+    table = compared(variants, others, how)
     if not len(table):
         return pd.DataFrame()
     places = table.set_index(["domain", "name", "support_size"]).sort_index()
     rows: dict[str, dict[str, str]] = {name: {} for name in variants.sweeps}
     for domain, title in others.profile.domains.items():
-        by_name = _correct_by_name(variants, others, domain)
+        by_name = _correct_by_name(variants, others, domain, how)
         for name in [name for name in rows if name in by_name]:
             rows[name][f"beats ICL and PBFT {title}"] = _beaten(places.loc[domain], name)
             rows[name][f"least share recovered {title}"] = _least_share(
@@ -223,8 +224,8 @@ def ablations_figure(table: pd.DataFrame, size: int, profile: Profile) -> Figure
         of_domain = rows[rows.domain == domain].set_index("name").reindex(names)
         _accuracies(accuracy, of_domain)
         _recalls(recall, of_domain, profile.classes)
-        accuracy.set(title=f"{title.capitalize()}, n = {size}", xlabel="accuracy")
-        recall.set(title=title.capitalize(), xlabel="accuracy on each class", xlim=(-0.03, 1.03))
+        accuracy.set(title=f"{title.capitalize()}, n = {size}", xlabel="calibrated accuracy")
+        recall.set(title=title.capitalize(), xlabel="calibrated, on each class", xlim=(-0.03, 1.03))
     axes[0].set_yticks(range(len(names)), labels)
     handles, labels = axes[count].get_legend_handles_labels()
     figure.legend(handles, labels, ncols=3, loc="upper right", bbox_to_anchor=(1, 0), frameon=False)
@@ -254,7 +255,7 @@ def _recalls(axis: Axes, rows: pd.DataFrame, classes: Sequence[str]) -> None:
     axis.axvline(1 / len(classes), **REFERENCE_LINE)
 
 
-def accuracy_by_kind(variants: Variants) -> pd.DataFrame:
+def accuracy_by_kind(variants: Variants, how: Calibration = "none") -> pd.DataFrame:
     """Accuracy out of domain on the items of the kinds that a control's pool lacks, and on the others.
 
     Which kinds are held out differs by seed, and they may be harder than the rest. So beside the control stands the
@@ -270,8 +271,8 @@ def accuracy_by_kind(variants: Variants) -> pd.DataFrame:
     for name, sweep in variants.sweeps.items():
         controlled = [result for result in sweep.stored if result.outcome.held_out]
         whole = variants.sweeps.get(name.partition(HALF)[0])
-        control = correct_items(controlled, OUT_OF_DOMAIN, METHOD)
-        all_kinds = correct_items(whole.stored if whole else [], OUT_OF_DOMAIN, METHOD)
+        control = correct_items(controlled, OUT_OF_DOMAIN, METHOD, how)
+        all_kinds = correct_items(whole.stored if whole else [], OUT_OF_DOMAIN, METHOD, how)
         both = seeds_in_common((control, all_kinds))
         outcomes = {(one.run.support_size, one.run.seed): one.outcome for one in controlled}
         for size, seeds in (seeds_in_common([control]) | both).items():
@@ -286,22 +287,24 @@ def _by_kind(outcomes: Sequence[Outcome], right: Array, all_kinds: Array | None)
     """One support size: [seeds, items] that the control gets right, and those of the ablation itself."""
     away = np.array([outcome.held_out for outcome in outcomes])
     evaluations = [outcome.evaluations[OUT_OF_DOMAIN] for outcome in outcomes]
-    gold = np.asarray(evaluations[-1].gold)
+    gold, clusters = np.asarray(evaluations[-1].gold), evaluations[-1].clusters
     for items, taken in (("held out of the pool", away), ("of kinds in the pool", ~away)):
         if not taken.any():
             continue
-        row = {"items": items, **_interval("accuracy", "", right, taken, gold)}
+        row = {"items": items, **_interval("accuracy", "", right, taken, gold, clusters)}
         row["majority"] = np.mean([_majority(gold[own]) for own in taken])
         row["auc"] = np.mean([one.area_under_curve(own) for one, own in zip(evaluations, taken, strict=True)])
         if all_kinds is not None:
             row["all_kinds"] = all_kinds[taken].mean()
-            row |= _interval("difference", "difference_", right - all_kinds, taken, gold)
+            row |= _interval("difference", "difference_", right - all_kinds, taken, gold, clusters)
         yield row | {"seeds": len(outcomes)}
 
 
-def _interval(name: str, prefix: str, values: Array, taken: Array, gold: Array) -> dict[str, float]:
+def _interval(
+    name: str, prefix: str, values: Array, taken: Array, gold: Array, clusters: Sequence[int]
+) -> dict[str, float]:
     """The mean of values [seeds, items] over the items taken, and its bounds, within the least and greatest value."""
-    share: Estimate = mean(values * taken, gold) / mean(taken.astype(float), gold)
+    share: Estimate = mean(values * taken, gold, clusters) / mean(taken.astype(float), gold, clusters)
     low, high = np.clip(share.bounds(), values.min(), values.max())
     return {name: share.value, f"{prefix}low": low, f"{prefix}high": high}
 

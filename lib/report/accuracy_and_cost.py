@@ -17,6 +17,7 @@ from lib.runs.execution import Sweep
 from lib.runs.profile import Profile
 from lib.tasks.task import IN_DOMAIN
 
+HOW = ("", "calibrated_", "content_free_")  # plain, by the model's own answers, by content-free inputs
 MOST_ROWS = 3  # classes whose recall has a row of its own below the accuracy
 COST = {"memory_gb": "peak memory, GB", "method_seconds": "teacher's soft labels and training, s"}
 MEASURED, PREDICTED = "measured on the GPU", "predicted"
@@ -25,12 +26,15 @@ SMALL_GB = 0.5  # peaks below are shown in MB, and beside no points of the paper
 
 
 def accuracy_columns(profile: Profile) -> list[str]:
-    """The scores that belong to an accuracy figure, plain and calibrated by content-free inputs, of each domain."""
+    """The scores that belong to an accuracy figure, plain and calibrated, of each domain."""
     return [
-        f"{domain}{calibrated}_{score}"
+        f"{domain}_{score}"
         for domain in profile.domains
-        for calibrated in ("", "_calibrated")
-        for score in ("accuracy", "macro_f1", *_of_classes(profile.classes))
+        for score in (
+            *(f"{how}{score}" for how in HOW for score in ("accuracy", "macro_f1", *_of_classes(profile.classes))),
+            "auc",
+            "ties",
+        )
     ]
 
 
@@ -41,10 +45,10 @@ def _of_classes(classes: Sequence[str]) -> dict[str, str]:
 
 
 def accuracy_figure(sweep: Sweep, paper_figure: str) -> Figure:
-    """Accuracy against support size, a column a domain; below, the recall of each class and how often it is predicted.
+    """Accuracy against support size, plain and calibrated, a column a domain; below, what plain answers say.
 
-    Points are means over seeds with 95% intervals. The lower rows show a model that says one thing always: recalls of 1
-    and 0, whose mean is no skill.
+    Points are means over seeds with 95% intervals. The lower rows are the recall of each class and how often it is
+    predicted. They show a model that says one thing always: recalls of 1 and 0, whose mean is no skill.
 
     Args:
         sweep: results of the methods to draw.
@@ -53,19 +57,22 @@ def accuracy_figure(sweep: Sweep, paper_figure: str) -> Figure:
     figures.house_style()
     profile, classes = sweep.profile, sweep.profile.classes
     rows = {"macro_f1": "macro-F1"} if len(classes) > MOST_ROWS else _of_classes(classes)
-    heights = [2.4, *[1] * len(rows)]
+    heights = [2.4, 2.4, *[1] * len(rows)]
     shape = {"figsize": (5.5 * len(profile.domains), 10 * sum(heights) / 5.4), "height_ratios": heights}
     figure, axes = plt.subplots(len(heights), len(profile.domains), sharex=True, sharey="row", squeeze=False, **shape)
     for column, domain in enumerate(profile.domains):
         _accuracy_panel(axes[0, column], sweep, domain, paper_figure)
-        for axis, score in zip(axes[1:, column], rows, strict=True):
+        _draw(axes[1, column], sweep, f"{domain}_calibrated_accuracy")
+        axes[1, column].axhline(sweep.results[f"{domain}_majority"].iloc[0], zorder=1, **REFERENCE_LINE)
+        for axis, score in zip(axes[2:, column], rows, strict=True):
             _draw(axis, sweep, f"{domain}_{score}", intervals=False)
             axis.axhline(1 / len(classes), zorder=1, **REFERENCE_LINE)
             axis.set(ylim=(-0.05, 1.05))
         axes[-1, column].set_xlabel("support examples n")
-    lowest = min(sweep.results[f"{domain}_accuracy"].min() for domain in profile.domains)
-    axes[0, 0].set_ylim(min(0.2, lowest - 0.05), 1.03)
-    for axis, label in zip(axes[:, 0], ("accuracy", *rows.values()), strict=True):
+    drawn = [f"{domain}_{score}" for domain in profile.domains for score in ("accuracy", "calibrated_accuracy")]
+    for axis in axes[:2, 0]:
+        axis.set_ylim(min(0.2, sweep.results[drawn].min(axis=None) - 0.05), 1.03)
+    for axis, label in zip(axes[:, 0], ("accuracy", "calibrated accuracy", *rows.values()), strict=True):
         axis.set_ylabel(label)
     figures.legend_below(figure, "\n".join(_notes(figure, sweep)))
     return figure
@@ -116,7 +123,9 @@ def accuracy_table(sweep: Sweep) -> pd.DataFrame:
     titles: dict[str, str] = {}
     for domain, title in sweep.profile.domains.items():
         titles[f"{domain}_accuracy"] = f"accuracy {title}"
-        titles[f"{domain}_calibrated_accuracy"] = f"… calibrated by content-free inputs, {title}"
+        titles[f"{domain}_calibrated_accuracy"] = f"… calibrated, {title}"
+        titles[f"{domain}_content_free_accuracy"] = f"… calibrated by content-free inputs, {title}"
+        titles[f"{domain}_auc"] = f"… area under the ROC curve, {title}"
         titles |= {f"{domain}_accuracy_on_{name}": f"… on items of {name}, {title}" for name in sweep.profile.classes}
     return _tables(sweep, titles)
 
@@ -138,8 +147,7 @@ def _tables(sweep: Sweep, titles: Mapping[str, str]) -> pd.DataFrame:
 
 
 def drawn_memory(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:
-    """The sweep with more columns of results: `memory_gb`, the peak that figures draw; `memory_is`, what it is;
-    `weights_gb`, what the weights of the evaluated model take, in memory and in a checkpoint.
+    """The sweep with more columns of results: `memory_gb`, the peak that figures draw, and `memory_is`, what it is.
 
     The peak is what the GPU's allocator said, or, on a CPU, the highest predicted peak: resident memory holds what
     libraries keep for themselves, and is in the table by phase.
@@ -151,10 +159,9 @@ def drawn_memory(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:
     results = sweep.results
     on_gpu = results.peak_measured == "cuda_allocated"
     peaks = _by_run(results, predicted[predicted.highest_phase.astype(bool)], "peak_gb")
-    weights = _by_run(results, predicted[predicted.phase == "evaluation"], "parameters")
     memory = results.peak_gb.where(on_gpu, peaks)
     kinds = on_gpu.map({True: MEASURED, False: PREDICTED})
-    return replace(sweep, results=results.assign(memory_gb=memory, memory_is=kinds, weights_gb=weights))
+    return replace(sweep, results=results.assign(memory_gb=memory, memory_is=kinds))
 
 
 def drawn_costs(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:

@@ -1,6 +1,6 @@
 """What results say to the two papers' claims: effects with intervals, and verdicts by one rule."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -13,18 +13,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.errors import StudyError
+from lib.methods.calibration import Calibration
 from lib.methods.table import METHODS
-from lib.report.estimates import Estimate, correct_items, over_seeds, seeds_in_common, with_bounds
+from lib.report.estimates import LEVEL, Correct, Estimate, correct_items, over_seeds, seeds_in_common, with_bounds
 from lib.report.figures import REFERENCE_LINE, error_lengths, house_style
 from lib.runs.execution import Sweep
 from lib.runs.frames import METRICS, PHASES
 
 SIGNIFICANT = 0.05
 FEWEST_SEEDS = 3  # two that agree by chance would pass any test
-EXACT = ("weights_gb",)  # no seed changes it, so that one tells
 
 # times are compared only between results that were computed alike
-ALIKE = {"training_seconds": ["device", "steps"], "queries_per_second": ["device"]}
+ALIKE = {"training_seconds": ["device", "steps"]}
 LEAST_DISTANCE = 0.1
 LITTLE = 0.02  # a gain below is none to a claim that there is none
 NO_GAIN = 0.0
@@ -33,8 +33,11 @@ WITHOUT_NUMBER = {"more": MORE, "less": LESS, "no gain": NO_GAIN}
 SCORE = "score"
 FARTHEST = 2  # effects beyond are named at the figure's edge
 ALL_SIZES = "all"
-COLUMNS = ("claim", "paper", "quantity", "support_size", "seeds", "effect", "low", "high", "verdict")
-Verdict = Literal["supported", "not supported", "contradicted", "cannot be told"]
+COLUMNS = (
+    *("claim", "paper", "quantity", "support_size", "seeds"),
+    *("effect", "low", "high", "corrected_low", "corrected_high", "verdict"),
+)
+Verdict = Literal["supported", "not supported", "contradicted", "cannot be told", "not testable here"]
 
 
 class Arm(NamedTuple):
@@ -112,61 +115,96 @@ def _no_gain(low: float, high: float) -> Verdict:
     return "contradicted" if low > 0 else "cannot be told"
 
 
-def judge(effects: Effects) -> pd.DataFrame:
+def judge(effects: Effects, at_floor: Collection[Claim] = ()) -> pd.DataFrame:
     """Each claim at each support size that has an effect: the effect, its 95% interval `low` to `high`, the verdict.
 
-    The verdict is by an interval that is wider, of 1 − .05 / (number of claims), so that the verdicts at any one size,
-    or those over all, are together as sure as one would be. With fewer than three seeds nothing can be told but what is
-    the same for all (`EXACT`). No quantity is below 0, so intervals end where nothing is left, at -1.
+    The verdict is by an interval that is wider, of 1 − .05 / (number of claims), `corrected_low` to `corrected_high`.
+    So the verdicts at any one size, or those over all, are together as sure as one would be. With fewer than three
+    seeds nothing can be told. No quantity is below 0, so intervals end where nothing is left, at -1.
 
     Args:
         effects: of all claims, from `study_effects` or `benchmark_effects`; those without an effect have no row.
+        at_floor: the claims that are not testable, from `at_floor`.
     """
     level = 1 - SIGNIFICANT / len(effects)
     rows = [
-        _judged(claim, size, effect, level) for claim, by_size in effects.items() for size, effect in by_size.items()
+        _judged(claim, size, effect, level, claim in at_floor)
+        for claim, by_size in effects.items()
+        for size, effect in by_size.items()
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _judged(claim: Claim, size: object, effect: Estimate, level: float) -> tuple[object, ...]:
+def _judged(claim: Claim, size: object, effect: Estimate, level: float, at_floor: bool) -> tuple[object, ...]:
     """One row, in the order of `COLUMNS`."""
     seeds = len(effect.by_seed)
-    low, high = np.clip(effect.bounds(), -1, None)
-    outer, enough = effect.bounds(level), seeds >= FEWEST_SEEDS
-    if claim.quantity in EXACT:
-        outer, enough = (effect.value, effect.value), True
-    said = verdict(*outer, claim.effect) if enough else "cannot be told"
-    return (claim.statement, claim.paper, claim.quantity, size, seeds, effect.value, low, high, said)
+    bounds, outer = (np.clip(effect.bounds(one), -1, None) for one in (LEVEL, level))
+    said = verdict(*outer, claim.effect) if seeds >= FEWEST_SEEDS else "cannot be told"
+    said = "not testable here" if at_floor else said
+    return (claim.statement, claim.paper, claim.quantity, size, seeds, effect.value, *bounds, *outer, said)
 
 
-def study_effects(sweep: Sweep, claims: Sequence[Claim] = CLAIMS) -> Effects:
+def at_floor(sweep: Sweep, claims: Sequence[Claim] = CLAIMS) -> set[Claim]:
+    """Claims about an accuracy of which both methods are at the floor: a student that cannot do a task does not show
+    which method is better at it.
+
+    A method is at the floor where its calibrated accuracy, over all support sizes, cannot be told from what one answer
+    for everything would score: the 95% interval reaches down to it.
+    """
+    return {claim for claim in claims if _domain(sweep, claim) and _both_at_floor(sweep, claim)}
+
+
+def _both_at_floor(sweep: Sweep, claim: Claim) -> bool:
+    arms = [
+        correct_items(sweep.stored, _domain(sweep, claim), arm.method, "pool") for arm in (claim.arm, claim.against)
+    ]
+    sums = _over_sizes(arms)
+    if sums is None:
+        return False
+    means = [total * (1 / len(seeds_in_common(arms))) for total in sums]
+    majority = max(np.bincount(arms[0].gold)) / len(arms[0].gold)
+    return all(one.bounds()[0] <= majority for one in means)
+
+
+def _domain(sweep: Sweep, claim: Claim) -> str | None:
+    """The domain whose accuracy a claim is about; None for a cost."""
+    domain = claim.quantity.removesuffix("_accuracy")
+    return domain if domain in sweep.profile.domains else None
+
+
+def _over_sizes(arms: Sequence[Correct]) -> list[Estimate] | None:
+    """Sums of each arm's accuracies over the support sizes, of the seeds that all have at each; None without one."""
+    places = seeds_in_common(arms)
+    everywhere = sorted(set.intersection(*map(set, places.values()))) if places else []
+    if not everywhere:
+        return None
+    return [reduce(add, (arm.accuracy(size, everywhere) for size in places)) for arm in arms]
+
+
+def study_effects(sweep: Sweep, how: Calibration = "pool", claims: Sequence[Claim] = CLAIMS) -> Effects:
     """The effect of each claim at each support size, and over all of them (`ALL_SIZES`).
 
-    Of accuracies it is the relative difference of two means over seeds, as an estimate over seeds and items together.
+    Of accuracies it is the relative difference of two means over seeds, as an estimate over seeds and items together;
+    `how` says the calibration of both methods.
     Of costs it is the mean of each seed's relative difference, as an estimate over seeds. At each size it is over the
     seeds that are there, over all sizes over those that are there at each.
     """
-    return {claim: _study_effects(sweep, claim) for claim in claims}
+    return {claim: _study_effects(sweep, claim, how) for claim in claims}
 
 
-def _study_effects(sweep: Sweep, claim: Claim) -> dict[object, Estimate]:
-    domain = claim.quantity.removesuffix("_accuracy")
-    if domain in sweep.profile.domains:
-        return _accuracy_effects(sweep, domain, claim)
+def _study_effects(sweep: Sweep, claim: Claim, how: Calibration) -> dict[object, Estimate]:
+    if domain := _domain(sweep, claim):
+        return _accuracy_effects(sweep, domain, claim, how)
     return _cost_effects(sweep.results, claim)
 
 
-def _accuracy_effects(sweep: Sweep, domain: str, claim: Claim) -> dict[object, Estimate]:
-    arms = [correct_items(sweep.stored, domain, arm.method) for arm in (claim.arm, claim.against)]
-    places = seeds_in_common(arms)
+def _accuracy_effects(sweep: Sweep, domain: str, claim: Claim, how: Calibration) -> dict[object, Estimate]:
+    arms = [correct_items(sweep.stored, domain, arm.method, how) for arm in (claim.arm, claim.against)]
     effects: dict[object, Estimate] = {
-        size: _relative(*(arm.accuracy(size, seeds) for arm in arms)) for size, seeds in places.items()
+        size: _relative(*(arm.accuracy(size, seeds) for arm in arms)) for size, seeds in seeds_in_common(arms).items()
     }
-    if places and (everywhere := sorted(set.intersection(*map(set, places.values())))):
-        sums = [reduce(add, (arm.accuracy(size, everywhere) for size in places)) for arm in arms]
-        effects[ALL_SIZES] = _relative(*sums)
-    return effects
+    sums = _over_sizes(arms)
+    return effects | ({ALL_SIZES: _relative(*sums)} if sums else {})
 
 
 def _relative(first: Estimate, second: Estimate) -> Estimate:
@@ -246,12 +284,32 @@ def about_summary(judged: pd.DataFrame, size: object) -> str:
     return f"at n = {size}, which has more seeds than the others of n = {', '.join(map(str, sizes))}"
 
 
-def verdict_table(judged: pd.DataFrame, size: object) -> pd.DataFrame:
-    """A row a claim: what the paper says, the effect at one support size with its 95% interval, the verdict."""
+def verdict_table(judged: pd.DataFrame, size: object, plain: pd.DataFrame | None = None) -> pd.DataFrame:
+    """A row a claim: what the paper says, the effect at one support size with its 95% interval, the verdict.
+
+    Args:
+        judged: from `judge`; the verdicts are these.
+        size: the support size.
+        plain: the same of plain answers, to stand beside those that are calibrated.
+    """
     whole = judged[judged.support_size == size].set_index("claim")
-    forms = [_as_times if effect >= 1 else "{:+.0%}".format for effect in whole.effect]
-    here = list(map(with_bounds, whole.effect, whole.low, whole.high, forms))
-    return pd.DataFrame({"the paper": whole.paper, "here": here, "verdict": whole.verdict, "seeds": whole.seeds})
+    effects = {"here": _effects(whole)}
+    if plain is not None:
+        beside = plain[plain.support_size == size].set_index("claim").reindex(whole.index)
+        accuracies = whole.quantity.str.endswith("_accuracy")
+        effects = {"here, plain": _effects(beside), "calibrated": _effects(whole).where(accuracies, "")}
+    corrected = map(_percent_bounds, whole.corrected_low, whole.corrected_high)
+    shown = {**effects, "verdict's interval": list(corrected), "verdict": whole.verdict, "seeds": whole.seeds}
+    return pd.DataFrame({"the paper": whole.paper, **shown})
+
+
+def _effects(rows: pd.DataFrame) -> pd.Series:
+    forms = [_as_times if effect >= 1 else "{:+.0%}".format for effect in rows.effect]
+    return pd.Series(list(map(with_bounds, rows.effect, rows.low, rows.high, forms)), rows.index)
+
+
+def _percent_bounds(low: float, high: float) -> str:
+    return "" if np.isnan(low) else f"{low:+.0%} to {high:+.0%}"
 
 
 def _as_times(effect: float) -> str:
@@ -273,15 +331,15 @@ def details(judged: pd.DataFrame, size: object) -> str:
     return "\n".join(parts)
 
 
-def recovered(sweep: Sweep, method: str = "cd") -> pd.DataFrame:
+def recovered(sweep: Sweep, method: str = "cd", how: Calibration = "pool") -> pd.DataFrame:
     """Share of the distance from baseline to teacher that a method covers, with 95% intervals: domains by sizes.
 
-    Intervals are over seeds and items. The teacher's and the method's accuracies stand beside it. Where the teacher is
-    less than .1 above the baseline there is no distance to speak of, and no share.
+    All three are calibrated alike. Intervals are over seeds and items. The teacher's and the method's accuracies stand
+    beside it. Where the teacher is less than .1 above the baseline there is no distance to speak of, and no share.
     """
     rows: dict[tuple[str, str, int], str] = {}
     for domain, title in sweep.profile.domains.items():
-        several = [correct_items(sweep.stored, domain, one) for one in ("baseline", "teacher_icl", method)]
+        several = [correct_items(sweep.stored, domain, one, how) for one in ("baseline", "teacher_icl", method)]
         for size, seeds in seeds_in_common(several).items():
             start, teacher, reached = (one.accuracy(size, seeds) for one in several)
             share = share_recovered(start, teacher, reached)

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from lib.methods.calibration import Calibration
 from lib.methods.table import METHODS
 from lib.runs.store import Result
 
@@ -28,7 +29,8 @@ class Estimate:
     Attributes:
         value: that of the sample.
         by_seed: [seeds], all 0 where there is one.
-        by_item: [items]; empty for a quantity that has none, such as a cost.
+        by_item: [items], or [clusters] of items that are not independent of one another; empty for a quantity that has
+            none, such as a cost.
     """
 
     value: float
@@ -68,8 +70,16 @@ class Estimate:
         return float(self.value - half), float(self.value + half)
 
 
-def mean(values: Array, classes: Array) -> Estimate:
-    """The mean of [seeds, items]; `classes` [items] are drawn each as often as the sample has them."""
+def mean(values: Array, classes: Array, clusters: Sequence[int] = ()) -> Estimate:
+    """The mean of [seeds, items]; `classes` [items] are drawn each as often as the sample has them.
+
+    Args:
+        values: [seeds, items].
+        classes: [items].
+        clusters: [items], the number of each item's kind, where items of one kind are drawn together: the error over
+            items is then that of sums over clusters (Liang and Zeger 1986, doi 10.1093/biomet/73.1.13), with the factor
+            G / (G − 1) for a sample of G clusters. Empty for independent items.
+    """
     seeds, items = values.shape
     of_items, of_seeds = values.mean(axis=0), values.mean(axis=1)
     by_item = np.empty(items)
@@ -77,6 +87,9 @@ def mean(values: Array, classes: Array) -> Estimate:
         own = classes == name
         by_item[own] = (of_items[own] - of_items[own].mean()) / items
     by_seed = (of_seeds - of_seeds.mean()) / np.sqrt(max(1, seeds * (seeds - 1)))
+    if len(clusters):
+        sums = np.bincount(clusters, by_item)
+        by_item = sums * np.sqrt(len(sums) / max(1, len(sums) - 1))
     return Estimate(float(values.mean()), by_seed, by_item)
 
 
@@ -159,11 +172,13 @@ class Correct:
         method: which.
         items: by support size and seed an array [items] of 0 and 1, shares where classes are tied.
         gold: [items], the class of each.
+        clusters: [items], the number of each item's kind; empty where items are independent.
     """
 
     method: str
     items: Mapping[tuple[int, int], Array]
     gold: Array
+    clusters: Sequence[int] = ()
 
     def at(self, size: int, seed: int) -> Array | None:
         """[items], None without a result; a method that reads no support set has its one result at every size."""
@@ -177,25 +192,27 @@ class Correct:
 
     def accuracy(self, size: int, seeds: Sequence[int]) -> Estimate:
         """The share that is right."""
-        return mean(self.of_seeds(size, seeds), self.gold)
+        return mean(self.of_seeds(size, seeds), self.gold, self.clusters)
 
 
-def correct_items(results: Iterable[Result], domain: str, method: str) -> Correct:
+def correct_items(results: Iterable[Result], domain: str, method: str, how: Calibration = "none") -> Correct:
     """What a method gets right in a domain; of other methods' results nothing is taken.
 
     Args:
         results: stored ones, with every item's label log-probabilities.
         domain: `in_domain` or one of those out of domain.
         method: whose items.
+        how: the calibration of its answers; `pool` is that by the model's own.
     """
     items: dict[tuple[int, int], Array] = {}
     gold: list[int] = []
+    clusters: list[int] = []
     for result in results:
         run, evaluation = result.run, result.outcome.evaluations.get(domain)
         if run.method == method and evaluation:
-            items[run.support_size, run.seed] = evaluation.correct()
-            gold = evaluation.gold
-    return Correct(method, items, np.asarray(gold))
+            items[run.support_size, run.seed] = evaluation.correct(how)
+            gold, clusters = evaluation.gold, evaluation.clusters
+    return Correct(method, items, np.asarray(gold), clusters)
 
 
 def seeds_in_common(several: Sequence[Correct]) -> dict[int, list[int]]:

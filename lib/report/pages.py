@@ -91,7 +91,8 @@ def _page(profile: Profile, notebook: Path) -> Page:
     if name in BENCHMARK_NOTEBOOKS:
         own = partial(fill, profile, benchmark=BENCHMARK_NOTEBOOKS[name])
     elif name in VARIANTS and METHOD in profile.methods:
-        own = partial(fill_variants, profile, VARIANTS[name](profile), [METHOD])
+        variants, tried = VARIANTS[name]
+        own = partial(fill_variants, profile, variants(profile), tried)
     allowed = ON_BENCHMARKS if name in BENCHMARK_NOTEBOOKS else profile.methods
     return Page(notebook, [method for method in book.methods_of(notebook) if method in allowed], own)
 

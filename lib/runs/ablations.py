@@ -1,6 +1,6 @@
-"""What notebooks vary: the choices that the paper leaves unsaid, and ingredients that it does not have.
+"""What notebooks vary: the choices that the paper leaves unsaid, ingredients that it does not have, and controls.
 
-Both are changes to a profile by the variant's name, for `lib.runs.variants.fill_variants`.
+All are changes to a profile by the variant's name, for `lib.runs.variants.fill_variants`.
 """
 
 import math
@@ -34,6 +34,7 @@ TIMES = {WHOLE: 1, "both pools doubled": 2, FOURFOLD: LARGER}
 EVERYWHERE = f"{FOURFOLD}, {LABEL_FREE}"  # what is to beat ICL and PBFT at every support size
 KINDS = ("subcases", "templates")
 HALF = ", half the "
+LARGE, NO_DEMONSTRATIONS, SHUFFLED = "large pools", "no demonstrations", "shuffled demonstration labels"
 
 
 def profile_values(profile: Profile) -> dict[str, Any]:
@@ -142,5 +143,46 @@ def _sizes(profile: Profile, name: str) -> Sequence[int]:
     return [size for size in profile.support_sizes if size] if name in (PLAIN, EVERYWHERE) else ABLATION_SIZES
 
 
-# By notebook: the variants of a profile that it tries.
-VARIANTS = {"09_sensitivity": choice_variants, "10_beyond": ablation_variants}
+def control_variants(profile: Profile) -> dict[str, dict[str, Any]]:
+    """What tells the context from the task, each at one support size on all seeds; the first is what the others vary.
+
+    The pools are *both pools fourfold* of the ablations unless a name says otherwise.
+    """
+    large = both_in_full(profile, LARGER)
+    smaller, others = both_in_full(profile, 1), len(profile.classes) - 1
+    gold = {"pool": "both", "pool_size": large["pool_size"], "ce_on": "pool", "kl_weight": 0.0}
+    controls = {
+        LARGE: {},
+        NO_DEMONSTRATIONS: {"support_sizes": [0]},
+        SHUFFLED: {"demonstration_labels": "shuffled"},
+        "own teacher": {"teacher": profile.student, "teacher_dtype": profile.student_dtype},
+        "teacher's hard labels": {"ce_on": "teacher", "kl_weight": 0.0},
+        "gold labels": {"calibration": "none", **gold},
+        "as many queries, first domain alone": {"pool": "train"},
+        "a quarter of the queries": smaller,
+        **{
+            f"a quarter, {share:.0%} {profile.classes[0]}": {
+                **smaller,
+                "pool_shares": [share, *[round((1 - share) / others, 6)] * others],
+            }
+            for share in (0.7, 0.9)
+        },
+    }
+    here = {"support_sizes": _control_sizes(profile), "seeds": list(profile.seeds)}
+    found = {name: {**here, **large, **change} for name, change in controls.items()}
+    return found | {PLAIN: here, f"{PLAIN}, {NO_DEMONSTRATIONS}": {**here, "support_sizes": [0]}}
+
+
+def _control_sizes(profile: Profile) -> list[int]:
+    """The first of the ablations' sizes that the profile has, or its own largest."""
+    return [next((size for size in ABLATION_SIZES if size in profile.support_sizes), max(profile.support_sizes))]
+
+
+CONTROLLED = ("teacher_icl", METHOD)  # the methods that controls are run for
+
+# By notebook: the variants of a profile that it tries, and the methods.
+VARIANTS = {
+    "09_sensitivity": (choice_variants, [METHOD]),
+    "10_beyond": (ablation_variants, [METHOD]),
+    "14_context_or_task": (control_variants, CONTROLLED),
+}

@@ -33,11 +33,11 @@ TOP = 10
 def results_frame(results: Iterable[Result]) -> pd.DataFrame:
     """One row a result, or on a benchmark one a result, target task and k: run, scores, costs, device.
 
-    On a task, columns are `<domain>_<score>` and `<domain>_calibrated_<score>` (by content-free inputs). Of the scores,
+    On a task, columns are `<domain>_<score>`; `<domain>_calibrated_<score>`, without the label prior of the model's own
+    answers (to whom, says `<domain>_prior_from`); and `<domain>_content_free_<score>`. Of the scores,
     `accuracy_on_<class>` is the recall of a class, `share_<class>` how often it is predicted, `auc` the area under the
     ROC curve, which no label prior moves, `ties` the share of items without one likeliest class, and `majority` what
-    the commonest class would score. `queries_per_second` is over the evaluated items, in batches, reading of the
-    demonstrations included.
+    the commonest class would score.
 
     On a benchmark, `task`, `k`, `items`, `options` (of the task) and the scores of `METRICS` and `NO_SKILL`, in
     percent; macro-F1 is over the labels that are right or given somewhere.
@@ -65,12 +65,13 @@ def _scores(result: Result) -> Iterator[dict[str, Any]]:
     row: dict[str, Any] = {}
     for domain, evaluation in result.outcome.evaluations.items():
         row |= _flat_scores(domain, result.run.task.classes, evaluation.scores())
-        row |= _flat_scores(f"{domain}_calibrated", result.run.task.classes, evaluation.scores("content_free"))
+        row |= _flat_scores(f"{domain}_calibrated", result.run.task.classes, evaluation.scores("pool"))
+        row |= _flat_scores(f"{domain}_content_free", result.run.task.classes, evaluation.scores("content_free"))
+        row[f"{domain}_prior_from"] = evaluation.prior_from
         row[f"{domain}_majority"] = max(np.bincount(evaluation.gold)) / len(evaluation.gold)
         row[f"{domain}_auc"] = evaluation.area_under_curve()
         row[f"{domain}_ties"] = evaluation.scores().ties
-    items = sum(len(evaluation.gold) for evaluation in result.outcome.evaluations.values())
-    yield row | {"queries_per_second": items / result.outcome.costs["evaluation"].seconds}
+    yield row
 
 
 def _of_costs(result: Result) -> dict[str, Any]:
@@ -123,7 +124,8 @@ def _making_costs(run: Run, costs: dict[str, dict[str, Any]]) -> dict[str, Any]:
     counted = making if run.training else [costs["evaluation"]]
     measured = _measure(counted[0])
     return {
-        "peak_gb": np.max([cost.get(measured, np.nan) for cost in counted]) / 1e9,
+        # of phases that were measured alike: an older result may have counted what a newer one did not measure
+        "peak_gb": pd.Series([cost.get(measured) for cost in counted], dtype=float).max(skipna=False) / 1e9,
         "peak_measured": measured,
         "method_seconds": sum(cost["seconds"] for cost in making),
     }

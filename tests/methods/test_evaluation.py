@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, recall_score, roc_auc_score
 
-from lib.methods.evaluation import Evaluation, Scores, evaluation, scores, shared_votes
+from lib.methods.calibration import split_calibrated
+from lib.methods.evaluation import Evaluation, Scores, clusters_of, evaluation, scores, shared_votes
+from lib.tasks.task import Query
 
 UNIFORM = {2: np.log([[0.2, 0.2]]), 3: np.log([[0.2, 0.2, 0.2]])}
 
@@ -22,7 +24,7 @@ def drawn(classes, items=60, seed=0):
 
 def evaluated(log_probs, gold, content_free=None, unlabelled=None):
     prior = UNIFORM[log_probs.shape[1]] if content_free is None else content_free
-    return evaluation(log_probs, prior, gold, unlabelled)
+    return evaluation(log_probs, prior, [Query("", (), label) for label in gold], unlabelled)
 
 
 def test_scores_of_two_classes_worked_by_hand():
@@ -267,8 +269,19 @@ def test_log_probs_are_kept_in_order_to_four_places():
     assert found.unlabelled == [[-0.5, -2.0], [-1.2346, -4.0]]
 
 
-def test_where_no_unlabelled_query_was_asked_none_is_kept():
-    assert evaluated(of(0, 1), [0, 1]).unlabelled == []
+def test_where_no_unlabelled_query_was_asked_the_other_half_of_the_items_gives_the_prior():
+    log_probs, gold = drawn(3)
+    found = evaluated(log_probs, gold)
+    assert (found.unlabelled, found.prior_from) == ([], "the other half of the items")
+    np.testing.assert_array_equal(found.calibrated("pool"), split_calibrated(found.scores_by_item))
+    assert evaluated(log_probs, gold, unlabelled=log_probs).prior_from == "unlabelled queries"
+
+
+def test_items_of_one_kind_have_one_number():
+    items = [Query("", (), 0, kind) for kind in (("a", "x"), ("b", "x"), ("a", "x"), ("a", "w"))]
+    assert clusters_of(items) == [1, 2, 1, 0]
+    assert evaluation(of(0, 1, 0, 1), UNIFORM[2], items).clusters == [1, 2, 1, 0]
+    assert clusters_of([*items, Query("", (), 0)]) == []
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.usefixtures("close_figures")
 
 
 def row(method, size, seed, accuracy):
-    shared = {f"{domain}_accuracy": accuracy for domain in ("in_domain", "out_of_domain")}
+    hows = ("accuracy", "calibrated_accuracy", "content_free_accuracy", "auc", "ties")
+    shared = {f"{domain}_{how}": accuracy for domain in ("in_domain", "out_of_domain") for how in hows}
     shared |= {f"{domain}_share_entailment": 0.5 for domain in ("in_domain", "out_of_domain")}
     shared |= {f"{domain}_majority": 0.6 for domain in ("in_domain", "out_of_domain")}
     for domain in ("in_domain", "out_of_domain"):
@@ -48,7 +49,8 @@ def test_points_are_the_means_over_seeds(sweep):
 
 
 def test_each_half_has_a_row_of_its_own(sweep):
-    _, entailment, rest, share = pages.accuracy_figure(sweep, "fig1").axes[::2]
+    _, calibrated, entailment, rest, share = pages.accuracy_figure(sweep, "fig1").axes[::2]
+    assert calibrated.get_ylabel() == "calibrated accuracy"
     for axis, height in ((entailment, 0.9), (rest, 0.2), (share, 0.5)):
         assert any(np.allclose(line.get_ydata(), height) for line in axis.lines if len(line.get_ydata()) == 2)
 
@@ -232,6 +234,7 @@ def test_three_classes_and_two_sets_out_of_domain_have_a_column_a_set_and_a_row_
     labels = [axis.get_ylabel().replace("\n", " ") for axis in axes[:, 0]]
     assert labels == [
         "accuracy",
+        "calibrated accuracy",
         "accuracy on sport",
         "accuracy on music",
         "accuracy on food",
@@ -242,10 +245,10 @@ def test_three_classes_and_two_sets_out_of_domain_have_a_column_a_set_and_a_row_
     assert all(name in title for name, title in zip(("pairs", "swaps", "pairs"), titles, strict=True))
     assert len({*titles}) == 3
     for column in axes.T:
-        for axis, height in zip(column, (0.75, 1, 1, 0, 0.5, 0.5), strict=True):
+        for axis, height in zip(column[[0, *range(2, 7)]], (0.75, 1, 1, 0, 0.5, 0.5), strict=True):
             assert any(np.isclose(level, height) for level in levels(axis))
         assert any(np.isclose(level, 0.5) for level in levels(column[0]))  # the commonest class
-        assert all(any(np.isclose(level, 1 / 3) for level in levels(axis)) for axis in column[1:])
+        assert all(any(np.isclose(level, 1 / 3) for level in levels(axis)) for axis in column[2:])
 
 
 def test_a_figure_of_three_classes_is_kept_with_a_number_for_every_set_and_class(three):
@@ -256,7 +259,7 @@ def test_a_figure_of_three_classes_is_kept_with_a_number_for_every_set_and_class
         assert saved.loc[("cd", 4, f"{domain}_accuracy_on_food")] == 0
         assert saved.loc[("baseline", 0, f"{domain}_share_sport")] == 1
     table = pages.accuracy_table(three)
-    assert len(table.index.levels[0]) == 3 * (2 + 3)
+    assert len(table.index.levels[0]) == 3 * (4 + 3)
 
 
 def test_of_many_classes_one_row_shows_what_says_one_thing_to_everything(smoke_profile):
@@ -264,8 +267,8 @@ def test_of_many_classes_one_row_shows_what_says_one_thing_to_everything(smoke_p
     study = smoke_profile.changed({"label_words": words, "out_of_domain": []})
     results = [stored("icl", n, 0, [0] * 10, [0, 1, 2, 3, 4] * 2, study) for n in (1, 4)]
     axes = pages.accuracy_figure(Sweep(study, results_frame(results), results), "fig1").axes
-    assert [axis.get_ylabel() for axis in axes] == ["accuracy", "macro-F1"]
-    assert any(np.isclose(level, 2 / (1 + 5) / 5) for level in levels(axes[1]))  # F1 of one class, over five
+    assert [axis.get_ylabel() for axis in axes] == ["accuracy", "calibrated accuracy", "macro-F1"]
+    assert any(np.isclose(level, 2 / (1 + 5) / 5) for level in levels(axes[2]))  # F1 of one class, over five
 
 
 def test_the_table_names_its_source():

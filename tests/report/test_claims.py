@@ -1,5 +1,7 @@
 """Claims: effects are those of the sample, verdicts follow the rule, and too little evidence is no verdict."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from lib.report.claims import (
     Arm,
     Claim,
     about_summary,
+    at_floor,
     details,
     effects_figure,
     judge,
@@ -23,7 +26,8 @@ from lib.report.claims import (
     verdict_table,
 )
 from lib.runs.execution import Sweep
-from tests.support.stored import answering, smoke, stored
+from tests.support.stored import answering, run_of, smoke, stored
+from tests.support.stored import result as stored_result
 
 ITEMS = 400
 CHEAPER = Claim("CD is cheaper than PBFT", Arm("cd"), Arm("pbft"), "memory_gb", -0.6, "60% less")
@@ -50,8 +54,8 @@ def costs(method, values, quantity="memory_gb", size=4):
     return [{"method": method, "support_size": size, "seed": i, quantity: v} for i, v in enumerate(values)]
 
 
-def judged_of(results, claims=CLAIMS):
-    return judge(study_effects(results, claims))
+def judged_of(results, claims=CLAIMS, how="none"):
+    return judge(study_effects(results, how, claims))
 
 
 NOISE = np.array([0.0, 0.02, -0.02, 0.01, -0.01])
@@ -116,26 +120,18 @@ def test_two_seeds_tell_nothing_even_where_they_agree():
     assert set(judged.verdict) == {"cannot be told"}
 
 
-def test_what_no_seed_changes_is_told_by_one():
-    smaller = Claim("The student is smaller", Arm("cd"), Arm("teacher_icl"), "weights_gb", -0.9, "a tenth")
-    for student, said in ((0.2, "supported"), (0.4, "not supported"), (5.0, "contradicted")):
-        one = [*costs("cd", [student], "weights_gb"), *costs("teacher_icl", [2.5], "weights_gb")]
-        assert set(judged_of(sweep(costs=one), (smaller,)).verdict) == {said}
-
-
-def test_times_are_compared_on_one_device_and_sizes_across_them():
-    quick = Claim("CD answers sooner", Arm("cd"), Arm("teacher_icl"), "queries_per_second", MORE, "not said")
-    small = Claim("CD is smaller", Arm("cd"), Arm("teacher_icl"), "weights_gb", LESS, "a tenth")
-    devices = {"cd": ["old", "old", "old", "new"], "teacher_icl": ["old", "new", "new", "new"]}
-    rates = {"cd": [20.0, 20.0, 20.0, 60.0], "teacher_icl": [10.0, 30.0, 30.0, 30.0]}
+def test_times_are_compared_on_one_device():
+    quick = Claim("CD is sooner", Arm("cd"), Arm("cd_lora"), "training_seconds", MORE, "not said")
+    devices = {"cd": ["old", "old", "old", "new"], "cd_lora": ["old", "new", "new", "new"]}
+    seconds = {"cd": [20.0, 20.0, 20.0, 60.0], "cd_lora": [10.0, 30.0, 30.0, 30.0]}
     rows = [
-        one | {"weights_gb": 1.0 if method == "cd" else 2.0, "device": device}
+        one | {"steps": "plain", "device": device}
         for method in devices
-        for one, device in zip(costs(method, rates[method], "queries_per_second"), devices[method], strict=True)
+        for one, device in zip(costs(method, seconds[method], "training_seconds"), devices[method], strict=True)
     ]
-    judged = judged_of(sweep(costs=rows), (quick, small)).set_index(["claim", "support_size"])
-    assert judged.effect.tolist() == pytest.approx([1.0, 1.0, -0.5, -0.5])
-    assert judged.seeds.tolist() == [2, 2, 4, 4]
+    judged = judged_of(sweep(costs=rows), (quick,))
+    assert judged.effect.tolist() == pytest.approx([1.0, 1.0])
+    assert judged.seeds.tolist() == [2, 2]
 
 
 def test_a_seeds_training_times_are_compared_where_steps_are_alike_and_meet_over_the_sizes():
@@ -219,6 +215,55 @@ def test_costs_are_compared_seed_by_seed():
     assert set(judged.verdict) == {"not supported"}  # half, and not sixty percent
     more = sweep(costs=[*costs("cd", [3.0] * 3), *costs("pbft", [2.0] * 3)])
     assert set(judged_of(more, (CHEAPER,)).verdict) == {"contradicted"}
+
+
+def biased(method, seed, share_right):
+    """A stored result that ranks its items as it should and says the first class to nearly all of them."""
+    gold = np.arange(ITEMS) % 2
+    right = np.arange(ITEMS) // 2 < share_right * ITEMS / 2
+    log_odds = np.where(answering(gold, right) == 0, 3.0, 1.0)
+    log_probs = np.stack([-np.log1p(np.exp(-log_odds)), -np.log1p(np.exp(log_odds))], axis=1)
+    return stored_result(run_of(method, 4, seed), log_probs.tolist(), gold)
+
+
+def test_calibrated_a_bias_that_both_methods_share_hides_no_difference():
+    rows = [biased(method, seed, share) for method, share in (("cd", 0.9), ("icl", 0.6)) for seed in range(3)]
+    results = Sweep(
+        smoke(), pd.DataFrame([{"method": one.run.method, "support_size": 4, "seed": 0} for one in rows]), rows
+    )
+    assert judged_of(results, (BETTER,)).effect.tolist() == [0, 0]
+    assert judged_of(results, (BETTER,), "pool").effect.tolist() == pytest.approx([0.5, 0.5], abs=0.01)
+
+
+@pytest.mark.parametrize(("own", "rival", "floor"), [(0.5, 0.5, True), (0.8, 0.5, False), (0.5, 0.8, False)])
+def test_a_claim_is_not_testable_where_both_methods_are_at_the_floor(own, rival, floor):
+    results = sweep(*seeds("cd", own + NOISE), *seeds("icl", rival + NOISE))
+    claims = at_floor(results, (BETTER, CHEAPER))
+    assert claims == ({BETTER} if floor else set())
+    judged = judge(study_effects(results, claims=(BETTER,)), claims)
+    assert (set(judged.verdict) == {"not testable here"}) == floor
+
+
+def test_items_of_one_kind_make_wider_intervals_than_independent_ones():
+    groups = [*seeds("cd", 0.8 + NOISE), *seeds("icl", 0.5 + NOISE)]
+    alone = sweep(*groups)
+    kinds = (np.arange(ITEMS) // 40).tolist()
+    together = [
+        replace(
+            one,
+            outcome=replace(
+                one.outcome,
+                evaluations={
+                    domain: replace(evaluation, clusters=kinds)
+                    for domain, evaluation in one.outcome.evaluations.items()
+                },
+            ),
+        )
+        for one in alone.stored
+    ]
+    narrow, wide = (judged_of(results, (BETTER,)).iloc[0] for results in (alone, replace(alone, stored=together)))
+    assert wide.effect == narrow.effect
+    assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
 
 
 def test_claims_without_results_are_left_out_and_none_at_all_is_an_error():

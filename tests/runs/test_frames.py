@@ -51,27 +51,36 @@ def test_a_row_holds_the_run_and_the_scores_of_both_domains():
         "in_domain_accuracy_on_non-entailment": 0,
         "in_domain_share_entailment": 0.8,
         "in_domain_share_non-entailment": 0.2,
-        "in_domain_calibrated_accuracy": 0.6,
+        "in_domain_content_free_accuracy": 0.6,
         "out_of_domain_majority": 0.8,
         "out_of_domain_accuracy": 0.4,
         "out_of_domain_accuracy_on_non-entailment": 0.25,
         "out_of_domain_share_non-entailment": 0.2,
         "evaluation_tokens": 10,
         "evaluation_rss": 5 * GB,
-        "queries_per_second": 10,
         "trainable_parameters": 12,
         "device": "a processor",
     }
     assert {name: row[name] for name in expected} == pytest.approx(expected)
 
 
-def test_calibrated_columns_are_without_the_content_free_inputs_prior():
+def test_content_free_columns_are_without_the_content_free_inputs_prior():
     """After a prior of .8 for the first class, log-odds below log 4 ≈ 1.39 are answers of the second."""
     one = result_of("icl", evaluation=cost(5))
     moved = {name: replace(each, content_free=[0.8, 0.2]) for name, each in one.outcome.evaluations.items()}
     row = results_frame([replace(one, outcome=replace(one.outcome, evaluations=moved))]).iloc[0]
+    assert row[["in_domain_accuracy", "in_domain_content_free_accuracy"]].tolist() == [0.75, 0.5]
+    assert row["in_domain_content_free_share_entailment"] == 0.25
+
+
+def test_calibrated_columns_are_without_the_prior_of_the_models_own_answers():
+    """Its answers to unlabelled queries give the first class a share of .8: log-odds below 1.39 become the second's."""
+    one = result_of("icl", evaluation=cost(5))
+    moved = {name: replace(each, unlabelled=[[-0.2231, -1.6094]]) for name, each in one.outcome.evaluations.items()}
+    row = results_frame([replace(one, outcome=replace(one.outcome, evaluations=moved))]).iloc[0]
     assert row[["in_domain_accuracy", "in_domain_calibrated_accuracy"]].tolist() == [0.75, 0.5]
-    assert row["in_domain_calibrated_share_entailment"] == 0.25
+    assert row["in_domain_prior_from"] == "unlabelled queries"
+    assert results_frame([one]).iloc[0]["in_domain_prior_from"] == "the other half of the items"
 
 
 def test_items_with_more_than_one_likeliest_class_count_by_their_share_and_are_told():
@@ -87,10 +96,9 @@ def test_columns_are_those_of_all_classes_and_all_evaluated_sets():
     for domain in ("in_domain", "out_of_domain", "out_of_domain_2"):
         recalls = [found[f"{domain}_accuracy_on_{name}"] for name in ("red", "green", "blue")]
         assert recalls == pytest.approx([0.5, 1, 1])
-        shares = [found[f"{domain}_calibrated_share_{name}"] for name in ("red", "green", "blue")]
+        shares = [found[f"{domain}_content_free_share_{name}"] for name in ("red", "green", "blue")]
         assert shares == pytest.approx([1 / 6, 3 / 6, 2 / 6])
         assert found[[f"{domain}_accuracy", f"{domain}_majority"]].tolist() == pytest.approx([5 / 6, 1 / 2])
-    assert found.queries_per_second == 18
 
 
 def test_results_become_rows_in_order():
@@ -171,3 +179,8 @@ def test_the_area_under_the_curve_is_the_share_of_pairs_in_order_whatever_the_th
 def test_items_of_one_class_have_no_area():
     (row,) = results_frame([result_of("icl", [0] * 4, evaluation=cost(1))]).itertuples()
     assert row.in_domain_auc != row.in_domain_auc
+
+
+def test_a_peak_of_phases_that_were_measured_otherwise_is_not_known():
+    row = only_row("cd", teacher=Cost(1.0, 10, tensors=GB), training=Cost(1.0, 10), evaluation=cost(5))
+    assert np.isnan(row.peak_gb)

@@ -1,0 +1,142 @@
+"""What context distillation distils, the context or the task: controls beside the student with large pools."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lib.methods.calibration import Calibration
+from lib.methods.table import METHODS
+from lib.report.claims import FEWEST_SEEDS, SIGNIFICANT
+from lib.report.estimates import Array, Correct, Estimate, correct_items, mean, with_bounds
+from lib.report.figures import REFERENCE_LINE, error_lengths, house_style, legend_below
+from lib.runs.ablations import CONTROLLED, LARGE
+from lib.runs.profile import Profile
+from lib.runs.provenance import key
+from lib.runs.variants import METHOD, Variants
+
+HOW: dict[str, Calibration] = {"plain": "none", "calibrated": "pool"}
+TEACHER = CONTROLLED[0]
+
+
+def controls_frame(variants: Variants, profile: Profile) -> pd.DataFrame:
+    """Each control's teacher and student in each domain, plain and calibrated, with 95% intervals.
+
+    Columns: name, method, domain, answers (plain, calibrated); accuracy, low, high, over seeds and items; `auc`, the
+    mean area under the ROC curve; of students the difference from the first control, difference_low, difference_high,
+    on the seeds that both have, and `differs`, by intervals corrected for the number of such differences; seeds;
+    majority, the accuracy of one answer for everything.
+    """
+    students = len(variants.sweeps) - 1
+    level = 1 - SIGNIFICANT / max(1, students * len(profile.domains))
+    rows = [
+        {"name": name, "domain": domain, "answers": answers, "method": method} | row
+        for domain in profile.domains
+        for answers, how in HOW.items()
+        for method in CONTROLLED
+        for name, row in _rows(variants, domain, method, how, level)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _rows(
+    variants: Variants, domain: str, method: str, how: Calibration, level: float
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    of_name = {name: correct_items(sweep.stored, domain, method, how) for name, sweep in variants.sweeps.items()}
+    seen: set[frozenset[str]] = set()  # controls share a teacher, which has a row once
+    for name, correct in of_name.items():
+        runs = frozenset(key(result.run) for result in variants.sweeps[name].stored if result.run.method == method)
+        if not runs or runs in seen:
+            continue
+        seen.add(runs)
+        accuracy = _estimate(correct, _right(correct))
+        low, high = np.clip(accuracy.bounds(), 0, 1)
+        results = variants.sweeps[name].results
+        row = {"accuracy": accuracy.value, "low": low, "high": high, "seeds": len(correct.items)}
+        row["auc"] = results[results.method == method][f"{domain}_auc"].mean()
+        row["majority"] = max(np.bincount(correct.gold)) / len(correct.gold)
+        reference = of_name.get(LARGE)
+        if method == METHOD and name != LARGE and reference and reference.items:
+            row |= _difference(correct, reference, level)
+        yield name, row
+
+
+def _right(correct: Correct) -> dict[int, Array]:
+    """By seed, [items] that are right; a control has one support size."""
+    return {seed: items for (_, seed), items in correct.items.items()}
+
+
+def _estimate(correct: Correct, by_seed: dict[int, Array]) -> Estimate:
+    return mean(np.stack(list(by_seed.values())), correct.gold, correct.clusters)
+
+
+def _difference(correct: Correct, reference: Correct, level: float) -> dict[str, Any]:
+    own, other = _right(correct), _right(reference)
+    both = sorted({*own} & {*other})
+    if not both:
+        return {}
+    difference = _estimate(correct, {seed: own[seed] - other[seed] for seed in both})
+    (low, high), outer = difference.bounds(), difference.bounds(level)
+    differs = len(both) >= FEWEST_SEEDS and not outer[0] <= 0 <= outer[1]
+    return {"difference": difference.value, "difference_low": low, "difference_high": high, "differs": differs}
+
+
+def controls_table(frame: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """`controls_frame` as text: a row a control and method, columns by domain; a star where a difference `differs`."""
+    whole = frame.reindex(columns=frame.columns.union(["difference", "difference_low", "difference_high"], sort=False))
+    accuracy = map(with_bounds, whole.accuracy, whole.low, whole.high)
+    bounds = zip(whole.difference, whole.difference_low, whole.difference_high, strict=True)
+    difference = ["" if np.isnan(one[0]) else with_bounds(*one, "{:+.2f}".format) for one in bounds]
+    stars = whole.get("differs", pd.Series(False, whole.index)).eq(True).map({True: " *", False: ""})
+    texts = whole.assign(
+        accuracy=list(accuracy),
+        difference=[text + star for text, star in zip(difference, stars, strict=True)],
+        auc=whole.auc.map("{:.2f}".format),
+        domain=whole.domain.map(profile.domains),
+        method=whole.method.map(lambda name: "teacher" if name == TEACHER else "student"),
+    )
+    calibrated = texts[texts.answers == "calibrated"].set_index(["name", "method", "domain"])
+    plain = texts[texts.answers == "plain"].set_index(["name", "method", "domain"])
+    columns = {"plain": plain.accuracy, "calibrated": calibrated.accuracy, "area": calibrated.auc}
+    columns |= {"less the first, calibrated": calibrated.difference, "seeds": calibrated.seeds.map(str)}
+    table = pd.DataFrame(columns).unstack("domain").swaplevel(axis=1)
+    order = list(dict.fromkeys(zip(texts.name, texts.method, strict=True)))
+    domains = list(profile.domains.values())
+    return table.reindex(sorted(order, key=lambda place: list(texts.name.unique()).index(place[0])))[domains].fillna("")
+
+
+def controls_figure(frame: pd.DataFrame, profile: Profile) -> Figure:
+    """Calibrated accuracies of each control's teacher and student, a row a control and a panel a domain.
+
+    Args:
+        frame: from `controls_frame`.
+        profile: whose domains they are.
+    """
+    house_style()
+    shown = frame[frame.answers == "calibrated"]
+    names = list(shown.name.unique())[::-1]
+    shape = {"figsize": (5.5 * len(profile.domains) + 2, 0.45 * len(names) + 1.5), "sharey": True, "squeeze": False}
+    figure, axes = plt.subplots(1, len(profile.domains), **shape)
+    for axis, (domain, title) in zip(axes[0], profile.domains.items(), strict=True):
+        _panel(axis, shown[shown.domain == domain], names)
+        axis.set(title=title.capitalize(), xlabel="calibrated accuracy")
+    axes[0, 0].set_yticks(range(len(names)), names)
+    legend_below(figure, f"Profile {profile.name}; 95% intervals over seeds and items.")
+    return figure
+
+
+def _panel(axis: Axes, rows: pd.DataFrame, names: Sequence[str]) -> None:
+    for method, shift in zip(CONTROLLED, (0.12, -0.12), strict=True):
+        own = rows[rows.method == method]
+        places = [names.index(name) + shift for name in own.name]
+        looks = {"color": METHODS[method].colour, "marker": METHODS[method].marker, "linestyle": "none"}
+        label = "teacher" if method == TEACHER else "student"
+        axis.plot(own.accuracy, places, label=label, **looks)
+        errors = error_lengths(own.accuracy, own.low, own.high)
+        axis.errorbar(own.accuracy, places, xerr=errors, fmt="none", ecolor=looks["color"], capsize=3)
+    axis.axvline(rows.majority.max(), label="one answer for everything", **REFERENCE_LINE)
+    axis.yaxis.grid(False)

@@ -143,7 +143,7 @@ def compute(profile: Profile, runs: Sequence[Run]) -> Stored:
     for run, reason in refused.items():
         store.refuse(run, reason)
     jobs = list(_jobs([run for run in missing if run not in refused], store))
-    _show_progress(_finished(jobs, profile), len(jobs))
+    show_progress(_finished(jobs, profile), len(jobs))
     return stored | {run: store.load(run) for run in missing}
 
 
@@ -272,7 +272,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _show_progress(finished: Iterator[Job], total: int) -> None:
+def show_progress(finished: Iterator[Job], total: int) -> None:
     """A bar that names what was done last; plain lines, and not too many, where nobody watches a terminal."""
     if not total:
         return

@@ -79,7 +79,7 @@ def _templates(source: str) -> dict[str, str]:
     if source == "embedded":
         return dict(smoke.RELATIONS)
     if source == "hub":
-        return {name: template for name, (template, _) in _hub().items()}
+        return {name: template for name, (template, _) in hub_relations().items()}
     rows = rows_of(source, "relations.jsonl")
     return {words_of(row, "relation", where): words_of(row, "template", where) for where, row in rows}
 
@@ -93,7 +93,7 @@ def _facts_of(source: str, name: str) -> list[Fact]:
     if source == "embedded":
         return list(smoke.FACTS.get(name, []))
     if source == "hub":
-        return _hub()[name][1] if name in _hub() else []
+        return hub_relations()[name][1] if name in hub_relations() else []
     return list(dict.fromkeys(_fact(row, where) for where, row in rows_of(source, f"{name}.jsonl")))
 
 
@@ -102,7 +102,8 @@ def _fact(row: Record, where: str) -> Fact:
 
 
 @cache
-def _hub() -> dict[str, tuple[str, list[Fact]]]:
+def hub_relations() -> dict[str, tuple[str, list[Fact]]]:
+    """Template and facts of each relation, from the hub's T-REx part of LAMA."""
     table = from_hub("facebook/lama", "trex", revision="refs/convert/parquet", split="train")
     return by_relation(numbered(table, "facebook/lama, row"))
 

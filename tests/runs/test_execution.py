@@ -197,7 +197,7 @@ def test_the_time_left_counts_on_as_many_runs_at_a_time_as_before(monkeypatch, c
     monkeypatch.setenv("FEW_SHOT_BATCH", "1")
     monkeypatch.setattr(lib.runs.execution, "SECONDS_BETWEEN_LINES", 0)
     monkeypatch.setattr(lib.runs.execution.time, "perf_counter", lambda: next(clock))
-    lib.runs.execution._show_progress(iter(profile.runs()[:2]), 10)
+    lib.runs.execution.show_progress(iter(profile.runs()[:2]), 10)
     assert "600 s so far, about 40 min left" in capsys.readouterr().out
 
 

@@ -339,7 +339,7 @@ def test_rows_of_the_hubs_table_are_gathered_by_relation_each_fact_once():
 
 
 def test_relations_on_the_hub_make_the_tasks_of_a_folder_with_the_same_facts(source, monkeypatch):
-    monkeypatch.setattr(lama, "_hub", lambda: lama.by_relation(numbered(HUB_ROWS, "row")))
+    monkeypatch.setattr(lama, "hub_relations", lambda: lama.by_relation(numbered(HUB_ROWS, "row")))
     assert tasks("hub", examples=5) == tasks(source, examples=5)
 
 

@@ -73,7 +73,7 @@ def _scores(correct: Correct, size: int, seeds: Sequence[int], classes: Sequence
     shown |= {f"on_{name}": items[:, gold == place].mean() for place, name in enumerate(classes)}
     if len(classes) == 2:
         shown[f"share_{classes[0]}"] = np.where(gold == 0, items, 1 - items).mean()
-    return shown | {"majority": _majority(gold), "seeds": len(seeds)}
+    return shown | {"majority": correct.majority, "seeds": len(seeds)}
 
 
 def _majority(gold: Array) -> float:

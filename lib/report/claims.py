@@ -158,12 +158,8 @@ def _both_at_floor(sweep: Sweep, claim: Claim) -> bool:
     arms = [
         correct_items(sweep.stored, _domain(sweep, claim), arm.method, "pool") for arm in (claim.arm, claim.against)
     ]
-    sums = _over_sizes(arms)
-    if sums is None:
-        return False
-    means = [total * (1 / len(seeds_in_common(arms))) for total in sums]
-    majority = max(np.bincount(arms[0].gold)) / len(arms[0].gold)
-    return all(one.bounds()[0] <= majority for one in means)
+    means = _over_sizes(arms)
+    return means is not None and all(one.bounds()[0] <= arms[0].majority for one in means)
 
 
 def _domain(sweep: Sweep, claim: Claim) -> str | None:
@@ -173,12 +169,12 @@ def _domain(sweep: Sweep, claim: Claim) -> str | None:
 
 
 def _over_sizes(arms: Sequence[Correct]) -> list[Estimate] | None:
-    """Sums of each arm's accuracies over the support sizes, of the seeds that all have at each; None without one."""
+    """Each arm's mean accuracy over the support sizes, of the seeds that all have at each; None without one."""
     places = seeds_in_common(arms)
     everywhere = sorted(set.intersection(*map(set, places.values()))) if places else []
     if not everywhere:
         return None
-    return [reduce(add, (arm.accuracy(size, everywhere) for size in places)) for arm in arms]
+    return [reduce(add, (arm.accuracy(size, everywhere) for size in places)) * (1 / len(places)) for arm in arms]
 
 
 def study_effects(sweep: Sweep, how: Calibration = "pool", claims: Sequence[Claim] = CLAIMS) -> Effects:
@@ -203,8 +199,8 @@ def _accuracy_effects(sweep: Sweep, domain: str, claim: Claim, how: Calibration)
     effects: dict[object, Estimate] = {
         size: _relative(*(arm.accuracy(size, seeds) for arm in arms)) for size, seeds in seeds_in_common(arms).items()
     }
-    sums = _over_sizes(arms)
-    return effects | ({ALL_SIZES: _relative(*sums)} if sums else {})
+    means = _over_sizes(arms)
+    return effects | ({ALL_SIZES: _relative(*means)} if means else {})
 
 
 def _relative(first: Estimate, second: Estimate) -> Estimate:

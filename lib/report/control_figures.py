@@ -58,7 +58,7 @@ def _rows(
         results = variants.sweeps[name].results
         row = {"accuracy": accuracy.value, "low": low, "high": high, "seeds": len(correct.items)}
         row["auc"] = results[results.method == method][f"{domain}_auc"].mean()
-        row["majority"] = max(np.bincount(correct.gold)) / len(correct.gold)
+        row["majority"] = correct.majority
         reference = of_name.get(LARGE)
         if method == METHOD and name != LARGE and reference and reference.items:
             row |= _difference(correct, reference, level)

@@ -180,6 +180,11 @@ class Correct:
     gold: Array
     clusters: Sequence[int] = ()
 
+    @property
+    def majority(self) -> float:
+        """The accuracy of one answer for everything."""
+        return max(np.bincount(self.gold)) / len(self.gold)
+
     def at(self, size: int, seed: int) -> Array | None:
         """[items], None without a result; a method that reads no support set has its one result at every size."""
         if METHODS[self.method].reads_support:

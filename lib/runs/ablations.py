@@ -150,14 +150,13 @@ def control_variants(profile: Profile) -> dict[str, dict[str, Any]]:
     """
     large = both_in_full(profile, LARGER)
     smaller, others = both_in_full(profile, 1), len(profile.classes) - 1
-    gold = {"pool": "both", "pool_size": large["pool_size"], "ce_on": "pool", "kl_weight": 0.0}
     controls = {
         LARGE: {},
         NO_DEMONSTRATIONS: {"support_sizes": [0]},
         SHUFFLED: {"demonstration_labels": "shuffled"},
         "own teacher": {"teacher": profile.student, "teacher_dtype": profile.student_dtype},
         "teacher's hard labels": {"ce_on": "teacher", "kl_weight": 0.0},
-        "gold labels": {"calibration": "none", **gold},
+        "gold labels": {"calibration": "none", "ce_on": "pool", "kl_weight": 0.0},
         "as many queries, first domain alone": {"pool": "train"},
         "a quarter of the queries": smaller,
         **{

@@ -64,13 +64,14 @@ def _scores(result: Result) -> Iterator[dict[str, Any]]:
         return
     row: dict[str, Any] = {}
     for domain, evaluation in result.outcome.evaluations.items():
-        row |= _flat_scores(domain, result.run.task.classes, evaluation.scores())
+        plain = evaluation.scores()
+        row |= _flat_scores(domain, result.run.task.classes, plain)
         row |= _flat_scores(f"{domain}_calibrated", result.run.task.classes, evaluation.scores("pool"))
         row |= _flat_scores(f"{domain}_content_free", result.run.task.classes, evaluation.scores("content_free"))
         row[f"{domain}_prior_from"] = evaluation.prior_from
         row[f"{domain}_majority"] = max(np.bincount(evaluation.gold)) / len(evaluation.gold)
         row[f"{domain}_auc"] = evaluation.area_under_curve()
-        row[f"{domain}_ties"] = evaluation.scores().ties
+        row[f"{domain}_ties"] = plain.ties
     yield row
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from lib.methods.calibration import Calibration
 from lib.methods.evaluation import Outcome
 from lib.methods.table import METHODS
-from lib.report.claims import FEWEST_SEEDS, SIGNIFICANT, share_recovered, shown_share
+from lib.report.claims import FEWEST_SEEDS, SIGNIFICANT, differs, share_recovered, shown_share
 from lib.report.estimates import Array, Correct, Estimate, correct_items, interval, mean, seeds_in_common, with_bounds
 from lib.report.figures import REFERENCE_LINE, error_lengths, house_style
 from lib.runs.ablations import HALF, PLAIN, REFERENCES
@@ -113,10 +113,9 @@ def differences(variants: Variants, others: Sweep, how: Calibration = "none") ->
 def _differences(correct: Correct, rival: Correct, level: float) -> Iterator[dict[str, Any]]:
     for size, seeds in seeds_in_common((correct, rival)).items():
         difference = mean(correct.of_seeds(size, seeds) - rival.of_seeds(size, seeds), correct.gold, correct.clusters)
-        (low, high), outer = difference.bounds(), difference.bounds(level)
-        differs = len(seeds) >= FEWEST_SEEDS and not outer[0] <= 0 <= outer[1]
+        low, high = difference.bounds()
         shown = {"support_size": size, "difference": difference.value, "low": low, "high": high}
-        yield shown | {"differs": differs, "seeds": len(seeds)}
+        yield shown | {"differs": differs(difference, level), "seeds": len(seeds)}
 
 
 def differences_table(worth: pd.DataFrame, profile: Profile) -> pd.DataFrame:

@@ -135,6 +135,12 @@ def judge(effects: Effects, at_floor: Collection[Claim] = ()) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def differs(difference: Estimate, level: float) -> bool:
+    """Whether an interval of this level excludes 0; fewer than three seeds tell nothing."""
+    low, high = difference.bounds(level)
+    return len(difference.by_seed) >= FEWEST_SEEDS and not low <= 0 <= high
+
+
 def _judged(claim: Claim, size: object, effect: Estimate, level: float, at_floor: bool) -> tuple[object, ...]:
     """One row, in the order of `COLUMNS`."""
     seeds = len(effect.by_seed)
@@ -180,10 +186,9 @@ def _over_sizes(arms: Sequence[Correct]) -> list[Estimate] | None:
 def study_effects(sweep: Sweep, how: Calibration = "pool", claims: Sequence[Claim] = CLAIMS) -> Effects:
     """The effect of each claim at each support size, and over all of them (`ALL_SIZES`).
 
-    Of accuracies it is the relative difference of two means over seeds, as an estimate over seeds and items together;
-    `how` says the calibration of both methods.
-    Of costs it is the mean of each seed's relative difference, as an estimate over seeds. At each size it is over the
-    seeds that are there, over all sizes over those that are there at each.
+    Of accuracies, which `how` calibrates, it is the relative difference of two means over seeds, as an estimate over
+    seeds and items together. Of costs it is the mean of each seed's relative difference, as an estimate over seeds. At
+    each size it is over the seeds that are there, over all sizes over those that are there at each.
     """
     return {claim: _study_effects(sweep, claim, how) for claim in claims}
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from lib.methods.calibration import Calibration
 from lib.methods.table import METHODS
-from lib.report.claims import FEWEST_SEEDS, SIGNIFICANT
+from lib.report.claims import SIGNIFICANT, differs
 from lib.report.estimates import Array, Correct, Estimate, correct_items, mean, with_bounds
 from lib.report.figures import REFERENCE_LINE, error_lengths, house_style, legend_below
 from lib.runs.ablations import CONTROLLED, LARGE
@@ -80,9 +80,9 @@ def _difference(correct: Correct, reference: Correct, level: float) -> dict[str,
     if not both:
         return {}
     difference = _estimate(correct, {seed: own[seed] - other[seed] for seed in both})
-    (low, high), outer = difference.bounds(), difference.bounds(level)
-    differs = len(both) >= FEWEST_SEEDS and not outer[0] <= 0 <= outer[1]
-    return {"difference": difference.value, "difference_low": low, "difference_high": high, "differs": differs}
+    low, high = difference.bounds()
+    row = {"difference": difference.value, "difference_low": low, "difference_high": high}
+    return row | {"differs": differs(difference, level)}
 
 
 def controls_table(frame: pd.DataFrame, profile: Profile) -> pd.DataFrame:

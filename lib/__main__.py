@@ -109,8 +109,8 @@ def figures(options: argparse.Namespace) -> int:
 
 def fits(options: argparse.Namespace) -> int:
     """Say whether a method fits on a card; the exit status is 0 where it fits, 1 where it does not."""
+    from lib.memory.fits import fit, report
     from lib.models.loading import quiet
-    from lib.runs.fits import fit, report
     from lib.runs.profile import read_profile
 
     quiet()

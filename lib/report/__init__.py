@@ -1,1 +1,1 @@
-"""Report: estimates and intervals, tables, figures, verdicts, pages."""
+"""Report: tables, figures, pages."""

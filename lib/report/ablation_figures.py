@@ -11,11 +11,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lib.evidence.claims import FEWEST_SEEDS, SIGNIFICANT, differs, share_recovered, shown_share
+from lib.evidence.estimates import Array, Correct, Estimate, correct_items, interval, mean, seeds_in_common, with_bounds
 from lib.methods.calibration import Calibration
 from lib.methods.evaluation import Outcome
 from lib.methods.table import METHODS
-from lib.report.claims import FEWEST_SEEDS, SIGNIFICANT, differs, share_recovered, shown_share
-from lib.report.estimates import Array, Correct, Estimate, correct_items, interval, mean, seeds_in_common, with_bounds
 from lib.report.figures import REFERENCE_LINE, error_lengths, house_style
 from lib.runs.ablations import HALF, PLAIN, REFERENCES
 from lib.runs.execution import Sweep

@@ -1,4 +1,4 @@
-"""Figures 1 to 6 of the study, in and out of domain: accuracy of the methods, and what they cost."""
+"""Figures 1 to 7 of the study: accuracy of the methods in and out of domain, what they cost, effects beside claims."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lib.evidence.claims import CLAIMS, MORE, as_times
+from lib.evidence.estimates import summarise
 from lib.methods.table import METHODS, Method
 from lib.report import figures
-from lib.report.estimates import summarise
 from lib.report.figures import PAPER_ALPHA, PAPER_DATASETS, REFERENCE_LINE, SOURCE, paper_points
 from lib.runs.execution import Sweep
 from lib.runs.profile import Profile
@@ -23,6 +24,7 @@ COST = {"memory_gb": "peak memory, GB", "method_seconds": "teacher's soft labels
 MEASURED, PREDICTED = "measured on the GPU", "predicted"
 OF_PAPER = "faint: the paper"
 SMALL_GB = 0.5  # peaks below are shown in MB, and beside no points of the paper, whose models are far larger
+FARTHEST = 2  # effects beyond are named at the figure's edge
 
 
 def accuracy_columns(profile: Profile) -> list[str]:
@@ -154,7 +156,7 @@ def drawn_memory(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:
 
     Args:
         sweep: results.
-        predicted: rows of `lib.runs.predictions.of_profile`.
+        predicted: rows of `lib.memory.predictions.of_profile`.
     """
     results = sweep.results
     on_gpu = results.peak_measured == "cuda_allocated"
@@ -276,3 +278,27 @@ def _seeds(results: pd.DataFrame) -> Collection[int]:
     reads_support = results.method.map(lambda name: METHODS[name].reads_support)
     counts = results[reads_support].groupby(["method", "support_size"])["seed"].nunique()
     return counts if len(counts) else [results.seed.nunique()]
+
+
+def effects_figure(judged: pd.DataFrame, size: object) -> Figure:
+    """The effect of each claim at one support size with its 95% interval, and where the paper puts it."""
+    figures.house_style()
+    shown = judged[judged.support_size == size].iloc[::-1]
+    claimed = {claim.statement: claim.effect for claim in CLAIMS}
+    figure, axis = plt.subplots(figsize=(9, 0.45 * len(shown) + 1))
+    places = range(len(shown))
+    errors = figures.error_lengths(shown.effect, shown.low, shown.high)
+    axis.errorbar(shown.effect, places, xerr=errors, fmt="o", color=METHODS["cd"].colour, capsize=3, label="here")
+    numbers = shown.claim.map(claimed).reset_index(drop=True)
+    numbers = numbers[numbers.abs() > MORE]
+    axis.plot(numbers, numbers.index, "k|", markersize=14, markeredgewidth=2, label="the paper")
+    axis.axvline(0, **REFERENCE_LINE)
+    axis.set(yticks=places, yticklabels=shown.claim, xlabel="relative difference", ylim=(-0.6, len(shown) - 0.4))
+    right = min(max(axis.get_xlim()[1], 1), FARTHEST)
+    axis.set_xlim(-1.05, right)
+    for place, effect in zip(places, shown.effect, strict=True):
+        if effect > right:
+            axis.text(right, place, f"{as_times(effect)} →", ha="right", va="bottom", color=METHODS["cd"].colour)
+    axis.legend(loc="upper right", fontsize=9)
+    figure.tight_layout()
+    return figure

@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lib.evidence.estimates import summarise
 from lib.methods.table import METHODS
-from lib.report.estimates import summarise
 from lib.report.figures import REFERENCE_LINE, curves, from_to, house_style, interval_table, legend_below, phase_table
 from lib.runs.execution import Sweep
 from lib.runs.frames import METRICS, NO_SKILL, PARADIGMS, STUDENTS

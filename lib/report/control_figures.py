@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lib.evidence.claims import SIGNIFICANT, differs
+from lib.evidence.estimates import Array, Correct, Estimate, correct_items, mean, with_bounds
 from lib.methods.calibration import Calibration
 from lib.methods.table import METHODS
-from lib.report.claims import SIGNIFICANT, differs
-from lib.report.estimates import Array, Correct, Estimate, correct_items, mean, with_bounds
 from lib.report.figures import REFERENCE_LINE, error_lengths, house_style, legend_below
 from lib.runs.ablations import CONTROLLED, LARGE
 from lib.runs.profile import Profile

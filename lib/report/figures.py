@@ -11,8 +11,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lib.evidence.estimates import Array, with_bounds
 from lib.methods.table import METHODS
-from lib.report.estimates import Array, with_bounds
 from lib.runs.frames import PHASES
 from lib.runs.profile import Profile
 
@@ -84,7 +84,7 @@ def curves(
 
     Args:
         axis: where to draw.
-        summary: of one quantity, from `lib.report.estimates.summarise`; without bounds a point has no interval.
+        summary: of one quantity, from `lib.evidence.estimates.summarise`; without bounds a point has no interval.
         sizes: the numbers of examples on the axis, evenly spaced.
         methods: those that have a place side by side; those without a row leave theirs empty.
         style: of all lines, in place of the method's.
@@ -128,7 +128,7 @@ def legend_below(figure: Figure, notes: str = "") -> None:
 def interval_table(
     summary: pd.DataFrame, methods: Mapping[str, Looks], rows: str | list[str], columns: str, digits: int
 ) -> pd.DataFrame:
-    """Means of `lib.report.estimates.summarise` with intervals as text, methods by their labels and in their order.
+    """Means of `lib.evidence.estimates.summarise` with intervals as text, methods by their labels and in their order.
 
     `rows` and `columns` are columns of the summary whose values make those of the table; one of them is `method`.
     """

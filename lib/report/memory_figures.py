@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from lib.memory.allocations import PARTS
+from lib.memory.memory_questions import CARDS
 from lib.methods.table import METHODS
 from lib.report.figures import PAPER_ALPHA, SOURCE, house_style, paper_points
-from lib.report.memory_questions import CARDS
 from lib.runs.frames import PHASES
 
 _PALETTE = sns.color_palette("colorblind")
@@ -33,7 +33,7 @@ def papers_figure(peaks: pd.DataFrame, sizes: Sequence[int], measured: pd.DataFr
     """The paper's figures 2, 4 and 6, memory: predicted peaks hollow, measured ones filled, the paper's own faint.
 
     Args:
-        peaks: rows of `lib.runs.predictions.frame`; those of the highest phase are drawn.
+        peaks: rows of `lib.memory.predictions.frame`; those of the highest phase are drawn.
         sizes: the support sizes.
         measured: method, support_size and peak_gb as measured on a GPU, where there is such a record.
     """

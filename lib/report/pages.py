@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from lib.errors import StudyError
+from lib.memory.predictions import of_profile
 from lib.methods.table import ON_BENCHMARKS
 from lib.paths import ROOT
 from lib.report import book
 from lib.runs.ablations import VARIANTS
 from lib.runs.execution import BENCHMARK_NOTEBOOKS, Sweep, fill
-from lib.runs.predictions import of_profile
 from lib.runs.profile import Profile
 from lib.runs.store import Store
 from lib.runs.variants import METHOD, Variants, fill_variants

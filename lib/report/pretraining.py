@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from lib.report.estimates import interval, with_bounds
+from lib.evidence.estimates import interval, with_bounds
 from lib.report.figures import REFERENCE_LINE, house_style
 from lib.tasks.world import DATASETS
 

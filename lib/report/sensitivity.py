@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.errors import StudyError
+from lib.evidence.estimates import interval
 from lib.report.ablation_figures import CLASS_MARKERS
-from lib.report.estimates import interval
 from lib.report.figures import REFERENCE_LINE, error_lengths, house_style, of_seeds
 from lib.runs.ablations import candidates, name_of, profile_values, shown
 from lib.runs.profile import Profile

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.runs.gpu_record import RECORD, configurations, read_record, rows
+from lib.memory.gpu_record import RECORD, configurations, read_record, rows
 
 TOLERANCE = 0.05
 

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.evidence.claims import CLAIMS
+from lib.memory.predictions import NO_PEAKS
 from lib.methods.table import METHODS, ON_TASKS
 from lib.report import accuracy_and_cost as pages
 from lib.report.figures import PAPER_ALPHA, PAPER_NUMBERS, paper_points, phase_table
 from lib.runs.execution import Sweep
 from lib.runs.frames import results_frame
-from lib.runs.predictions import NO_PEAKS
 from tests.support.stored import stored
 
 pytestmark = pytest.mark.usefixtures("close_figures")
@@ -269,6 +270,15 @@ def test_of_many_classes_one_row_shows_what_says_one_thing_to_everything(smoke_p
     axes = pages.accuracy_figure(Sweep(study, results_frame(results), results), "fig1").axes
     assert [axis.get_ylabel() for axis in axes] == ["accuracy", "calibrated accuracy", "macro-F1"]
     assert any(np.isclose(level, 2 / (1 + 5) / 5) for level in levels(axes[2]))  # F1 of one class, over five
+
+
+def test_effects_are_drawn_beside_their_claims_and_named_where_they_are_beyond_the_axis():
+    rows = [(claim.statement, "all", 0.1, 0.0, 0.2) for claim in CLAIMS]
+    rows[0] = (CLAIMS[0].statement, "all", 11.0, 10.0, 12.0)
+    judged = pd.DataFrame(rows, columns=["claim", "support_size", "effect", "low", "high"])
+    (axis,) = pages.effects_figure(judged, "all").axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == [claim.statement for claim in reversed(CLAIMS)]
+    assert [text.get_text() for text in axis.texts] == ["12× →"]
 
 
 def test_the_table_names_its_source():

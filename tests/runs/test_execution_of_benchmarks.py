@@ -10,11 +10,11 @@ import pytest
 import lib.runs.execution
 import lib.runs.profile
 from lib.errors import StudyError
+from lib.evidence.claims import benchmark_effects, judge
 from lib.methods.records import TunedTeacher
 from lib.methods.table import ON_BENCHMARKS
 from lib.paths import NOTEBOOKS as FOLDER
 from lib.report.benchmark_tables import paper_layout
-from lib.report.claims import benchmark_effects, judge
 from lib.runs.execution import BENCHMARK_NOTEBOOKS, fill
 from lib.runs.frames import seed_means
 from lib.runs.profile import read_profile

@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lib.methods.context_distillation
 import lib.models.training
+from lib.evidence.estimates import interval
 from lib.methods.examples import pool_by_domain
 from lib.paths import FIGURES, ROOT
-from lib.report.estimates import interval
 from lib.runs.profile import read_profile
 from lib.tasks import world
 from lib.tiny.evaluation import context_accuracies

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from lib.evidence.claims import IN_CONTEXT_CLAIMS, benchmark_effects, details, judge, verdict_table
 from lib.methods.table import METHODS
-from lib.report.claims import IN_CONTEXT_CLAIMS, benchmark_effects, details, judge, verdict_table
 
 ARMS = {claim.statement: claim for claim in IN_CONTEXT_CLAIMS}
 BETTER = "ICL-D against ICT, Meta-ICT"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lib.errors import StudyError
-from lib.report.claims import (
+from lib.evidence.claims import (
     CLAIMS,
     LESS,
     MORE,
@@ -17,7 +17,6 @@ from lib.report.claims import (
     about_summary,
     at_floor,
     details,
-    effects_figure,
     judge,
     recovered,
     study_effects,
@@ -283,7 +282,6 @@ def test_the_table_comes_first_and_each_row_opens():
     page = details(judged, "all")
     assert page.count("<details>") == 1
     assert "supported" in page
-    assert len(effects_figure(judged, "all").axes) == 1
 
 
 def test_twice_as_much_and_more_is_told_as_a_multiple():

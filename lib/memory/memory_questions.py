@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 
 from lib.memory.architectures import OPT, architecture
+from lib.memory.fits import CONTEXT_GIB, GIB
 from lib.memory.peaks import Prediction, Setting, highest_phase
+from lib.memory.predictions import predictions, setting
 from lib.memory.prompt_lengths import Prefixed
 from lib.methods.table import METHODS, TRAINED
-from lib.runs.fits import CONTEXT_GIB, GIB
-from lib.runs.predictions import predictions, setting
 from lib.runs.profile import Profile
 
 CARDS = (8, 16, 24, 80, 141)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lib.report.estimates import (
+from lib.evidence.estimates import (
     Estimate,
     correct_items,
     interval,

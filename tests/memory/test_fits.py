@@ -6,8 +6,8 @@ import pytest
 
 from lib.__main__ import main
 from lib.errors import RefusedMethod, StudyError
-from lib.runs import predictions
-from lib.runs.fits import CONTEXT_GIB, GIB, cheaper, fit, report
+from lib.memory import predictions
+from lib.memory.fits import CONTEXT_GIB, GIB, cheaper, fit, report
 from lib.runs.profile import read_profile
 
 

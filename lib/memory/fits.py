@@ -5,8 +5,8 @@ from typing import Any
 
 from lib.errors import StudyError, require_one_of
 from lib.memory.peaks import Prediction
+from lib.memory.predictions import predictions, setting
 from lib.methods.table import METHODS, ON_TASKS
-from lib.runs.predictions import predictions, setting
 from lib.runs.profile import Profile
 
 GIB = 2**30

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from lib.report.memory_questions import DECISIONS, against_pbft, decisions, growth, largest
-from lib.runs import predictions
+from lib.memory import predictions
+from lib.memory.memory_questions import DECISIONS, against_pbft, decisions, growth, largest
 from lib.runs.profile import read_profile
 
 pytestmark = pytest.mark.slow

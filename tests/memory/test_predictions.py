@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 
 from lib.errors import StudyError
+from lib.memory import predictions
 from lib.memory.allocations import PARTS
+from lib.memory.predictions import frame, of_profile, setting
 from lib.report import memory_figures
-from lib.runs import predictions
-from lib.runs.predictions import frame, of_profile, setting
 from lib.runs.profile import read_profile
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.report.coverage import coverage
+from lib.evidence.coverage import coverage
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])

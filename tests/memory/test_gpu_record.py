@@ -10,11 +10,11 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from transformers import OPTConfig
 
+from lib.memory import gpu_record, predictions
+from lib.memory.gpu_record import PAPER, VARIANTS, configurations, peaks_of, read_record, rows
 from lib.methods.table import ON_TASKS
 from lib.models import random_models
 from lib.models.cost import Cost
-from lib.runs import gpu_record, predictions
-from lib.runs.gpu_record import PAPER, VARIANTS, configurations, peaks_of, read_record, rows
 from tests.support.allocator import recorded_by_allocator
 
 SMALL = {

@@ -7,16 +7,13 @@ from operator import add
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from lib.errors import StudyError
+from lib.evidence.estimates import LEVEL, Correct, Estimate, correct_items, over_seeds, seeds_in_common, with_bounds
 from lib.methods.calibration import Calibration
 from lib.methods.table import METHODS
-from lib.report.estimates import LEVEL, Correct, Estimate, correct_items, over_seeds, seeds_in_common, with_bounds
-from lib.report.figures import REFERENCE_LINE, error_lengths, house_style
 from lib.runs.execution import Sweep
 from lib.runs.frames import METRICS, PHASES
 
@@ -31,7 +28,6 @@ NO_GAIN = 0.0
 MORE, LESS = 1e-9, -1e-9
 WITHOUT_NUMBER = {"more": MORE, "less": LESS, "no gain": NO_GAIN}
 SCORE = "score"
-FARTHEST = 2  # effects beyond are named at the figure's edge
 ALL_SIZES = "all"
 COLUMNS = (
     *("claim", "paper", "quantity", "support_size", "seeds"),
@@ -305,7 +301,7 @@ def verdict_table(judged: pd.DataFrame, size: object, plain: pd.DataFrame | None
 
 
 def _effects(rows: pd.DataFrame) -> pd.Series:
-    forms = [_as_times if effect >= 1 else "{:+.0%}".format for effect in rows.effect]
+    forms = [as_times if effect >= 1 else "{:+.0%}".format for effect in rows.effect]
     return pd.Series(list(map(with_bounds, rows.effect, rows.low, rows.high, forms)), rows.index)
 
 
@@ -313,7 +309,7 @@ def _percent_bounds(low: float, high: float) -> str:
     return "" if np.isnan(low) else f"{low:+.0%} to {high:+.0%}"
 
 
-def _as_times(effect: float) -> str:
+def as_times(effect: float) -> str:
     """A relative difference as what it multiplies by."""
     return f"{1 + effect:.2g}×"
 
@@ -364,27 +360,3 @@ def share_recovered(start: Estimate, teacher: Estimate, reached: Estimate) -> Es
 def shown_share(share: Estimate) -> str:
     """A share in percent with its 95% interval."""
     return with_bounds(share.value, *share.bounds(), "{:.0%}".format)
-
-
-def effects_figure(judged: pd.DataFrame, size: object) -> Figure:
-    """The effect of each claim at one support size with its 95% interval, and where the paper puts it."""
-    house_style()
-    shown = judged[judged.support_size == size].iloc[::-1]
-    claimed = {claim.statement: claim.effect for claim in CLAIMS}
-    figure, axis = plt.subplots(figsize=(9, 0.45 * len(shown) + 1))
-    places = range(len(shown))
-    errors = error_lengths(shown.effect, shown.low, shown.high)
-    axis.errorbar(shown.effect, places, xerr=errors, fmt="o", color=METHODS["cd"].colour, capsize=3, label="here")
-    numbers = shown.claim.map(claimed).reset_index(drop=True)
-    numbers = numbers[numbers.abs() > MORE]
-    axis.plot(numbers, numbers.index, "k|", markersize=14, markeredgewidth=2, label="the paper")
-    axis.axvline(0, **REFERENCE_LINE)
-    axis.set(yticks=places, yticklabels=shown.claim, xlabel="relative difference", ylim=(-0.6, len(shown) - 0.4))
-    right = min(max(axis.get_xlim()[1], 1), FARTHEST)
-    axis.set_xlim(-1.05, right)
-    for place, effect in zip(places, shown.effect, strict=True):
-        if effect > right:
-            axis.text(right, place, f"{_as_times(effect)} →", ha="right", va="bottom", color=METHODS["cd"].colour)
-    axis.legend(loc="upper right", fontsize=9)
-    figure.tight_layout()
-    return figure

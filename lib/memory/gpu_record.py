@@ -13,13 +13,13 @@ import torch
 
 from lib.memory.architectures import random_model
 from lib.memory.peaks import Questions, Setting, questions, rows_of
+from lib.memory.predictions import frame, setting
 from lib.methods.context_distillation import objective
 from lib.methods.student import adapted
 from lib.methods.table import TRAINED
 from lib.models.cost import Cost, PhaseMeter, describe
 from lib.models.training import train
 from lib.paths import FIGURES
-from lib.runs.predictions import frame, setting
 from lib.runs.profile import read_profile
 
 RECORD = FIGURES / "memory" / "gpu.csv"

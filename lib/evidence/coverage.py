@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import stats
 
-from lib.report.estimates import Array, mean
+from lib.evidence.estimates import Array, mean
 
 TEMPLATES, OF_TEMPLATE = 35, 28  # as many as the study evaluates of HANS, and about as many items of each
 ACCURACY = 0.75  # the truth

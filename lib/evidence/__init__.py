@@ -1,0 +1,1 @@
+"""Evidence: estimates with intervals, claims and their verdicts; nothing is drawn here."""

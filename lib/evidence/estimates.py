@@ -15,6 +15,7 @@ from lib.runs.store import Result
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
+HOW: Mapping[str, Calibration] = {"plain": "none", "calibrated": "pool"}  # how tables and figures name answers
 QUANTILES = 2_000  # of χ², dense where it is small, which is where the tails of t come from
 
 

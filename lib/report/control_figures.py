@@ -124,7 +124,8 @@ def controls_figure(frame: pd.DataFrame, profile: Profile) -> Figure:
         _panel(axis, shown[shown.domain == domain], names)
         axis.set(title=title.capitalize(), xlabel="calibrated accuracy")
     axes[0, 0].set_yticks(range(len(names)), names)
-    legend_below(figure, f"Profile {profile.name}; 95% intervals over seeds and items.")
+    out = "All rows have the second domain in the pool but those as in the paper and of the first domain alone."
+    legend_below(figure, f"Profile {profile.name}; 95% intervals over seeds and items.\n{out}")
     return figure
 
 

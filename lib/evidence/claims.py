@@ -2,8 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -11,7 +9,17 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import StudyError
-from lib.evidence.estimates import LEVEL, Correct, Estimate, correct_items, over_seeds, seeds_in_common, with_bounds
+from lib.evidence.estimates import (
+    LEVEL,
+    Correct,
+    Estimate,
+    correct_items,
+    mean,
+    over_seeds,
+    over_sizes,
+    seeds_in_common,
+    with_bounds,
+)
 from lib.methods.calibration import Calibration
 from lib.methods.table import METHODS
 from lib.runs.execution import Sweep
@@ -172,11 +180,8 @@ def _domain(sweep: Sweep, claim: Claim) -> str | None:
 
 def _over_sizes(arms: Sequence[Correct]) -> list[Estimate] | None:
     """Each arm's mean accuracy over the support sizes, of the seeds that all have at each; None without one."""
-    places = seeds_in_common(arms)
-    everywhere = sorted(set.intersection(*map(set, places.values()))) if places else []
-    if not everywhere:
-        return None
-    return [reduce(add, (arm.accuracy(size, everywhere) for size in places)) * (1 / len(places)) for arm in arms]
+    found = over_sizes(arms)
+    return found and [mean(right, arm.gold, arm.clusters) for arm, right in zip(arms, found[2], strict=True)]
 
 
 def study_effects(sweep: Sweep, how: Calibration = "pool", claims: Sequence[Claim] = CLAIMS) -> Effects:

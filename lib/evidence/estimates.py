@@ -15,6 +15,7 @@ from lib.runs.store import Result
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
+HOW: Mapping[str, Calibration] = {"plain": "none", "calibrated": "pool"}  # how tables and figures name answers
 QUANTILES = 2_000  # of χ², dense where it is small, which is where the tails of t come from
 
 
@@ -231,3 +232,15 @@ def seeds_in_common(several: Sequence[Correct]) -> dict[int, list[int]]:
         if all(one.at(size, seed) is not None for one in several):
             common.setdefault(size, []).append(seed)
     return common
+
+
+def over_sizes(several: Sequence[Correct]) -> tuple[list[int], list[int], list[Array]] | None:
+    """The support sizes that all have, the seeds that all have at each, and of each the mean over sizes [seeds, items].
+
+    None without such a seed.
+    """
+    common = seeds_in_common(several)
+    seeds = sorted(set.intersection(*map(set, common.values()))) if common else []
+    if not seeds:
+        return None
+    return [*common], seeds, [np.mean([one.of_seeds(size, seeds) for size in common], axis=0) for one in several]

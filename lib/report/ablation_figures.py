@@ -1,7 +1,6 @@
 """What may make context distillation better than the paper's: where the pool comes from, and what the teacher says."""
 
 from collections.abc import Iterator, Sequence
-from itertools import repeat
 from textwrap import fill as fill_lines
 from typing import Any
 
@@ -12,21 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.evidence.claims import FEWEST_SEEDS, SIGNIFICANT, differs, share_recovered, shown_share
-from lib.evidence.estimates import Array, Correct, Estimate, correct_items, interval, mean, seeds_in_common, with_bounds
+from lib.evidence.estimates import Correct, correct_items, interval, mean, seeds_in_common, with_bounds
 from lib.methods.calibration import Calibration
-from lib.methods.evaluation import Outcome
 from lib.methods.table import METHODS
 from lib.report.figures import REFERENCE_LINE, error_lengths, house_style
-from lib.runs.ablations import HALF, PLAIN, REFERENCES
+from lib.runs.ablations import PLAIN, REFERENCES
 from lib.runs.execution import Sweep
 from lib.runs.profile import Profile
 from lib.runs.variants import METHOD, Variants
-from lib.tasks.task import OUT_OF_DOMAIN
 
 CLASS_MARKERS = "><^vsDPX"  # of the accuracy on one class
 LABEL_WIDTH = 46  # characters of a line of a name in the figure
 RIVALS = (METHODS["icl"].label, METHODS["pbft"].label)
-DIFFERENCE = ("difference", "difference_low", "difference_high")
 
 
 def _label(method: str) -> str:
@@ -74,11 +70,6 @@ def _scores(correct: Correct, size: int, seeds: Sequence[int], classes: Sequence
     if len(classes) == 2:
         shown[f"share_{classes[0]}"] = np.where(gold == 0, items, 1 - items).mean()
     return shown | {"majority": correct.majority, "seeds": len(seeds)}
-
-
-def _majority(gold: Array) -> float:
-    """The accuracy of one answer for everything."""
-    return max(np.bincount(gold)) / len(gold)
 
 
 def fullest(table: pd.DataFrame) -> int:
@@ -252,75 +243,3 @@ def _recalls(axis: Axes, rows: pd.DataFrame, classes: Sequence[str]) -> None:
         style = {"color": "0.2", "fillstyle": "none" if i else "full", "linestyle": "none"}
         axis.plot(recalls[column], places, marker=marker, label=f"items of {name}", **style)
     axis.axvline(1 / len(classes), **REFERENCE_LINE)
-
-
-def accuracy_by_kind(variants: Variants, how: Calibration = "none") -> pd.DataFrame:
-    """Accuracy out of domain on the items of the kinds that a control's pool lacks, and on the others.
-
-    Which kinds are held out differs by seed, and they may be harder than the rest. So beside the control stands the
-    ablation itself, whose pool has all kinds, on the same items: the difference is what it costs not to have seen a
-    kind.
-
-    Columns: name, support_size, items; accuracy, low, high; majority, the accuracy of one answer to all of these items;
-    auc, the mean area under the ROC curve; all_kinds, the accuracy of the ablation itself; difference of the control
-    from it, difference_low, difference_high; seeds. Intervals are 95%, over seeds and items. Seeds are those that both
-    have; where the ablation has none of the control's, the control stands alone.
-    """
-    rows: list[dict[str, Any]] = []
-    for name, sweep in variants.sweeps.items():
-        controlled = [result for result in sweep.stored if result.outcome.held_out]
-        whole = variants.sweeps.get(name.partition(HALF)[0])
-        control = correct_items(controlled, OUT_OF_DOMAIN, METHOD, how)
-        all_kinds = correct_items(whole.stored if whole else [], OUT_OF_DOMAIN, METHOD, how)
-        both = seeds_in_common((control, all_kinds))
-        outcomes = {(one.run.support_size, one.run.seed): one.outcome for one in controlled}
-        for size, seeds in (seeds_in_common([control]) | both).items():
-            chosen = [outcomes[size, seed] for seed in seeds]
-            beside = all_kinds.of_seeds(size, seeds) if size in both else None
-            shown = {"name": name, "support_size": size}
-            rows += [shown | row for row in _by_kind(chosen, control.of_seeds(size, seeds), beside)]
-    return pd.DataFrame(rows)
-
-
-def _by_kind(outcomes: Sequence[Outcome], right: Array, all_kinds: Array | None) -> Iterator[dict[str, Any]]:
-    """One support size: [seeds, items] that the control gets right, and those of the ablation itself."""
-    away = np.array([outcome.held_out for outcome in outcomes])
-    evaluations = [outcome.evaluations[OUT_OF_DOMAIN] for outcome in outcomes]
-    gold, clusters = np.asarray(evaluations[-1].gold), evaluations[-1].clusters
-    for items, taken in (("held out of the pool", away), ("of kinds in the pool", ~away)):
-        if not taken.any():
-            continue
-        row = {"items": items, **_interval("accuracy", "", right, taken, gold, clusters)}
-        row["majority"] = np.mean([_majority(gold[own]) for own in taken])
-        row["auc"] = np.mean([one.area_under_curve(own) for one, own in zip(evaluations, taken, strict=True)])
-        if all_kinds is not None:
-            row["all_kinds"] = all_kinds[taken].mean()
-            row |= _interval("difference", "difference_", right - all_kinds, taken, gold, clusters)
-        yield row | {"seeds": len(outcomes)}
-
-
-def _interval(
-    name: str, prefix: str, values: Array, taken: Array, gold: Array, clusters: Sequence[int]
-) -> dict[str, float]:
-    """The mean of values [seeds, items] over the items taken, and its bounds, within the least and greatest value."""
-    share: Estimate = mean(values * taken, gold, clusters) / mean(taken.astype(float), gold, clusters)
-    low, high = np.clip(share.bounds(), values.min(), values.max())
-    return {name: share.value, f"{prefix}low": low, f"{prefix}high": high}
-
-
-def kinds_table(by_kind: pd.DataFrame) -> pd.DataFrame:
-    """`accuracy_by_kind` as text: a row an ablation, support size and kind of items; a mean has its interval beside."""
-    if not len(by_kind):
-        return pd.DataFrame()
-    whole = by_kind.reindex(columns=by_kind.columns.union(["all_kinds", *DIFFERENCE], sort=False))
-    texts = {
-        "accuracy": map(with_bounds, whole.accuracy, whole.low, whole.high),
-        "one answer": whole.majority.map("{:.2f}".format),
-        "area": whole.auc.map("{:.2f}".format),
-        "all kinds": whole.all_kinds.map("{:.2f}".format),
-        "difference": map(with_bounds, *(whole[name] for name in DIFFERENCE), repeat("{:+.2f}".format)),
-        "seeds": whole.seeds.map(str),
-    }
-    index = pd.MultiIndex.from_frame(whole[["name", "support_size", "items"]].rename(columns={"support_size": "n"}))
-    table = pd.DataFrame({title: list(text) for title, text in texts.items()}, index)
-    return table.replace(r"\+?nan", "", regex=True)

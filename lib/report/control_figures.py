@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.evidence.claims import SIGNIFICANT, differs
-from lib.evidence.estimates import Array, Correct, Estimate, correct_items, mean, with_bounds
+from lib.evidence.estimates import HOW, Array, Correct, Estimate, correct_items, mean, with_bounds
 from lib.methods.calibration import Calibration
 from lib.methods.table import METHODS
 from lib.report.figures import REFERENCE_LINE, error_lengths, house_style, legend_below
@@ -19,7 +19,6 @@ from lib.runs.profile import Profile
 from lib.runs.provenance import key
 from lib.runs.variants import METHOD, Variants
 
-HOW: dict[str, Calibration] = {"plain": "none", "calibrated": "pool"}
 TEACHER = CONTROLLED[0]
 
 
@@ -125,7 +124,8 @@ def controls_figure(frame: pd.DataFrame, profile: Profile) -> Figure:
         _panel(axis, shown[shown.domain == domain], names)
         axis.set(title=title.capitalize(), xlabel="calibrated accuracy")
     axes[0, 0].set_yticks(range(len(names)), names)
-    legend_below(figure, f"Profile {profile.name}; 95% intervals over seeds and items.")
+    out = "All rows have the second domain in the pool but those as in the paper and of the first domain alone."
+    legend_below(figure, f"Profile {profile.name}; 95% intervals over seeds and items.\n{out}")
     return figure
 
 

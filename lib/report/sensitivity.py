@@ -1,6 +1,6 @@
 """What the paper leaves unsaid, one choice at a time from the profile's own settings: which moves the result most?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,98 +12,157 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.errors import StudyError
-from lib.evidence.estimates import interval
+from lib.evidence.claims import FEWEST_SEEDS, SIGNIFICANT, differs
+from lib.evidence.estimates import HOW, Correct, Estimate, correct_items, mean, over_sizes, with_bounds
 from lib.report.ablation_figures import CLASS_MARKERS
 from lib.report.figures import REFERENCE_LINE, error_lengths, house_style, of_seeds
 from lib.runs.ablations import candidates, name_of, profile_values, shown
 from lib.runs.profile import Profile
-from lib.runs.variants import Variants
+from lib.runs.variants import METHOD, Variants
 
 DOMAIN_COLOURS = sns.color_palette("colorblind")[::3]  # of the evaluated sets, in domain first
 
 
 def choice_effects(profile: Profile, variants: Variants) -> pd.DataFrame:
-    """The accuracy at each value of each choice, for each domain: the mean over seeds with its 95% interval.
+    """The accuracy at each value of each choice in each domain, plain and calibrated, with a 95% interval.
 
-    Each row also says whether the value is the profile's own. It gives the accuracy on each class, and what one answer
-    for everything would score. The values of a choice are compared on the support sizes and seeds that all of them
-    have. A choice is left out where only one value has a result, or where the values share no support size and seed.
+    Intervals are over seeds and items. The values of a choice are compared on the support sizes and seeds that all of
+    them have. A choice is left out where only one value has a result, or where the values share no support size and
+    seed.
 
-    Columns: choice, value, own, support_sizes, seeds, and by domain `<domain>`, `<domain>_low`, `_high`,
-    `_on_<class>`, `_majority`.
+    Columns: choice, value, own (whether it is the profile's), domain, answers (plain, calibrated); accuracy, low, high;
+    `on_<class>`, the recall of each class; majority, the accuracy of one answer for everything; the difference from the
+    profile's own value, difference_low, difference_high, and `differs`, by intervals corrected for the number of such
+    differences; support_sizes, seeds.
 
     Raises:
         StudyError: no choice is left.
     """
-    own, comparable, rows = profile_values(profile), _comparable(profile, variants), []
-    for choice, value in candidates(profile):
-        results = comparable[(comparable.choice == choice) & (comparable.value == value)]
-        if len(results):
-            rows.append({"choice": choice, "value": value, "own": value == own[choice], **_row(results, profile)})
-    if not rows:
+    found = list(_effects(profile, variants))
+    if not found:
         raise StudyError("sensitivity: no choice can be compared; two values of one need results at the same seeds.")
-    return pd.DataFrame(rows)
+    level = 1 - SIGNIFICANT * len(HOW) / max(len(HOW), sum(difference is not None for _, difference in found))
+    return pd.DataFrame([row | _of_difference(difference, level) for row, difference in found])
 
 
-def _comparable(profile: Profile, variants: Variants) -> pd.DataFrame:
-    """All results by choice and value, at the support sizes and seeds that all of a choice's values have."""
-    columns = ["choice", "value", "support_size", "seed"]
-    parts = [pd.DataFrame(columns=columns)]
+def _effects(profile: Profile, variants: Variants) -> Iterator[tuple[dict[str, Any], Estimate | None]]:
+    """Each row, and its difference from the profile's own value."""
+    own = profile_values(profile)
+    tried: dict[str, dict[Any, str]] = {}
     for choice, value in candidates(profile):
-        if sweep := variants.sweeps.get(name_of(choice, value)):
-            parts.append(sweep.results.assign(choice=choice, value=value).astype({"value": object}))
-    tried = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
-    values = tried.groupby("choice")["value"].transform("nunique")
-    here = tried.groupby(["choice", "support_size", "seed"])["value"].transform("nunique")
-    return tried[(here == values) & (values > 1)]
+        if (name := name_of(choice, value)) in variants.sweeps:
+            tried.setdefault(choice, {})[value] = name
+    for choice, names in tried.items():
+        for domain in profile.domains:
+            for answers, how in HOW.items():
+                stored = {value: variants.sweeps[name].stored for value, name in names.items()}
+                correct = {value: correct_items(results, domain, METHOD, how) for value, results in stored.items()}
+                shared = {"choice": choice, "domain": domain, "answers": answers}
+                for row, difference in _values(correct, own[choice], profile):
+                    yield shared | row, difference
 
 
-def _row(results: pd.DataFrame, profile: Profile) -> dict[str, Any]:
-    sizes = ", ".join(map(str, sorted(results.support_size.unique())))
-    shown: dict[str, Any] = {"support_sizes": sizes, "seeds": results.seed.nunique()}
-    for domain in profile.domains:
-        shown |= _scores(results, domain, profile.classes)
-    return shown
+def _values(
+    correct: Mapping[Any, Correct], own: object, profile: Profile
+) -> Iterator[tuple[dict[str, Any], Estimate | None]]:
+    """The values of one choice in one domain."""
+    there = {value: one for value, one in correct.items() if one.items}
+    common = over_sizes(list(there.values())) if len(there) > 1 else None
+    if common is None:
+        return
+    sizes, seeds, rights = common
+    by_value = dict(zip(there, rights, strict=True))
+    for value, right in by_value.items():
+        gold, clusters = there[value].gold, there[value].clusters
+        accuracy = mean(right, gold, clusters)
+        low, high = np.clip(accuracy.bounds(), 0, 1)
+        row = {"value": value, "own": value == own, "accuracy": accuracy.value, "low": low, "high": high}
+        row |= {f"on_{name}": right[:, gold == place].mean() for place, name in enumerate(profile.classes)}
+        row |= {"majority": there[value].majority}
+        row |= {"support_sizes": ", ".join(map(str, sizes)), "seeds": len(seeds)}
+        compared = value != own and own in by_value
+        yield row, mean(right - by_value[own], gold, clusters) if compared else None
 
 
-def _scores(results: pd.DataFrame, domain: str, classes: Sequence[str]) -> dict[str, float]:
-    accuracies = results.groupby("seed")[f"{domain}_accuracy"].mean()
-    low, high = np.clip(interval(accuracies), 0, 1)
-    halves = {f"{domain}_on_{name}": results[f"{domain}_accuracy_on_{name}"].mean() for name in classes}
-    majority = results[f"{domain}_majority"].iloc[0]
-    bounds = {f"{domain}_low": low, f"{domain}_high": high, f"{domain}_majority": majority}
-    return {domain: accuracies.mean()} | bounds | halves
+def _of_difference(difference: Estimate | None, level: float) -> dict[str, Any]:
+    if difference is None:
+        return {"difference": np.nan, "difference_low": np.nan, "difference_high": np.nan, "differs": False}
+    low, high = difference.bounds()
+    shown = {"difference": difference.value, "difference_low": low, "difference_high": high}
+    return shown | {"differs": differs(difference, level)}
 
 
-def spread(moved: pd.DataFrame, profile: Profile) -> pd.DataFrame:
-    """By how much each choice moves the mean accuracy between its best and its worst value, the largest first."""
-    groups = moved.groupby("choice", sort=False)
-    table = pd.DataFrame({title: groups[name].max() - groups[name].min() for name, title in profile.domains.items()})
-    for name, title in profile.domains.items():
-        best = moved.loc[groups[name].idxmax()].set_index("choice")["value"]
-        table[f"best {title}"] = best.map(shown)
-    return table.sort_values(list(profile.domains.values()), ascending=False)
+def choices_table(moved: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """`choice_effects` as text: a row a value, the choice first that moves calibrated accuracy in domain most.
+
+    Columns by domain: the accuracy plain and calibrated, and the calibrated difference from the profile's own value,
+    with a star where it `differs`.
+    """
+    texts = moved.assign(
+        text=list(map(with_bounds, moved.accuracy, moved.low, moved.high)), value=_named(moved), difference=_told(moved)
+    )
+    index = ["choice", "value"]
+    columns = {}
+    for domain, title in profile.domains.items():
+        own = {how: rows.set_index(index) for how, rows in texts[texts.domain == domain].groupby("answers")}
+        columns |= {(title, how): own[how].text for how in HOW}
+        columns[title, "less the own value, calibrated"] = own["calibrated"].difference
+    columns["", "seeds"] = own["calibrated"].seeds
+    table = pd.DataFrame(columns)
+    return table.loc[[choice for choice in _by_spread(moved) if choice in table.index.levels[0]]]
+
+
+def _named(moved: pd.DataFrame) -> pd.Series:
+    return moved.value.map(shown) + moved.own.map({True: " (own)", False: ""})
+
+
+def _told(moved: pd.DataFrame) -> list[str]:
+    bounds = moved[["difference", "difference_low", "difference_high", "differs"]].itertuples(index=False)
+    return ["" if np.isnan(one[0]) else with_bounds(*one[:3], "{:+.2f}".format) + " *" * one[3] for one in bounds]
+
+
+def _by_spread(moved: pd.DataFrame) -> list[str]:
+    """The choices, that first whose calibrated accuracies in domain are farthest apart."""
+    first = moved[(moved.answers == "calibrated") & (moved.domain == moved.domain.iloc[0])]
+    accuracy = first.groupby("choice").accuracy
+    return list((accuracy.max() - accuracy.min()).sort_values(ascending=False).index)
+
+
+def what_stands(moved: pd.DataFrame, profile: Profile) -> str:
+    """In words, which calibrated differences from the profile's own values stand when they are corrected."""
+    compared = moved[(moved.answers == "calibrated") & moved.difference.notna()]
+    standing = compared[compared.differs.astype(bool)]
+    places = zip(standing.choice, standing.value.map(shown), standing.domain.map(profile.domains), strict=True)
+    told = [f"{' '.join(place)}: {text}" for place, text in zip(places, _told(standing), strict=True)]
+    few = compared.loc[compared.seeds < FEWEST_SEEDS, "choice"].unique()
+    untold = f" With fewer than {FEWEST_SEEDS} seeds nothing can be told of {', '.join(few)}." if len(few) else ""
+    which = f"these {len(told)} stand: {'; '.join(told)}." if told else "none stands."
+    return f"Of {len(compared)} calibrated differences from the profile's own values {which}{untold}"
 
 
 def sensitivity_figure(moved: pd.DataFrame, profile: Profile) -> Figure:
-    """A panel a choice: accuracy in and out of domain over its values; the profile's own value is marked.
+    """A panel a choice: accuracy in and out of domain over its values, and below it the calibrated one.
 
-    Triangles are the accuracy on entailment (right) and on non-entailment (left) alone: where they are far apart, the
-    student says one thing to nearly everything.
+    The profile's own value is marked. Triangles are the accuracy on entailment (right) and on non-entailment (left)
+    alone: where they are far apart, the student says one thing to nearly everything.
     """
     house_style()
     choices = list(dict.fromkeys(moved.choice))
     columns = min(4, len(choices))
     wide = max(2, columns)  # room for the legend below a single panel
-    lines = -(-len(choices) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(3.25 * wide, 3.2 * lines), sharey=True, squeeze=False)
-    for axis, choice in zip(axes.flat, choices, strict=False):
-        _panel(axis, moved[moved.choice == choice].reset_index(drop=True), profile)
-        axis.set_title(choice)
-    for axis in axes.flat[len(choices) :]:
+    lines = -(-len(choices) // columns) * len(HOW)
+    figure, axes = plt.subplots(lines, columns, figsize=(3.25 * wide, 2.9 * lines), sharey=True, squeeze=False)
+    for axis in axes.flat:
         axis.set_visible(False)
-    for axis in axes[:, 0]:
-        axis.set(ylabel="accuracy", ylim=(0, 1.03))
+    for place, choice in enumerate(choices):
+        for below, answers in enumerate(HOW):
+            axis = axes[place // columns * len(HOW) + below, place % columns]
+            axis.set_visible(True)
+            chosen = moved[(moved.choice == choice) & (moved.answers == answers)]
+            _panel(axis, chosen, profile)
+            axis.set_title(f"{choice}, {answers}")
+    for line, axis in enumerate(axes[:, 0]):
+        axis.set(ylabel=["accuracy", "calibrated accuracy"][line % len(HOW)], ylim=(0, 1.03))
     hollow = {"ls": "", "color": "0.4", "fillstyle": "none"}
     markers = zip(profile.classes, CLASS_MARKERS, strict=False)
     halves = [Line2D([], [], marker=marker, label=f"on {name} alone", **hollow) for name, marker in markers]
@@ -115,15 +174,16 @@ def sensitivity_figure(moved: pd.DataFrame, profile: Profile) -> Figure:
 
 
 def _panel(axis: Axes, rows: pd.DataFrame, profile: Profile) -> None:
-    """rows: from `choice_effects`, those of one choice."""
+    """rows: from `choice_effects`, those of one choice and one kind of answers."""
     for (domain, title), colour in zip(profile.domains.items(), DOMAIN_COLOURS, strict=False):
-        errors = error_lengths(rows[domain], rows[f"{domain}_low"], rows[f"{domain}_high"])
-        axis.errorbar(rows.index, rows[domain], yerr=errors, marker="o", capsize=3, color=colour, label=title)
+        own = rows[rows.domain == domain].reset_index(drop=True)
+        errors = error_lengths(own.accuracy, own.low, own.high)
+        axis.errorbar(own.index, own.accuracy, yerr=errors, marker="o", capsize=3, color=colour, label=title)
         for name, marker in zip(profile.classes, CLASS_MARKERS, strict=False):
-            axis.plot(rows.index, rows[f"{domain}_on_{name}"], marker, color=colour, alpha=0.5, fillstyle="none")
-        axis.axhline(rows[f"{domain}_majority"].max(), **REFERENCE_LINE)
-    for place in rows.index[rows.own]:
+            axis.plot(own.index, own[f"on_{name}"], marker, color=colour, alpha=0.5, fillstyle="none")
+        axis.axhline(own.majority.max(), **REFERENCE_LINE)
+    for place in own.index[own.own]:
         axis.axvspan(place - 0.25, place + 0.25, color="0.9", zorder=0)
     axis.margins(x=0.12)
-    axis.set(xticks=rows.index, xticklabels=[shown(value) for value in rows.value])
+    axis.set(xticks=own.index, xticklabels=[shown(value) for value in own.value])
     axis.tick_params(axis="x", labelsize=9)

@@ -27,14 +27,15 @@ CHOICE_SIZES, ABLATION_SIZES = (8,), (4, 12)
 REFERENCES = ("baseline", "icl", "pbft", "teacher_icl")
 PLAIN = "as in the paper"
 LARGER = 4
-TARGET, CALIBRATED, KL_ALONE = "target's pool", "prior removed", "KL alone"
+SECOND = "second domain in the pool"  # what figures and tables call queries like the target's
+TARGET, CALIBRATED, KL_ALONE = "second domain alone in the pool", "prior removed", "KL alone"
 LABEL_FREE = f"{CALIBRATED}, {KL_ALONE}"
-WHOLE, FOURFOLD = "both pools in full", "both pools fourfold"
-TIMES = {WHOLE: 1, "both pools doubled": 2, FOURFOLD: LARGER}
+WHOLE, FOURFOLD = f"{SECOND}, in full", f"{SECOND}, fourfold"
+TIMES = {WHOLE: 1, f"{SECOND}, doubled": 2, FOURFOLD: LARGER}
 EVERYWHERE = f"{FOURFOLD}, {LABEL_FREE}"  # what is to beat ICL and PBFT at every support size
 KINDS = ("subcases", "templates")
 HALF = ", half the "
-LARGE, NO_DEMONSTRATIONS, SHUFFLED = "large pools", "no demonstrations", "shuffled demonstration labels"
+LARGE, NO_DEMONSTRATIONS, SHUFFLED = f"large pools, {SECOND}", "no demonstrations", "shuffled demonstration labels"
 
 
 def profile_values(profile: Profile) -> dict[str, Any]:
@@ -90,11 +91,11 @@ def ablations(profile: Profile) -> dict[str, dict[str, Any]]:
         CALIBRATED: prior,
         TARGET: target,
         f"{TARGET}, {CALIBRATED}": {**target, **prior},
-        f"{TARGET} fourfold, {CALIBRATED}": {**target, **prior, "pool_size": LARGER * profile.pool_size},
+        f"{TARGET}, fourfold, {CALIBRATED}": {**target, **prior, "pool_size": LARGER * profile.pool_size},
         f"{TARGET}, {KL_ALONE}": {**target, **alone},
         f"{TARGET}, {LABEL_FREE}": {**target, **prior, **alone},
         **held_out_controls(f"{TARGET}, {LABEL_FREE}", {**target, **prior, **alone}),
-        f"both pools halved, {LABEL_FREE}": {**both, **prior, **alone},
+        f"{SECOND}, halved, {LABEL_FREE}": {**both, **prior, **alone},
         **{f"{name}, {LABEL_FREE}": both_in_full(profile, times) for name, times in TIMES.items()},
         f"{WHOLE}, {LABEL_FREE}, in four times the steps": {**both_in_full(profile, 1), **epochs(profile, LARGER)},
         **held_out_controls(EVERYWHERE, both_in_full(profile, TIMES[FOURFOLD])),
@@ -119,7 +120,12 @@ def epochs(profile: Profile, times: float) -> dict[str, int]:
 
 def held_out_controls(name: str, change: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """An ablation's controls: the same, with half of the subcases, or templates, kept out of the pool."""
-    return {f"{name}{HALF}{kind} held out": {**change, "held_out": kind} for kind in KINDS}
+    return {control_of(name, kind): {**change, "held_out": kind} for kind in KINDS}
+
+
+def control_of(name: str, kind: str) -> str:
+    """The name of an ablation's control."""
+    return f"{name}{HALF}{kind} held out"
 
 
 def ablation_variants(profile: Profile) -> dict[str, dict[str, Any]]:
@@ -138,6 +144,11 @@ def references(profile: Profile) -> Sweep:
     return fill(profile.changed(first_seeds(profile, _sizes(profile, EVERYWHERE))), list(REFERENCES))
 
 
+def everything_stored(profile: Profile) -> Sweep:
+    """What is there of all of the profile's methods, and of those that work without demonstrations; none is run."""
+    return fill(profile.changed({"support_sizes": sorted({0, *profile.support_sizes}), "stored_only": True}))
+
+
 def _sizes(profile: Profile, name: str) -> Sequence[int]:
     """Without demonstrations there are no ICL and no PBFT to beat."""
     return [size for size in profile.support_sizes if size] if name in (PLAIN, EVERYWHERE) else ABLATION_SIZES
@@ -146,7 +157,7 @@ def _sizes(profile: Profile, name: str) -> Sequence[int]:
 def control_variants(profile: Profile) -> dict[str, dict[str, Any]]:
     """What tells the context from the task, each at one support size on all seeds; the first is what the others vary.
 
-    The pools are *both pools fourfold* of the ablations unless a name says otherwise.
+    The pools are those of `FOURFOLD`, of the ablations, unless a name says otherwise.
     """
     large = both_in_full(profile, LARGER)
     smaller, others = both_in_full(profile, 1), len(profile.classes) - 1

@@ -8,11 +8,9 @@ import pytest
 
 from lib.report import ablation_figures
 from lib.report.ablation_figures import (
-    accuracy_by_kind,
     compared,
     differences,
     differences_table,
-    kinds_table,
     rankings,
     targets_met,
 )
@@ -190,90 +188,3 @@ def test_a_label_prior_moves_no_ranking(smoke_profile):
     assert table.loc[(size, "hot"), "out of domain"].startswith(f"{expected:.2f} [")
     shifted = [with_prior(result, 3.0) for result in references.stored]
     assert results_frame(shifted).in_domain_auc.tolist() == pytest.approx(references.results.in_domain_auc.tolist())
-
-
-CONTROL = "an ablation, half the templates held out"
-AWAY, REST = "held out of the pool", "of kinds in the pool"
-
-
-def with_held_out(right, held_out, seed):
-    """A stored result whose items, all of one class, are right or wrong."""
-    return stored("cd", 4, seed, [1 - one for one in right], [0] * len(right), held_out=held_out)
-
-
-CONTROLLED = [with_held_out([1, 1, 0, 0] * 20, "1100" * 20, 0), with_held_out([1, 0, 1, 1] * 20, "0011" * 20, 1)]
-
-
-def by_kind(**sweeps):
-    return accuracy_by_kind(Variants({name: Sweep(smoke(), None, results) for name, results in sweeps.items()}, {}))
-
-
-def test_items_of_kinds_that_the_pool_lacks_are_scored_apart():
-    found = by_kind(**{CONTROL: CONTROLLED, "plain": [with_held_out([1, 1, 1, 1], "", 0)]}).set_index("items")
-    assert set(found.name) == {CONTROL}
-    assert found.accuracy.to_dict() == pytest.approx({AWAY: 1.0, REST: 0.25})
-    assert (found.low <= found.accuracy).all()
-    assert (found.accuracy <= found.high).all()
-    assert found.majority.tolist() == [1.0, 1.0]  # all items are of one class
-    assert "difference" not in found  # there is no ablation to compare with
-
-
-def test_the_majority_is_that_of_the_items_apart_seed_by_seed():
-    gold = [0, 0, 0, 1] * 20
-    found = by_kind(**{CONTROL: [stored("cd", 4, seed, gold, gold, held_out="1110" * 20) for seed in (0, 1)]})
-    assert found.set_index("items").majority.to_dict() == {AWAY: 1.0, REST: 1.0}
-    other = [stored("cd", 4, seed, gold, gold, held_out=away * 20) for seed, away in enumerate(("1101", "0011"))]
-    assert np.isnan(found.auc).all()  # one class alone has no order
-    assert by_kind(**{CONTROL: other}).auc.iloc[0] == 1.0
-    assert by_kind(**{CONTROL: other}).majority.tolist() == pytest.approx([(2 / 3 + 1 / 2) / 2, 1.0])
-
-
-def test_the_ablation_itself_stands_beside_its_control_on_the_same_items():
-    with_all = [with_held_out([1, 0, 1, 1] * 20, "", 0), with_held_out([0, 1, 1, 0] * 20, "", 1)]
-    found = by_kind(**{"an ablation": with_all, CONTROL: CONTROLLED}).set_index("items")
-    assert found.all_kinds.to_dict() == pytest.approx({AWAY: 0.5, REST: 0.75})
-    assert found.difference.to_dict() == pytest.approx({AWAY: 0.5, REST: -0.5})
-    assert (found.difference_low <= found.difference).all()
-    assert (found.difference <= found.difference_high).all()
-
-
-def test_two_seeds_that_differ_leave_an_interval_within_what_can_be():
-    with_all = [with_held_out([0, 0, 1, 1] * 20, "", 0), with_held_out([1, 1, 1, 1] * 20, "", 1)]
-    found = by_kind(**{"an ablation": with_all, CONTROL: CONTROLLED}).set_index("items")
-    assert (found.low[REST], found.high[REST]) == (0, 1)
-    assert (found.difference_low[AWAY], found.difference_high[AWAY]) == (-1, 1)
-
-
-def test_only_seeds_that_both_have_are_compared():
-    found = by_kind(**{"an ablation": [with_held_out([1, 1, 1, 1] * 20, "", 1)], CONTROL: CONTROLLED}).set_index(
-        "items"
-    )
-    assert set(found.seeds) == {1}
-    assert found.accuracy.to_dict() == pytest.approx({AWAY: 1.0, REST: 0.5})
-    alone = by_kind(**{"an ablation": [with_held_out([1, 1, 1, 1] * 20, "", 7)], CONTROL: CONTROLLED})
-    assert set(alone.seeds) == {2}
-    assert "difference" not in alone
-
-
-def test_seeds_that_agree_leave_an_interval_over_items_alone():
-    draw = np.random.default_rng(0)
-    right = draw.integers(0, 2, 200).tolist()
-    one, two = (
-        by_kind(**{CONTROL: [with_held_out(right, "10" * 100, seed) for seed in seeds]}) for seeds in ([0], [0, 1])
-    )
-    assert one.accuracy.tolist() == pytest.approx(two.accuracy.tolist())
-    assert (one.high - one.low).tolist() == pytest.approx((two.high - two.low).tolist(), rel=0.1)
-
-
-def test_as_text_a_mean_stands_with_its_interval_and_what_is_not_known_is_blank():
-    with_all = [with_held_out([1, 0, 1, 1] * 20, "", 0), with_held_out([0, 1, 1, 0] * 20, "", 1)]
-    text = kinds_table(by_kind(**{"an ablation": with_all, CONTROL: CONTROLLED})).loc[(CONTROL, 4)]
-    assert text.loc[AWAY, "difference"].startswith("+0.50 [")
-    assert text.loc[REST, "accuracy"].startswith("0.25 [")
-    assert text.loc[REST, "all kinds"] == "0.75"
-    assert (text.seeds == "2").all()
-    alone = kinds_table(by_kind(**{CONTROL: CONTROLLED}))
-    assert (
-        (alone[["all kinds", "difference", "area"]] == "").all().all()
-    )  # no ablation; items of one class have no order
-    assert kinds_table(by_kind(other=with_all)).empty

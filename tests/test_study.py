@@ -16,6 +16,7 @@ import yaml
 
 from lib.methods.table import ON_TASKS
 from lib.paths import ROOT
+from tests.support.browser import runs_or_loads
 from tests.support.own_data import TWO_TOKEN_WORDS, WORDS, things
 
 pytestmark = pytest.mark.slow
@@ -91,6 +92,11 @@ def test_no_page_shows_an_error_or_an_empty_widget(smoke):
                 assert output.output_type != "error"
                 assert output.get("name") != "stderr", (page.name, output.text)
                 assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+
+
+def test_no_page_runs_a_script_or_loads_anything_from_a_network(smoke):
+    for page in (smoke / "report").glob("*.html"):
+        assert runs_or_loads(page.read_text()) == [], page.name
 
 
 SEARCHES = {

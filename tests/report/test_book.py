@@ -1,10 +1,14 @@
 """The report: notebooks that do not run leave nothing behind, and the index links what there is."""
 
+import subprocess
+
 import nbformat
 import pytest
 
 from lib.errors import StudyError
+from lib.paths import ROOT
 from lib.report import book
+from tests.support.browser import runs_or_loads
 
 pytestmark = pytest.mark.slow
 
@@ -48,3 +52,10 @@ def test_an_index_without_other_results_speaks_of_none(smoke_profile):
     page(smoke_profile.folder / "report")
     book.write_index(smoke_profile, failed={})
     assert "Other results" not in book.write_index(smoke_profile, failed={}).read_text()
+
+
+def test_no_committed_page_runs_a_script_or_loads_anything_from_a_network():
+    listed = ["git", "ls-files", "figures/*/report/*.html"]
+    pages = subprocess.run(listed, cwd=ROOT, text=True, capture_output=True, check=True).stdout.split()
+    assert {page: found for page in pages if (found := runs_or_loads((ROOT / page).read_text()))} == {}
+    assert len(pages) > 50

@@ -8,7 +8,7 @@ import pytest
 from lib.errors import StudyError
 from lib.paths import ROOT
 from lib.report import book
-from tests.support.browser import runs_or_loads
+from tests.support.browser import HOSTILE, runs_or_loads, visible
 
 pytestmark = pytest.mark.slow
 
@@ -40,12 +40,19 @@ def test_the_index_says_what_the_profile_is_and_links_its_pages_and_other_result
     page(smoke_profile.folder / "report")
     page(smoke_profile.folder.parent / "other" / "report")
     (smoke_profile.folder.parent / "other" / "report" / "index.html").touch()
-    index = book.write_index(smoke_profile, failed={"02_cost": "it <broke>"})
+    index = book.write_index(smoke_profile, failed={"02_cost": "it broke"})
     text = index.read_text()
     assert smoke_profile.about in text
     assert 'href="01_accuracy.html"' in text
     assert '<a href="../../other/report/index.html">other</a>' in text
-    assert "02_cost: it &lt;broke&gt;" in text
+    assert "02_cost: it broke" in text
+
+
+def test_the_index_shows_every_text_as_it_is(smoke_profile):
+    profile = smoke_profile.model_copy(update={"about": HOSTILE})
+    text = book.write_index(profile, failed={HOSTILE: HOSTILE}).read_text()
+    assert runs_or_loads(text) == []
+    assert visible(text).count(HOSTILE) == 3
 
 
 def test_an_index_without_other_results_speaks_of_none(smoke_profile):

@@ -5,6 +5,8 @@ from html.parser import HTMLParser
 
 FROM_A_NETWORK = re.compile(r"\s*(https?:)?//", re.IGNORECASE)
 IN_A_STYLE = re.compile(r"(?:url\(|@import)\s*['\"]?\s*(?:https?:)?//[^'\")\s]*", re.IGNORECASE)
+# A text that would run or load something wherever it became HTML or Markdown unescaped, and a formula in a figure.
+HOSTILE = "<script>alert(1)</script> <img src=x onerror=alert(1)> [x](javascript:alert(1)) ``` $x_1$ $ | \\"
 LOADING = {"src", "srcset", "data", "poster", "background", "xlink:href"}
 
 
@@ -13,6 +15,7 @@ class _Page(HTMLParser):
         super().__init__()
         self.found = []
         self.inside = ""
+        self.text = ""
 
     def handle_starttag(self, tag, attrs):
         self.inside = tag
@@ -28,6 +31,7 @@ class _Page(HTMLParser):
     def handle_data(self, data):
         if self.inside == "style":
             self.found += IN_A_STYLE.findall(data)
+        self.text += data
 
     def handle_endtag(self, tag):
         self.inside = ""
@@ -38,3 +42,10 @@ def runs_or_loads(page: str) -> list[str]:
     parser = _Page()
     parser.feed(page)
     return parser.found
+
+
+def visible(page: str) -> str:
+    """The text of a page, as a reader sees it."""
+    parser = _Page()
+    parser.feed(page)
+    return parser.text

@@ -27,6 +27,7 @@ def run_all(clone: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def copy_of_the_study(folder: Path) -> Path:
     """The folder, with what a clone would hold and no result."""
+    folder.mkdir(exist_ok=True)
     for name in TRACKED:
         source = ROOT / name
         ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.egg-info")

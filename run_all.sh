@@ -6,7 +6,7 @@
 #   ./run_all.sh export [--profile NAME --method NAME --support N --seed S --to FOLDER]
 #   ./run_all.sh [fits | export] --help
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
 die() { echo "error: $*" >&2; exit 2; }
 
@@ -23,6 +23,9 @@ find_python() {
   die "Python 3.11 or 3.12 is needed, and neither was found (looked for python3, python3.12, python3.11)."
 }
 
+unmade="could not make the environment: the lines above say why (is there a network, and room on the disk?).
+The same command goes on from here."
+
 # An environment is complete when the lists that it was made from are noted in it; an older or half-made one is redone.
 made_from() { cat environment.yml constraints.txt; }
 complete() { [ -f "$1/.made-from" ] && made_from | cmp -s - "$1/.made-from"; }
@@ -30,7 +33,7 @@ complete() { [ -f "$1/.made-from" ] && made_from | cmp -s - "$1/.made-from"; }
 make_conda() { # $1: conda or mamba
   echo "Making the environment .conda with $1 (once)."
   if [ -d .conda/conda-meta ]; then action=update; else action=create; fi
-  "$1" env "$action" --quiet --prefix "$PWD/.conda" --file environment.yml
+  "$1" env "$action" --quiet --prefix "$PWD/.conda" --file environment.yml || die "$1 $unmade"
   made_from >.conda/.made-from
 }
 
@@ -38,9 +41,10 @@ make_venv() {
   local python
   python=$(find_python)
   echo "Making the environment .venv with $("$python" --version) (once; some minutes, mostly torch)."
-  [ -x .venv/bin/pip ] || "$python" -m venv --clear .venv
+  .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv || die "$python -m venv $unmade"
   requirements >.venv/requirements.txt
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r .venv/requirements.txt
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r .venv/requirements.txt ||
+    die "pip $unmade"
   made_from >.venv/.made-from
 }
 
@@ -64,6 +68,7 @@ for line in sys.stdin.read().split():
 choose_python() { # sets $python
   if [ -n "${VIRTUAL_ENV:-}" ] || { [ -n "${CONDA_PREFIX:-}" ] && [ "${CONDA_DEFAULT_ENV:-base}" != base ]; }; then
     python="${VIRTUAL_ENV:-$CONDA_PREFIX}/bin/python"
+    [ -x "$python" ] || die "the active environment ${VIRTUAL_ENV:-$CONDA_PREFIX} has no bin/python. Deactivate it."
     local missing
     missing=$(lacking "$python")
     [ -z "$missing" ] || die "the active environment ${VIRTUAL_ENV:-$CONDA_PREFIX} differs from environment.yml:
@@ -84,13 +89,16 @@ Deactivate it, and this script makes its own; or update it from environment.yml.
 
 export PYTHONPATH="$PWD"
 case " $* " in
-  *" --help "* | *" -h "*) exec "$(find_python)" -m lib "$@" ;; # needs no environment
+  *" --help "* | *" -h "*) # needs no environment
+    python=$(find_python)
+    exec "$python" -m lib "$@"
+    ;;
 esac
 choose_python
 if [ "${1:-}" = test ]; then
   shift
   "$python" -m ruff check .
   "$python" -m ruff format --check .
-  exec "$python" -m pytest "$@"
+  exec "$python" -m pytest -n 2 --dist loadfile "$@"
 fi
 exec "$python" -m lib "$@"

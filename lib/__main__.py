@@ -136,6 +136,7 @@ def main() -> int:
     """Entry point: errors that a user can act on end in their message alone."""
     options = arguments(sys.argv[1:])
     os.environ["FEW_SHOT_BATCH"] = "1"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # in kernels, where a bar would be an empty widget on the page
     os.environ["PYTHONPATH"] = str(ROOT)  # kernels import this checkout's lib
     try:
         return options.run(options)

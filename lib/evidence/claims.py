@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -329,7 +330,7 @@ def details(judged: pd.DataFrame, size: object) -> str:
         text = table.to_html(index=False, float_format="{:+.2f}".format, na_rep="", border=0)
         whole = rows[rows.support_size == size].verdict
         said = f": {whole.iloc[0]}" if len(whole) else ""
-        parts.append(f"<details><summary><b>{claim}</b>{said}</summary>{text}</details>")
+        parts.append(f"<details><summary><b>{escape(claim)}</b>{escape(said)}</summary>{text}</details>")
     return "\n".join(parts)
 
 

@@ -4,11 +4,9 @@ A prediction takes seconds, a page of the study a hundred of them.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,6 @@ KEPT = FIGURES / "memory" / "predictions"
 
 # What is walked, and what walks it: where a file there changes, so may every prediction.
 WALKED = ("tasks", "models", "methods", "memory")
-WORKERS = 2
 
 # What `of_profile` has where nothing is predicted.
 NO_PEAKS = pd.DataFrame(columns=["run", "method", "support_size", "phase", "highest_phase", "peak_gb", *PARTS, "place"])
@@ -52,13 +49,11 @@ def setting(profile: Profile, method: str, size: int, teacher_resident: bool = F
 
 
 def predictions(settings: Sequence[Setting]) -> list[Prediction]:
-    """The prediction for each setting; those not made before are made, many of them by two processes, and kept."""
+    """The prediction for each setting; those not made before are made and kept."""
     quiet()
-    missing = [one for one in dict.fromkeys(settings) if _kept(one) is None]
-    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn"), initializer=quiet) as pool:
-        made = (pool.map if len(missing) > WORKERS else map)(predict, missing)
-        for one, prediction in zip(missing, made, strict=True):
-            write_json(_file(one), {phase: asdict(peak) for phase, peak in prediction.items()})
+    for one in dict.fromkeys(settings):
+        if _kept(one) is None:
+            write_json(_file(one), {phase: asdict(peak) for phase, peak in predict(one).items()})
     return [_kept(one) for one in settings]
 
 

@@ -21,8 +21,12 @@ from lib.runs.store import replace_file
 _KERNEL = {"NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=50"]}}  # no word of the interrupt at its end
 # A page is without the cells that only pass parameters.
 _REMOVED = {"enabled": True, "remove_cell_tags": ["injected-parameters", "parameters", "settings"]}
-_PROMPTS = {"exclude_input_prompt": True, "exclude_output_prompt": True}
-_PAGE = Config({"TagRemovePreprocessor": _REMOVED, "HTMLExporter": _PROMPTS})
+_HTML = {
+    "template_file": str(Path(__file__).with_name("page.html.jinja")),
+    "exclude_input_prompt": True,
+    "exclude_output_prompt": True,
+}
+_PAGE = Config({"TagRemovePreprocessor": _REMOVED, "HTMLExporter": _HTML})
 
 _TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
 

@@ -56,6 +56,7 @@ def house_style() -> None:
         "axes.spines.right": False,
         "axes.titleweight": "bold",
         "grid.alpha": 0.5,
+        "text.parse_math": False,  # names of sets and classes may hold dollar signs
         "svg.hashsalt": "few-shot-distillation",  # the same figure is the same file
     }
 

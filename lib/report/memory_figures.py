@@ -8,6 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from pandas.io.formats.style import Styler
 
 from lib.memory.allocations import PARTS
@@ -150,6 +151,7 @@ def growth_figure(grown: pd.DataFrame) -> Figure:
         axis.text(grown.parameters.max() * 1.25, card * 2**30 / 1e9, f"{card} GiB", va="center", size=9)
     sizes = grown.drop_duplicates("student")
     axis.set(xscale="log", yscale="log", xlabel="student", ylabel="highest predicted peak, GB")
+    _plain_numbers(axis)
     axis.set_xticks(sizes.parameters, [name.rpartition("-")[2].upper() for name in sizes.student])
     axis.set_xticks([], minor=True)
     axis.legend(fontsize=9)
@@ -167,9 +169,17 @@ def comparison_figure(record: pd.DataFrame) -> Figure:
     for factor, style in ((1, "-"), (0.95, ":"), (1.05, ":")):
         axis.plot(ends, [factor * end for end in ends], color="black", linewidth=0.8, linestyle=style, zorder=1)
     axis.set(xscale="log", yscale="log", xlabel="predicted, GB", ylabel="measured (allocated), GB")
+    _plain_numbers(axis)
     axis.set_title(record.device.iloc[0])
     figure.tight_layout()
     return figure
+
+
+def _plain_numbers(axis: Axes) -> None:
+    """Logarithmic axes without formulas, which the house style does not typeset."""
+    for one in (axis.xaxis, axis.yaxis):
+        one.set_major_formatter(LogFormatter())
+        one.set_minor_formatter(LogFormatter())
 
 
 def table(peaks: pd.DataFrame) -> pd.DataFrame:

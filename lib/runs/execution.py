@@ -5,10 +5,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +54,14 @@ class Sweep:
     failed: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list, repr=False)
 
-    def _repr_markdown_(self) -> str:
+    def _repr_html_(self) -> str:
         count = len(self.stored or self.results)
         summary = f"{count} results."
         if self.missing:
             summary = f"{count} of {count + len(self.missing)} results: the others are not computed yet and left out."
-        paragraphs = [f"Profile **{self.profile.name}**: {self._about()} {summary}"]
-        paragraphs += [f"{name}: refused. {reason}" for name, reason in self.refused.items()]
-        paragraphs += [f"{name}: failed. {reason}" for name, reason in self.failed.items()]
-        return "\n\n".join(paragraphs)
+        refused = [f"{name}: refused. {reason}" for name, reason in self.refused.items()]
+        failed = [f"{name}: failed. {reason}" for name, reason in self.failed.items()]
+        return as_paragraphs([f"Profile {self.profile.name}: {self._about()} {summary}", *refused, *failed])
 
     def _about(self) -> str:
         """What the profile says of itself; on a benchmark, who teaches whom there."""
@@ -71,6 +71,11 @@ class Sweep:
             return self.profile.about
         teacher, student = (Path(models[who].model).name for who in (True, False))
         return f"{teacher} teaches {student} to learn in context, on {models[True].task.name}."
+
+
+def as_paragraphs(texts: Iterable[str]) -> str:
+    """HTML that shows texts as they are: a profile's words and the reason of a failure may hold anything."""
+    return "\n".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
 def fill(profile: Profile, methods: Sequence[str] | None = None, benchmark: str | None = None) -> Sweep:

@@ -4,6 +4,7 @@ Results hold no weights, so the student is trained again, from the same seed.
 """
 
 import json
+import re
 import shutil
 import tempfile
 from dataclasses import asdict
@@ -106,6 +107,7 @@ def _card(result: Result) -> ModelCard:
         ModelCardData(library_name="transformers", pipeline_tag="text-generation", tags=tags),
         template_path=CARD,
         made_by=MADE_BY,
+        plain=_plain,
         run=run,
         classes=run.task.classes,
         example=evaluation_items(run.task, IN_DOMAIN)[0].text,
@@ -113,3 +115,8 @@ def _card(result: Result) -> ModelCard:
         support=support_of(run),
         settings=json.dumps(asdict(run), indent=2),
     )
+
+
+def _plain(text: str) -> str:
+    """Markdown that shows a text as it is, within a line."""
+    return re.sub(r"([\\`*_\[\]<>|&$~])", r"\\\1", " ".join(text.split()))

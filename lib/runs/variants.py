@@ -6,7 +6,7 @@ from typing import Any
 
 from lib.errors import StudyError, require_one_of
 from lib.runs import preflight
-from lib.runs.execution import Sweep, fill_together
+from lib.runs.execution import Sweep, as_paragraphs, fill_together
 from lib.runs.profile import Profile
 from lib.runs.provenance import key
 from lib.runs.store import Store
@@ -29,14 +29,14 @@ class Variants:
         by_variant = {name: sweep.failed for name, sweep in self.sweeps.items()}
         return {f"{name}: {run}": why for name, runs in by_variant.items() for run, why in runs.items()}
 
-    def _repr_markdown_(self) -> str:
-        lines = [f"{len(self.sweeps)} variants of profile **{next(iter(self.sweeps.values())).profile.name}**."]
+    def _repr_html_(self) -> str:
+        lines = [f"{len(self.sweeps)} variants of profile {next(iter(self.sweeps.values())).profile.name}."]
         if missing := sum(len(sweep.missing) for sweep in self.sweeps.values()):
             lines.append(f"{missing} of their results are not computed yet and left out.")
         for reason in dict.fromkeys(self.left_out.values()):
-            names = ", ".join(f"*{name}*" for name, why in self.left_out.items() if why == reason)
+            names = ", ".join(name for name, why in self.left_out.items() if why == reason)
             lines.append(f"Left out: {names}. {reason}")
-        return "\n\n".join(lines + [f"Failed: *{name}*. {reason}" for name, reason in self.failed.items()])
+        return as_paragraphs(lines + [f"Failed: {name}. {reason}" for name, reason in self.failed.items()])
 
 
 def selected(key: str, names: Sequence[str] | None, known: Mapping[str, Any]) -> dict[str, Any]:

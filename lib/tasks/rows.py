@@ -49,13 +49,26 @@ def words_of(record: Record, column: str, where: str) -> str:
     return text
 
 
+def require_file_name(file: str) -> str:
+    """The name of a file in a folder, which leads out of no folder.
+
+    Raises:
+        StudyError: there is a folder in it, or a null character.
+    """
+    if Path(file).name != file or "\0" in file:
+        raise StudyError(f"data: {file!r} is no name of a file. Allowed: a name without folders, as / or .. would be.")
+    return file
+
+
 def rows_of(source: str, file: str) -> Iterable[Located]:
     """The rows of a file in a folder, or in a dataset repository on the hub.
 
     Raises:
         MissingTaskError: there is no such file.
-        StudyError: the folder is not there, the hub cannot be reached, or a row is broken.
+        StudyError: the file's name leads elsewhere, the folder is not there, the hub cannot be reached, or a row is
+            broken.
     """
+    require_file_name(file)
     if source.startswith(HUB):
         name = source.removeprefix(HUB)
         return numbered(from_hub(name, data_files=file, split="train"), f"{name}/{file}, line")

@@ -9,7 +9,7 @@ from lib.paths import locate
 from lib.tasks import smoke, world
 from lib.tasks.catalogue import CLASSES, EMBEDDED
 from lib.tasks.patterns import fill, placeholders
-from lib.tasks.rows import FORMATS, HUB, Located, Record, from_hub, numbered, rows_of_file, text_of
+from lib.tasks.rows import FORMATS, HUB, Located, Record, from_hub, numbered, require_file_name, rows_of_file, text_of
 from lib.tasks.task import DROPPED, Dataset, Query, Split, Task
 
 
@@ -101,7 +101,7 @@ def file_of(dataset: Dataset) -> Path:
             f"({', '.join(FORMATS)}), or a folder of such files."
         )
     for suffix in FORMATS:
-        if (file := path / f"{dataset.name}{suffix}").is_file():
+        if (file := path / require_file_name(f"{dataset.name}{suffix}")).is_file():
             return file
     present = sorted(file.name for file in path.iterdir() if file.suffix in FORMATS)
     raise StudyError(f"dataset: {dataset.name!r} is not in {path}. Present: {', '.join(present) or 'no data file'}.")

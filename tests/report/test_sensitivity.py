@@ -131,7 +131,7 @@ def test_runs_that_fail_are_listed_and_the_tables_do_without(smoke_profile):
     found = fill_variants(smoke_profile, planned, ["cd"])
     assert {name.partition(":")[0] for name in found.failed} == {names[1]}
     assert all(found.failed.values())
-    assert f"Failed: *{next(iter(found.failed))}*" in found._repr_markdown_()
+    assert f"Failed: {next(iter(found.failed))}." in found._repr_html_()
     moved = sensitivity.choice_effects(smoke_profile, found)
     assert rows_of(moved).index.map("{:.2g}".format).tolist() == [
         "0.00033",

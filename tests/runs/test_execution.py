@@ -95,7 +95,7 @@ def test_what_is_stored_can_be_read_alone(smoke_profile, executed):
     assert sweep.results.seed.tolist() == [0, 0]
     left = [run for run in stored.runs(("icl", "pbft")) if (run.method, run.seed) != ("icl", 0)]
     assert sweep.missing == [run.name for run in left]
-    assert "2 of 8 results: the others are not computed yet" in sweep._repr_markdown_()
+    assert "2 of 8 results: the others are not computed yet" in sweep._repr_html_()
     assert (len(nothing.results), len(nothing.missing)) == (0, 4)
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from nbconvert.filters.markdown import markdown2html
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lib.errors import StudyError
@@ -13,6 +14,8 @@ from lib.runs.execution import fill
 from lib.runs.export import export
 from lib.runs.store import Store
 from lib.tasks.task import IN_DOMAIN
+from tests.support.browser import HOSTILE, runs_or_loads, visible
+from tests.support.own_data import hostile_things
 
 
 @pytest.fixture
@@ -44,6 +47,15 @@ def test_the_card_says_where_it_comes_from(filled, tmp_path):
     settings = json.loads(card.split("```json\n")[1].split("```")[0])
     assert settings["support_size"] == 4
     assert not list(tmp_path.glob(".exporting-*"))
+
+
+def test_the_card_shows_every_text_as_it_is(smoke_profile, tmp_path):
+    profile = smoke_profile.changed(hostile_things(tmp_path, seeds=[0], support_sizes=[4]))
+    fill(profile, ["cd"])
+    card = (export(profile, "cd", 4, 0) / "README.md").read_text()
+    page = markdown2html(card.rpartition("---")[2].partition("All settings")[0])
+    assert runs_or_loads(page) == []
+    assert visible(page).count(HOSTILE) == 2 + 2 * 3 + 1 + 5  # the set, the classes, the first class, the queries
 
 
 def test_an_earlier_student_is_replaced_and_nothing_else_ever(filled, tmp_path):

@@ -37,8 +37,8 @@ def test_what_is_stored_can_be_compared_alone(smoke_profile):
     found = fill_variants(stored, changes, ["cd"])
     assert {name: len(sweep.results) for name, sweep in found.sweeps.items()} == {"own": 2, "hot": 4}
     assert found.left_out == {"cold": "No result is stored.", "too large": "No result is stored."}
-    assert "Left out: *cold*, *too large*. No result is stored." in found._repr_markdown_()
-    assert "2 of their results are not computed yet" in found._repr_markdown_()
+    assert "Left out: cold, too large. No result is stored." in found._repr_html_()
+    assert "2 of their results are not computed yet" in found._repr_html_()
 
 
 def test_where_no_variant_can_work_the_reasons_are_the_error(smoke_profile):

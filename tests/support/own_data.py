@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.support.browser import HOSTILE
+
 # Of each class the last three words are evaluated.
 THINGS = {
     "animal": "dog horse goat mouse owl crab lark whale eel pony",
@@ -38,5 +40,20 @@ def things(folder: Path, label_words: Mapping[str, str] = WORDS, **changes: Any)
         "out_of_domain": [],
         "pattern": PATTERN,
         "label_words": dict(label_words),
+        **changes,
+    }
+
+
+def hostile_things(folder: Path, label_words: Mapping[str, str] = WORDS, **changes: Any) -> dict[str, Any]:
+    """The same with texts that would do harm in a page: what the profile is, names of sets and classes, the queries."""
+    plain = things(folder, label_words)
+    named = {name: f"{name} {HOSTILE}" for name in label_words}
+    return {
+        **plain,
+        "about": HOSTILE,
+        "datasets": {HOSTILE: {**plain["datasets"]["things"], "labels": named}},
+        "in_domain": HOSTILE,
+        "pattern": f"{HOSTILE} {PATTERN}",
+        "label_words": {named[name]: word for name, word in label_words.items()},
         **changes,
     }

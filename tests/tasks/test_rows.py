@@ -239,3 +239,14 @@ def test_a_repository_that_is_not_there_is_no_missing_task(monkeypatch):
     with pytest.raises(StudyError, match=r"'owner/nope' .*hub .*no such thing") as caught:
         rows_of("hub:owner/nope", "a.jsonl")
     assert not isinstance(caught.value, MissingTaskError)
+
+
+@pytest.mark.parametrize("name", ["../t", "/etc/passwd", "linked/t", "a/../../t", "./t", "t\0"])
+@pytest.mark.parametrize("source", ["folder", "hub"])
+def test_the_name_of_a_file_leads_out_of_no_folder(folder, source, name):
+    inner = folder / "inner"
+    inner.mkdir()
+    (inner / "linked").symlink_to(folder)
+    with pytest.raises(StudyError, match="Allowed: a name without folders") as refused:
+        rows_of(str(inner) if source == "folder" else f"hub:{inner}", f"{name}.jsonl")
+    assert repr(f"{name}.jsonl") in str(refused.value)

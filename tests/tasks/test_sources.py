@@ -78,6 +78,16 @@ def test_a_folder_means_the_file_that_bears_the_datasets_name(tmp_path, suffix):
     assert len(reviews(tmp_path)) == 3
 
 
+@pytest.mark.parametrize("name", ["../reviews", "/reviews", "linked/reviews", "reviews\0"])
+def test_the_name_of_a_dataset_leads_out_of_no_folder(tmp_path, name):
+    write(tmp_path / "reviews.jsonl", *REVIEWS)
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "linked").symlink_to(tmp_path)
+    with pytest.raises(StudyError, match="Allowed: a name without folders") as refused:
+        read(Dataset(name, str(tmp_path / "inner")))
+    assert repr(name)[:-1] in str(refused.value)
+
+
 def test_a_source_without_a_leading_slash_is_in_the_folder_of_the_study():
     with pytest.raises(StudyError, match="dataset: 'absent' is not in " + str(ROOT / "lib")):
         read(Dataset("absent", "lib"))

@@ -3,6 +3,8 @@
 import gzip
 import io
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pandas as pd
@@ -50,7 +52,7 @@ class Case(NamedTuple):
 
     words: tuple[str, ...]
     message: tuple[str, ...]
-    files: dict[str, str | bytes] = {}
+    files: Mapping[str, str | bytes] = MappingProxyType({})
 
 
 def setting(change, *message):
@@ -170,7 +172,7 @@ SETTINGS = [
     setting("pool_shares=[0.5, 0.6]", "pool_shares", "0.6", "sum to 1"),
     setting("pool_shares=[.nan, 1]", "pool_shares", "nan"),
     setting("calibration_pool=50", "calibration_pool", "50"),
-    setting("reserved=[4]", "reserved", "[4]"),
+    setting("reserved=[4]", "reserved.1", "missing"),
     setting("reserved=[3, 0]", "reserved", "3", "multiple"),
     setting("reserved=[100, 0]", "reserved", "100"),
     setting("reserved=[4, 0]", "reserved", "pairs"),
@@ -274,6 +276,7 @@ PROFILE = [
     Case(("--profile", "{at}/folder.yaml"), ("profile", "folder.yaml"), {"folder.yaml/x": ""}),
 ]
 
+TWICE = '{"text": "a", "text": "b", "label": "good"}'
 LONE = '{"text": "x \\ud83d", "label": "good"}'
 DEEP = '{"text": ' + "[" * 100_000 + "]" * 100_000 + ', "label": "good"}'
 SPLIT = [row | {"split": ("train", "train", "dev", "dev")[i % 4]} for i, row in enumerate(ROWS)]
@@ -284,12 +287,13 @@ def split_rows(*changes):
     return jsonl(*(row | (changes[i] if i < len(changes) else {}) for i, row in enumerate(SPLIT)))
 
 
+GOOD = {"label": "good"}
 ONE = [row | {"label": "good"} for row in ROWS]
 DATA = [
-    rows("", "reviews.csv", "empty"),
+    rows("", "reviews.csv", "no row"),
     rows("\n\n", "reviews.csv", "no row"),
     rows("text,label\n", "reviews.csv", "no row"),
-    rows("", "reviews.jsonl", "empty", name="reviews.jsonl"),
+    rows("", "reviews.jsonl", "no row", name="reviews.jsonl"),
     rows("text\tlabel\n", "reviews.tsv", "no row", name="reviews.tsv"),
     rows(parquet([]), "reviews.parquet", "no row", name="reviews.parquet"),
     rows(csv() + "x\n", "reviews.csv, line 10", "1 field", "2"),
@@ -311,7 +315,7 @@ DATA = [
     rows(gzip.compress(csv().encode()), "reviews.csv", "UTF-8"),
     rows(csv(), "reviews.parquet", "parquet", name="reviews.parquet"),
     rows(parquet(ROWS)[:-20], "reviews.parquet", "parquet", name="reviews.parquet"),
-    rows(b"", "reviews.parquet", "empty", name="reviews.parquet"),
+    rows(b"", "reviews.parquet", "could not be read", name="reviews.parquet"),
     rows(parquet(ROWS), "reviews.csv", name="reviews.csv"),
     rows(parquet(ROWS), "reviews.jsonl", name="reviews.jsonl"),
     rows(csv(), "reviews.jsonl, line 1", "JSON", name="reviews.jsonl"),
@@ -320,7 +324,7 @@ DATA = [
     rows(jsonl(*ROWS, LONE), "reviews.jsonl, line 9", "surrogate", name="reviews.jsonl"),
     rows(jsonl(*ROWS, DEEP), "reviews.jsonl, line 9", "JSON", name="reviews.jsonl"),
     rows(jsonl(*ROWS, f'{{"text": {"9" * 5_000}}}'), "reviews.jsonl, line 9", "JSON", name="reviews.jsonl"),
-    rows(jsonl(*ROWS, '{"text": "a", "text": "b", "label": "good"}'), "line 9", "'text'", "twice", name="reviews.jsonl"),
+    rows(jsonl(*ROWS, TWICE), "line 9", "'text'", "twice", name="reviews.jsonl"),
     rows(jsonl(*ROWS, "null"), "reviews.jsonl, line 9", "object", name="reviews.jsonl"),
     rows(jsonl(*ROWS, {"text": "x"}), "reviews.jsonl, line 9", "no column 'label'", name="reviews.jsonl"),
     rows(jsonl(*ROWS, {"text": None, "label": "good"}), "line 9", "'text'", "null", name="reviews.jsonl"),
@@ -338,11 +342,10 @@ DATA = [
     rows(jsonl(*SPLIT, ROWS[0]), "line 9", "split", "1", name="reviews.jsonl"),
     rows(split_rows(*[{"split": "train"}] * 8), "evaluation", "'train'", "dev", name="reviews.jsonl"),
     rows(split_rows(*[{"split": "Train"}] * 8), "train", "'Train'", name="reviews.jsonl"),
-    rows(split_rows({"text": "the old man  "}, {"text": "the old man"}, {"text": "the old man "}), "old man", name="reviews.jsonl"),
-    rows(csv(ONE), "bad", "one class", "good"),
-    rows(csv(ONE), "bad", "good", eval_limit=None, methods=["icl"]),
-    rows(split_rows(*[{"label": "good"}, {"label": "good"}, {}, {}] * 2), "train", "bad", name="reviews.jsonl", eval_limit=None),
-    rows(split_rows(*[{}, {}, {"label": "good"}, {"label": "good"}] * 2), "evaluation", "bad", name="reviews.jsonl", eval_limit=None),
+    rows(csv(ONE), "eval_limit", "2 rows of bad", "0"),
+    rows(csv(ONE), "one class", "good", eval_limit=None, methods=["baseline"]),
+    rows(split_rows(*[GOOD, GOOD, {}, {}] * 2), "train", "0 of bad", name="reviews.jsonl", eval_limit=None),
+    rows(split_rows(*[{}, {}, GOOD, GOOD] * 2), "evaluated", "one class", name="reviews.jsonl", eval_limit=None),
     rows(csv([row | {"text": "same"} for row in ROWS]), "reviews.csv", "8", "labels"),
     rows(csv([row | {"text": " "} for row in ROWS]), "reviews.csv", "8", "'text'", "empty"),
     rows(csv(), "no row", "where", "fr", dataset={"where": {"label": "fr"}}),
@@ -353,16 +356,16 @@ DATA = [
     rows(csv(), "eval_limit", "8", "none is left", eval_limit=None),
     rows(csv(), "support_sizes", "20", support_sizes=[20]),
     rows(csv(), "pool_size", "20", pool_size=20),
-    rows(csv(), "pool_size", "20", "good", pool_size=20, pool_shares=[0.9, 0.1]),
+    rows(csv(), "pool_size", "18", pool_size=20, pool_shares=[0.9, 0.1]),
     rows(csv(), "calibration_pool", "20", calibration_pool=20),
     rows(csv(), "eval_limit", "7", "multiple", eval_limit=7),
-    rows(csv(), "eval_limit", "20", "good", eval_limit=20),
-    rows(csv(), "held_out", "subcase", held_out="templates", pool="target", out_of_domain="other",
-         files={"other.csv": csv([{"text": f"other {i}", "label": ("good", "bad")[i % 2]} for i in range(8)])},
-         pattern="{text}\nAnswer:", data="{at}"),
+    rows(csv(), "eval_limit", "20", "10 rows of", "4", eval_limit=20),
+    rows(csv(), "held_out", "subcase", held_out="templates", pool="target", out_of_domain="reviews"),
     rows(csv(), "pool", "out-of-domain", pool="target"),
     rows(csv(), "pool", "out-of-domain", pool="both"),
-    rows(csv(), "class", "soso", label_words={"good": "Yes", "bad": "No", "soso": "Maybe"}, eval_limit=6),
+    rows(csv(), "2 rows of soso", "0", label_words={"good": "Yes", "bad": "No", "soso": "Maybe"}, eval_limit=6),
+    rows(split_rows(), "train", "0 of soso", name="reviews.jsonl", eval_limit=None,
+         label_words={"good": "Yes", "bad": "No", "soso": "Maybe"}),
     rows(csv(), "'review'", "text, label", pattern="{review}\nAnswer:"),
     rows(csv(), "pattern", "'{text} '", "space", pattern="{text} "),
     rows(csv(), "pattern", "line break", pattern="{text}\n"),
@@ -384,23 +387,21 @@ DATA = [
     own("reviews.csv.gz", "'.gz'", ".csv", name="reviews.csv.gz", content=gzip.compress(csv().encode())),
     own("reviews", "other.csv", name="sub", files={"sub/other.csv": csv()}),
     own("reviews", "no data file", name="sub", files={"sub/README": ""}),
-    own("reviews.csv", "reviews.jsonl", name="sub", files={"sub/reviews.csv": csv(), "sub/reviews.jsonl": jsonl(*ROWS)}),
+    own("reviews.csv or reviews.jsonl", name="sub", files={"sub/reviews.csv": csv(), "sub/reviews.jsonl": ""}),
     own("folder.csv", name="folder.csv", files={"folder.csv/x": ""}),
     own("'~nobody-here/reviews.csv'", dataset={"source": "~nobody-here/reviews.csv"}),
     own("aaa", dataset={"source": "a" * 300}),
     own("data", "NUL", dataset={"source": "a\0b"}),
     own("hub", "nobody-here/nothing", "network", dataset={"source": "hub:nobody-here/nothing"}),
-    own("hub", "hub:", dataset={"source": "hub:"}),
+    own("hub", "''", dataset={"source": "hub:"}),
     own("hub", "a/b/c/d", dataset={"source": "hub:a/b/c/d"}),
     own("in_domain", "'../reviews'", in_domain="../reviews", data="{at}/sub", files={"sub/x.csv": ""}),
-    own("datasets", "reviwes", "reviews", in_domain="reviwes", data="embedded"),
 ]  # fmt: skip
 
 COMMANDS = [
     command("--smoke", "--only", "17", message=("only", "17", "01")),
     command("--smoke", "--only", "", message=("only", "''", "01")),
     command("--smoke", "--only", "1", message=("only", "1", "01")),
-    command("--smoke", "--only", "01,01", message=("only", "01", "twice")),
     command("--smoke", "--only", "01,,05", message=("only", "''", "01")),
     command("--smoke", "--only", "01_accuracy", message=("only", "01_accuracy", "01")),
     command("--set", "seeds", message=("--set", "KEY=VALUE")),
@@ -413,7 +414,7 @@ COMMANDS = [
     ),
     *(
         command("fits", "--gpu", "8", "--profile", "smoke", "--support", value, message=("support", shown))
-        for value, shown in [("-1", "-1"), ("x", "'x'"), ("1.5", "1.5"), ("0", "0"), (HUGE, "9999")]
+        for value, shown in [("-1", "-1"), ("x", "'x'"), ("1.5", "1.5"), (HUGE, "9999")]
     ),
     command("fits", "--gpu", "8", "--profile", "smoke", "--support", "1000", message=("support", "1000")),
     command("fits", "--gpu", "8", "--profile", "smoke", "--method", "cdd", message=("method", "'cdd'", "cd")),
@@ -429,8 +430,8 @@ COMMANDS = [
     command("export", "--profile", "smoke", "--support", "1", "--seed", "9", message=("seed", "9", "0, 1")),
     command("export", "--profile", "smoke", "--support", "1", "--seed", "-1", message=("seed", "-1", "0, 1")),
     command("export", "--profile", "smoke", "--support", "1", message=("no result", "cd")),
-    command("export", "--profile", "smoke", "--support", "1", "--to", "/proc/here", message=("to", "/proc/here")),
-    command("export", "--profile", "smoke", "--support", "1", "--to", "", message=("to", "''")),
+    command("export", "--profile", "smoke", "--support", "1", "--to", "", message=("to", "'.'", "something else")),
+    command("export", "--profile", "smoke", "--support", "1", "--to", "{at}", message=("to", "{at}", "something else")),
     command("export", "--profile", "", message=("profile", "''")),
 ]  # fmt: skip
 

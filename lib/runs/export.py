@@ -43,14 +43,15 @@ def export(profile: Profile, method: str, size: int, seed: int, folder: Path | N
             folder holds something else.
     """
     run = _run(profile, method, size, seed)
+    target = folder or profile.folder / "students" / f"{method}_n{size}_seed{seed}"
+    _require_ours(target)
     store = Store(profile.folder)
     result = store.load(run)
     if not isinstance(result, Result):
         raise StudyError(f"export: no result of {method} at n = {size}, seed {seed} in {profile.folder}; run it first.")
     if run.training and run.training.biases == "add":
         raise StudyError("export: a student with added biases is no model that plain transformers loads.")
-    target = folder or profile.folder / "students" / f"{method}_n{size}_seed{seed}"
-    _require_ours(target)
+    _require_writable(target)
     _save(_student(run, store, int(result.environment["threads"])), result, target)
     return target
 
@@ -76,6 +77,15 @@ def _require_ours(target: Path) -> None:
         )
 
 
+def _require_writable(target: Path) -> None:
+    """Raise where no folder can be made beside the target, before minutes of training."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-").cleanup()
+    except OSError as error:
+        raise StudyError(f"to: {str(target)!r} cannot be written: {error.strerror}.") from None
+
+
 def _student(run: Run, store: Store, threads: int) -> PreTrainedModel:
     """The student, trained again by as many threads; its teacher is asked again where its soft labels are not there."""
     soft_labels = run.needs and (store.load_prepared(run.needs) or ask_teacher(run.needs, isolated=False))
@@ -89,7 +99,6 @@ def _student(run: Run, store: Store, threads: int) -> PreTrainedModel:
 
 def _save(model: PreTrainedModel, result: Result, target: Path) -> None:
     """Write the whole folder beside its place, then put it there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as scratch:
         student = Path(scratch) / "student"
         model.save_pretrained(student)

@@ -63,6 +63,8 @@ class Profile(ProfileSettings):
             eval_limit=self.eval_limit,
             eval_seed=self.eval_seed,
             reserved=self.reserved,
+            readers=() if self.too_long == "error" else (self.student, self.teacher),
+            beside=0 if self.too_long == "error" else self.too_long,
         )
 
     def _label_words(self, seed: int) -> tuple[str, ...]:

@@ -24,9 +24,8 @@ LARGEST_REAL = 1e6
 
 def _distinct(values: tuple[object, ...]) -> tuple[object, ...]:
     if twice := [value for value, count in Counter(values).items() if count > 1]:
-        raise PydanticCustomError(
-            "repeated", f"a list with nothing in it twice (twice: {twice[0]!r})".replace("{", "{{")
-        )
+        wanted = "a list with nothing in it twice (twice: {value})"
+        raise PydanticCustomError("repeated", wanted, {"value": repr(twice[0])})
     return values
 
 
@@ -193,7 +192,8 @@ class ProfileSettings(Settings):
 
     `data` is where datasets lie that are known by name; `datasets` are those of one's own. `pattern` is a known one or
     a text with a column's name in each pair of braces. `label_words` maps classes to words; a list is in the order of
-    entailment and its opposite, `drawn` is for the controlled world.
+    entailment and its opposite, `drawn` is for the controlled world. `too_long: skip` leaves out each row that does not
+    fit the models beside as many rows of its length as the largest of `support_sizes`, or beside a number of them.
 
     With `isolate` each run has a process of its own and its resident memory is measured; without, runs share processes
     (`workers` of them, of one thread each, or this one). `choices` and `ablations` are those that notebooks 09 and 10
@@ -221,6 +221,7 @@ class ProfileSettings(Settings):
     eval_limit: AboveOne | None = None
     eval_seed: NotNegative = 0
     reserved: tuple[Positive, NotNegative] | None = None
+    too_long: Literal["error", "skip"] | NotNegative = "error"
     eval_batch_size: Positive = 16
 
     methods: Annotated[tuple[MethodName, ...], Field(min_length=1), AfterValidator(_distinct)] = ON_TASKS
@@ -269,6 +270,11 @@ class ProfileSettings(Settings):
         if any(isinstance(word, bool) for word in words):
             raise ValueError(f"label_words: {value} has booleans: YAML reads Yes and No so; put the words in quotes.")
         return value
+
+    @model_validator(mode="after")
+    def _rows_beside_as_many_as_the_largest_support_set(self) -> Self:
+        """Settled here, so that a variant with other support sizes has the same rows."""
+        return self.model_copy(update={"too_long": max(self.support_sizes)}) if self.too_long == "skip" else self
 
     @model_validator(mode="after")
     def _settings_for_all_trained_methods(self) -> Self:
@@ -332,12 +338,6 @@ class ProfileSettings(Settings):
             if unknown:
                 known = ", ".join(self.classes)
                 raise ValueError(f"datasets.{name}.labels: {', '.join(unknown)} has no label word. Classes: {known}.")
-        return self
-
-    @model_validator(mode="after")
-    def _each_set_evaluated_once(self) -> Self:
-        if self.in_domain in self.evaluated_elsewhere:
-            raise ValueError(f"out_of_domain: {self.in_domain!r} is the in_domain set; name another, or none as [].")
         return self
 
     @model_validator(mode="after")

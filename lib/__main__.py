@@ -71,8 +71,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", default="cd", help="one that trains a student (default: cd)")
     parser.add_argument("--support", type=int, default=8, metavar="N", help="support examples (default: 8)")
     parser.add_argument("--seed", type=int, default=0)
-    about = "absolute, or from the study's folder; default: students/ in the profile's"
-    parser.add_argument("--to", type=Path, metavar="FOLDER", help=about)
+    parser.add_argument("--to", type=Path, metavar="FOLDER", help="default: students/ in the profile's folder")
     parser.set_defaults(run=export)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from reprlib import Repr
 
 
 class StudyError(Exception):
@@ -31,7 +32,14 @@ def require_one_of(key: str, value: object, allowed: Iterable[object]) -> None:
 
 def not_known(key: str, value: object, choices: Iterable[object]) -> str:
     """That a value is none of the choices, with the nearest of them."""
-    return f"{key}: {value!r} is not known.{nearest(value, choices)} Allowed: {', '.join(map(str, choices))}."
+    return f"{key}: {shown(value)} is not known.{nearest(value, choices)} Allowed: {', '.join(map(str, choices))}."
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: of a long one, its beginning and its end."""
+    short = Repr()
+    short.maxstring = short.maxother = short.maxlong = 100
+    return short.repr(value)
 
 
 def nearest(value: object, choices: Iterable[object]) -> str:

@@ -67,7 +67,7 @@ def own(*message, name="reviews.csv", content=None, files=None, dataset=None, **
     """Data of one's own, a file of it replaced, and settings changed."""
     source = {"source": f"{{at}}/{name}", **(dataset or {})}
     settings = SMOKE | OWN | {"datasets": {"reviews": source}} | changes
-    written = {"mine.yaml": yaml.safe_dump({"profile": settings}), "reviews.csv": csv()}
+    written = {"mine.yaml": yaml.safe_dump({"profile": settings}, sort_keys=False), "reviews.csv": csv()}
     if content is not None:
         written[name] = content
     return profile(written["mine.yaml"], *message)._replace(files=written | (files or {}))
@@ -192,7 +192,6 @@ SETTINGS = [
     setting("in_domain=[pairs]", "in_domain", "['pairs']", "text"),
     setting("in_domain=pair", "pair", "Did you mean 'pairs'"),
     setting("out_of_domain=swap", "swap", "Did you mean 'swaps'"),
-    setting("out_of_domain=pairs", "out_of_domain", "pairs", "in_domain"),
     setting("out_of_domain=[swaps, swaps]", "out_of_domain", "swaps", "twice"),
     setting("out_of_domain=['']", "out_of_domain", "''"),
     setting("out_of_domain=3", "out_of_domain", "3", "list"),
@@ -305,7 +304,7 @@ DATA = [
     rows(csv(), "reviews.tsv", "'text'", name="reviews.tsv"),
     rows(csv(columns=("txt", "label")), "reviews.csv", "'text'", "Did you mean 'txt'"),
     rows(csv(columns=("text", "labels")), "reviews.csv", "'label'", "Did you mean 'labels'"),
-    rows(csv(columns=("text", "")), "reviews.csv", "''"),
+    rows(csv(columns=("text", "")), "reviews.csv", "no column 'label'"),
     rows(csv().encode("utf-16"), "reviews.csv", "UTF-8"),
     rows(csv().encode("utf-16-le"), "reviews.csv", "NUL"),
     rows(jsonl(*ROWS).encode("utf-16"), "reviews.jsonl", "UTF-8", name="reviews.jsonl"),
@@ -342,12 +341,14 @@ DATA = [
     rows(jsonl(*SPLIT, ROWS[0]), "line 9", "split", "1", name="reviews.jsonl"),
     rows(split_rows(*[{"split": "train"}] * 8), "evaluation", "'train'", "dev", name="reviews.jsonl"),
     rows(split_rows(*[{"split": "Train"}] * 8), "train", "'Train'", name="reviews.jsonl"),
+    rows(csv([*ROWS, *(row | GOOD for row in ROWS)]), "8 rows", "other labels", "line 3, 5", "0"),
+    rows(csv(), "'part'", dataset={"split": "part"}),
     rows(csv(ONE), "eval_limit", "2 rows of bad", "0"),
-    rows(csv(ONE), "one class", "good", eval_limit=None, methods=["baseline"]),
+    rows(csv(ONE), "eval_limit", "none is left", eval_limit=None, methods=["baseline"]),
     rows(split_rows(*[GOOD, GOOD, {}, {}] * 2), "train", "0 of bad", name="reviews.jsonl", eval_limit=None),
     rows(split_rows(*[{}, {}, GOOD, GOOD] * 2), "evaluated", "one class", name="reviews.jsonl", eval_limit=None),
     rows(csv([row | {"text": "same"} for row in ROWS]), "reviews.csv", "8", "labels"),
-    rows(csv([row | {"text": " "} for row in ROWS]), "reviews.csv", "8", "'text'", "empty"),
+    rows(csv([row | {"text": " "} for row in ROWS]), "reviews.csv", "8", "empty text"),
     rows(csv(), "no row", "where", "fr", dataset={"where": {"label": "fr"}}),
     rows(csv(), "'language'", "text, label", dataset={"where": {"language": "fr"}}),
     rows(csv(), "no row", "8", "null", dataset={"labels": {"good": None, "bad": None}}),
@@ -380,7 +381,7 @@ DATA = [
     rows(csv(), "pattern", "'{{text}}'", pattern="{{text}}"),
     rows(csv(), "pattern", "label", "{label}", pattern="{text} {label}\nAnswer:"),
     rows(csv(), "label_words", "pattern", label_words=None),
-    own("reviews.jsonl", "reviews.csv", "source", name="reviews.jsonl"),
+    own("reviews.jsonl", "reviews.csv", name="reviews.jsonl"),
     own("nowhere/reviews.csv", name="nowhere/reviews.csv"),
     own("reviews.txt", "'.txt'", ".csv", name="reviews.txt", content=csv()),
     own("reviews.json", "'.json'", "Did you mean '.jsonl'", name="reviews.json", content=csv()),
@@ -395,7 +396,7 @@ DATA = [
     own("hub", "nobody-here/nothing", "network", dataset={"source": "hub:nobody-here/nothing"}),
     own("hub", "''", dataset={"source": "hub:"}),
     own("hub", "a/b/c/d", dataset={"source": "hub:a/b/c/d"}),
-    own("in_domain", "'../reviews'", in_domain="../reviews", data="{at}/sub", files={"sub/x.csv": ""}),
+    own("dataset", "'../reviews'", in_domain="../reviews", data="{at}/sub", files={"sub/x.csv": ""}),
 ]  # fmt: skip
 
 COMMANDS = [
@@ -420,7 +421,7 @@ COMMANDS = [
     command("fits", "--gpu", "8", "--profile", "smoke", "--method", "cdd", message=("method", "'cdd'", "cd")),
     command("fits", "--gpu", "8", "--profile", "smoke", "--method", "", message=("method", "''", "cd")),
     command("fits", "--gpu", "8", "--profile", "smoke", "--student", "", message=("student", "''")),
-    command("fits", "--gpu", "8", "--profile", "smoke", "--teacher", "./none", message=("./none",)),
+    command("fits", "--gpu", "8", "--profile", "smoke", "--support", "4", "--teacher", "./none", message=("./none",)),
     command("fits", "--gpu", "8", "--profile", "", message=("profile", "''")),
     command("fits", "--gpu", "8", "--set", "seeds=[0", message=("--set", "seeds")),
     command("fits", message=("--gpu",)),
@@ -431,7 +432,7 @@ COMMANDS = [
     command("export", "--profile", "smoke", "--support", "1", "--seed", "-1", message=("seed", "-1", "0, 1")),
     command("export", "--profile", "smoke", "--support", "1", message=("no result", "cd")),
     command("export", "--profile", "smoke", "--support", "1", "--to", "", message=("to", "'.'", "something else")),
-    command("export", "--profile", "smoke", "--support", "1", "--to", "{at}", message=("to", "{at}", "something else")),
+    Case(("export", "--profile", "smoke", "--support", "1", "--to", "{at}"), ("to", "something else"), {"x": ""}),
     command("export", "--profile", "", message=("profile", "''")),
 ]  # fmt: skip
 

@@ -86,6 +86,8 @@ def evaluation_items(task: Task, domain: str) -> list[Query]:
     rows, _ = rows_by_length(task, domain, "evaluation")
     if task.reserved:
         rows = without(rows, evaluation_sample(rows, task.classes, *task.reserved, setting="reserved"))
+        if not rows:
+            raise StudyError(f"reserved: {list(task.reserved)} takes all rows of {task.domains[domain].name}.")
     return evaluation_sample(rows, task.classes, task.eval_limit, task.eval_seed)
 
 

@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from reprlib import Repr
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from lib.errors import not_known
+from lib.errors import not_known, shown
 
 # By the first word of an error's type, such as `int_parsing`.
 KINDS = {
@@ -23,9 +22,6 @@ OF_A_KIND = ("_type", "_parsing", "_parsing_size", "_from_float", "_unicode")
 
 Problem = dict[str, Any]
 Path = tuple[str, ...]
-
-_short = Repr()
-_short.maxstring = _short.maxother = _short.maxlong = 100
 
 
 def explained(error: ValidationError, settings: dict[str, Any], model: type[BaseModel]) -> str:
@@ -59,7 +55,7 @@ def _innermost(wrong: dict[Path, list[Problem]]) -> list[Path]:
 
 def _lines(path: Path, problems: list[Problem], model: type[BaseModel]) -> Iterator[str]:
     own = [problem["msg"].removeprefix("Value error, ") for problem in problems if problem["type"] == "value_error"]
-    yield from own
+    yield from dict.fromkeys(own)
     first, place = problems[0], ".".join(path)
     if first["type"] == "extra_forbidden":
         yield not_known(".".join(path[:-1]), path[-1], _fields(model, path[:-1]))
@@ -67,7 +63,7 @@ def _lines(path: Path, problems: list[Problem], model: type[BaseModel]) -> Itera
         yield not_known(place, first["input"], choices)
     elif not own:
         allowed = " or ".join(dict.fromkeys(map(_allowed, problems)))
-        yield f"{place}: {_short.repr(first['input'])} is not allowed. Allowed: {allowed}."
+        yield f"{place}: {shown(first['input'])} is not allowed. Allowed: {allowed}."
 
 
 def _choices(problems: list[Problem]) -> list[str]:
@@ -81,7 +77,9 @@ def _allowed(problem: Problem) -> str:
     kind = problem["type"]
     if kind.endswith(OF_A_KIND):
         return KINDS[kind.partition("_")[0]]
-    return re.sub(r"^(Input|String|Tuple) should (be |have )?| after validation.*", "", problem["msg"])
+    if kind == "string_pattern_mismatch":
+        return f"small letters, digits, - and _ (the pattern {problem['ctx']['pattern']})"
+    return re.sub(r"^(Input|String|Tuple|Value) should (be |have )?| after validation.*", "", problem["msg"])
 
 
 def _fields(model: type[BaseModel], path: Path) -> list[str]:

@@ -4,6 +4,7 @@ Results hold no weights, so the student is trained again, from the same seed.
 """
 
 import json
+import os
 import shutil
 import tempfile
 from dataclasses import asdict
@@ -68,7 +69,7 @@ def _run(profile: Profile, method: str, size: int, seed: int) -> Run:
 
 def _require_ours(target: Path) -> None:
     """Raise where something else than an earlier exported student would be replaced."""
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+    if not os.path.exists(target) or (target.is_dir() and not any(target.iterdir())):
         return
     card = target / "README.md"
     if not card.is_file() or MADE_BY not in card.read_text(encoding="utf-8", errors="replace"):

@@ -42,7 +42,7 @@ def check(runs: Iterable[Run]) -> dict[Run, str]:
         StudyError: the first setting that cannot work, with key, value and what is allowed.
     """
     refused: dict[Run, str] = {}
-    doubts: dict[str, None] = {}
+    warn, doubts_of = cache(_warn), cache(_doubts_of_data)
     encoder_of, refusal_of, checked = cache(PromptEncoder), cache(_refusal), cache(_check_episodes)  # few models
     for run in runs:
         check_device(run.device)
@@ -51,11 +51,16 @@ def check(runs: Iterable[Run]) -> dict[Run, str]:
         elif run.in_context:
             _check_in_context(run, encoder_of, checked)
         else:
+            for doubt in doubts_of(run.task):  # first: it may explain what is lacking
+                warn(doubt)
             _check_run(run, encoder_of)
-            doubts |= dict.fromkeys([*_doubts_of_words(run, encoder_of(run.model)), *_doubts_of_data(run.task)])
-    for doubt in doubts:
-        print(f"warning: {doubt}", file=sys.stderr)
+            for doubt in _doubts_of_words(run, encoder_of(run.model)):
+                warn(doubt)
     return refused
+
+
+def _warn(doubt: str) -> None:
+    print(f"warning: {doubt}", file=sys.stderr)
 
 
 def _check_run(run: Run, encoder_of: Callable[[str], PromptEncoder]) -> None:
@@ -68,7 +73,6 @@ def _check_run(run: Run, encoder_of: Callable[[str], PromptEncoder]) -> None:
         _check_labelling(run, labelling, student, encoder_of(labelling.teacher), examples)
 
 
-@cache
 def _doubts_of_data(task: Task) -> list[str]:
     """What is to be said of rows that are left out, or that are counted more than once."""
     used = [(IN_DOMAIN, "train"), *((domain, "evaluation") for domain in task.domains)]

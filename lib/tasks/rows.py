@@ -23,6 +23,7 @@ from lib.tasks.task import MissingTaskError
 HUB = "hub:"
 Record = Mapping[str, Any]  # column to value, as a source has them
 Located = tuple[str, Record]  # where a row stands, and the row
+IN_UTF_16 = "A file in UTF-16 must be saved as UTF-8."
 NO_TEXT = {type(None): "null", dict: "a mapping", list: "a list", bytes: "bytes"}
 
 
@@ -40,7 +41,7 @@ def text_of(record: Record, column: str, where: str) -> str:
         raise StudyError(f"{where}: column {column!r} holds {NO_TEXT[type(value)]}, where a text is needed.")
     text = str(value)
     if "\0" in text:
-        raise StudyError(f"{where}: column {column!r} holds a NUL character. A file in UTF-16 must be saved as UTF-8.")
+        raise StudyError(f"{where}: column {column!r} holds a NUL character. {IN_UTF_16}")
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -87,7 +88,8 @@ def from_hub(name: str, config: str | None = None, **options: str | None) -> Any
     try:
         return load_dataset(name, config, **options)
     except Exception as error:  # datasets raises many kinds for a hub that cannot be reached
-        if isinstance(error, FileNotFoundError) and not isinstance(error, DatasetNotFoundError):
+        lacks_file = isinstance(error, FileNotFoundError) and not isinstance(error, DatasetNotFoundError)
+        if lacks_file and "data_files" in options:
             raise MissingTaskError(f"no such file in {name} ({first_line(error)})") from error
         raise StudyError(
             f"data: {name!r} could not be read from the hub ({first_line(error)}). Check the network, or name a folder "
@@ -165,6 +167,8 @@ def _separated(file: Path, separator: str) -> Iterator[Located]:
         try:
             header = next(reader, [])
             _require_distinct(header, str(file))
+            if any("\0" in name for name in header):
+                raise StudyError(f"{file}: the header has NUL characters. {IN_UTF_16}")
             begins = reader.line_num + 1
             for fields in reader:
                 if fields and len(fields) != len(header):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from lib.errors import StudyError, not_known, require_one_of
+from lib.errors import StudyError, not_known, require_one_of, shown
 from lib.paths import locate
 from lib.tasks import smoke, world
 from lib.tasks.catalogue import CLASSES, EMBEDDED
@@ -48,8 +48,9 @@ def queries(task: Task, dataset: Dataset, split: Split) -> list[Query]:
     """All rows of a split under the task's pattern, in the order of the source; errors as `read`, or no row is left."""
     rows = read(task, dataset, split)
     if not rows.queries:
+        asked = f" with {dict(dataset.where)}" if dataset.where else ""
         raise StudyError(
-            f"data: {dataset.name} ({dataset.source}) has no row of the {split} split in {list(task.classes)}. "
+            f"data: {dataset.name} ({dataset.source}) has no row of the {split} split in {list(task.classes)}{asked}. "
             f"{'; '.join(rows.said()) or 'The file has no rows'}."
         )
     return rows.queries
@@ -139,6 +140,8 @@ def _of_split(dataset: Dataset, split: Split) -> Iterable[Located]:
         for where, record in located
     ]
     if not any(names):
+        if dataset.split != Dataset.split:
+            raise StudyError(f"datasets.{dataset.name}.split: no row of {file} has a column {dataset.split!r}.")
         return located
     if "" in names:
         where, _ = located[names.index("")]
@@ -171,7 +174,7 @@ def file_of(dataset: Dataset) -> Path:
     if not os.path.isdir(path):
         beside = f" In {path.parent}: {_data_files(path.parent)}." if os.path.isdir(path.parent) else ""
         raise StudyError(
-            f"data: {dataset.source!r} is no file and no folder.{beside} Allowed: hub, world, embedded, a file "
+            f"data: {shown(dataset.source)} is no file and no folder.{beside} Allowed: hub, world, embedded, a file "
             f"({', '.join(FORMATS)}), or a folder of such files."
         )
     found = [file for file in path.iterdir() if file.is_file() and file.stem == dataset.name and file.suffix in FORMATS]

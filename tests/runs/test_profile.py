@@ -343,3 +343,11 @@ def test_what_does_not_fit_the_data_is_refused_where_they_are_read(tmp_path, cha
     task = read_profile("smoke", {**TOPICS, "datasets": {"reviews": settings}, **pattern}).task(0)
     with pytest.raises(StudyError, match=words):
         queries(task, task.in_domain, "train")
+
+
+def test_rows_that_are_too_long_are_skipped_alike_by_every_variant():
+    skipping = read_profile("smoke", {"too_long": "skip"})
+    assert skipping.too_long == max(skipping.support_sizes) == 4
+    assert skipping.changed({"support_sizes": [1]}).task(0) == skipping.task(0)
+    assert skipping.task(0) == read_profile("smoke", {"too_long": 4}).task(0) != read_profile("smoke").task(0)
+    assert renamed({"too_long": "error"}) == set()

@@ -350,8 +350,10 @@ def test_repeated_and_conflicting_rows_are_counted_once_with_file_and_lines(caps
 
 
 def test_label_words_of_several_tokens_are_counted(capsys, tmp_path):
-    (said,) = warnings_of(capsys, things(tmp_path, TWO_TOKEN_WORDS))
-    assert "label_words: 3 of 3" in said and "'small animal' has 2" in said and "random-opt-student" in said
+    said = warnings_of(capsys, things(tmp_path, TWO_TOKEN_WORDS))
+    assert len(said) == 2
+    for line, model in zip(said, ("random-opt-student", "random-opt-teacher"), strict=True):
+        assert "label_words: 3 of 3" in line and "'small animal' has 2" in line and model in line
 
 
 def test_a_trailing_space_does_not_make_an_evaluated_row_one_to_learn_from(refusal, tmp_path):

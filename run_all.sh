@@ -6,6 +6,7 @@
 #   ./run_all.sh export [--profile NAME --method NAME --support N --seed S --to FOLDER]
 #   ./run_all.sh [fits | export] --help
 set -euo pipefail
+from=$PWD # a path of the user's is meant from there
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
 die() { echo "error: $*" >&2; exit 2; }
@@ -91,7 +92,7 @@ export PYTHONPATH="$PWD"
 case " $* " in
   *" --help "* | *" -h "*) # needs no environment
     python=$(find_python)
-    exec "$python" -m lib "$@"
+    exec "$python" -P -m lib "$@"
     ;;
 esac
 choose_python
@@ -101,4 +102,5 @@ if [ "${1:-}" = test ]; then
   "$python" -m ruff format --check .
   exec "$python" -m pytest -n 2 --dist loadfile "$@"
 fi
-exec "$python" -m lib "$@"
+cd "$from"
+exec "$python" -P -m lib "$@" # -P: a folder of the user's that is called lib as well is not imported

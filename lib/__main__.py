@@ -71,8 +71,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", default="cd", help="one that trains a student (default: cd)")
     parser.add_argument("--support", type=int, default=8, metavar="N", help="support examples (default: 8)")
     parser.add_argument("--seed", type=int, default=0)
-    about = "absolute, or from the study's folder; default: students/ in the profile's"
-    parser.add_argument("--to", type=Path, metavar="FOLDER", help=about)
+    parser.add_argument("--to", type=Path, metavar="FOLDER", help="default: students/ in the profile's folder")
     parser.set_defaults(run=export)
 
 
@@ -80,9 +79,9 @@ def _change(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
-    import yaml  # here and not above, so that --help needs no environment
+    from lib.runs.yaml_text import parse  # here and not above, so that --help needs no environment
 
-    return key, yaml.safe_load(value)
+    return key, parse(value, f"--set {key}")
 
 
 def figures(options: argparse.Namespace) -> int:
@@ -96,7 +95,7 @@ def figures(options: argparse.Namespace) -> int:
 
     if options.profile is None:
         print(f"No --profile given: this is {DEFAULT_PROFILE}.", flush=True)
-    profile = read_profile(options.profile or DEFAULT_PROFILE, dict(options.changes))
+    profile = read_profile(DEFAULT_PROFILE if options.profile is None else options.profile, dict(options.changes))
     index, failed, left_out = draw_report(profile, options.only)
     print(f"Figures: {os.path.relpath(profile.folder, ROOT)}\nReport:  {os.path.relpath(index, ROOT)}")
     for name, reason in left_out.items() if profile.stored_only else ():
@@ -114,7 +113,7 @@ def fits(options: argparse.Namespace) -> int:
     from lib.runs.profile import read_profile
 
     quiet()
-    models = {name: value for name in ("student", "teacher") if (value := getattr(options, name))}
+    models = {name: value for name in ("student", "teacher") if (value := getattr(options, name)) is not None}
     profile = read_profile(options.profile, {"device": "cuda", **models, **dict(options.changes)})
     print(report(profile, options.method, options.support, options.gpu))
     return 0 if fit(profile, options.method, options.support, options.gpu)[1].fits else 1
@@ -134,11 +133,11 @@ def export(options: argparse.Namespace) -> int:
 
 def main() -> int:
     """Entry point: errors that a user can act on end in their message alone."""
-    options = arguments(sys.argv[1:])
     os.environ["FEW_SHOT_BATCH"] = "1"
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # in kernels, where a bar would be an empty widget on the page
     os.environ["PYTHONPATH"] = str(ROOT)  # kernels import this checkout's lib
     try:
+        options = arguments(sys.argv[1:])
         return options.run(options)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)

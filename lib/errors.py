@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from reprlib import Repr
 
 
 class StudyError(Exception):
@@ -25,8 +26,23 @@ def first_line(error: Exception) -> str:
 def require_one_of(key: str, value: object, allowed: Iterable[object]) -> None:
     """Raise `StudyError` unless `value` is among `allowed`, naming key, value, choices and the nearest choice."""
     choices = list(allowed)
-    if value in choices:
-        return
-    near = get_close_matches(str(value), [str(choice) for choice in choices], n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise StudyError(f"{key}: {value!r} is not known.{hint} Allowed: {', '.join(map(str, choices))}.")
+    if value not in choices:
+        raise StudyError(not_known(key, value, choices))
+
+
+def not_known(key: str, value: object, choices: Iterable[object]) -> str:
+    """That a value is none of the choices, with the nearest of them."""
+    return f"{key}: {shown(value)} is not known.{nearest(value, choices)} Allowed: {', '.join(map(str, choices))}."
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: of a long one, its beginning and its end."""
+    short = Repr()
+    short.maxstring = short.maxother = short.maxlong = 100
+    return short.repr(value)
+
+
+def nearest(value: object, choices: Iterable[object]) -> str:
+    """A question after the nearest choice; empty where none is near."""
+    near = get_close_matches(str(value), map(str, choices), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -1,6 +1,7 @@
 """Where the study lies, so that a relative path means the same everywhere; and what tells that a file was replaced."""
 
 import hashlib
+import os
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +15,7 @@ BLOCKS, BLOCK = 64, 2**16
 
 def locate(path: str) -> Path:
     """`path` as it is if absolute, otherwise from the root of the study."""
-    return ROOT / Path(path).expanduser()
+    return ROOT / os.path.expanduser(path)  # a user who is not known stays as written
 
 
 def digest(file: Path) -> str:

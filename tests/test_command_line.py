@@ -12,7 +12,7 @@ BAD = {
     "bad value": (["--set", "kl_weight=2"], "kl_weight: 2 is not allowed"),
     "unknown profile": (["--profile", "papr"], "profile: 'papr' is not known. Did you mean 'paper'"),
     "unknown method": (["--set", "methods=[cdd]"], "methods.*cdd.*'cd'"),
-    "unknown notebook": (["--only", "17"], "no notebook 17. Allowed: 00, 01"),
+    "unknown notebook": (["--only", "17"], "only: '17' is not known. Allowed: 00, 01"),
     "unknown dataset": (["--set", "in_domain=mnlli"], "mnlli.*Allowed: pairs, swaps"),
     "unknown model": (["--set", "student=./nowhere"], "nowhere.*no folder"),
     "repeated label word": (["--set", "label_words=['Yes', 'Yes']"], "label_words: .*'Yes', 'Yes'.* differ"),
@@ -22,7 +22,7 @@ BAD = {
     "pool too large": (["--set", "pool_size=50"], "pool_size: 50 queries asked for"),
     "no cuda": (["--set", "device=cuda"], "device: 'cuda' asked for"),
     "no such part": (["--profile", "tiny", "--only", "11"], "profile tiny has no settings for 11"),
-    "unknown part": (["--set", "in_context.lama.itms=3"], "in_context.lama.itms: 3 is not allowed"),
+    "unknown part": (["--set", "in_context.lama.itms=3"], "in_context.lama: 'itms' .*'items'"),
     "part of a value": (["--set", "in_context.steps.x=3"], "in_context: steps is one value, 4"),
     "too many demonstrations": (["--set", "in_context.lama.demonstrations=99"], "examples: 64 .* 100 are needed"),
 }

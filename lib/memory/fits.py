@@ -1,6 +1,7 @@
 """Will a model, a method and a batch fit on a card? Answered from predicted peaks: no GPU, no weights."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from lib.errors import StudyError, require_one_of
@@ -45,9 +46,9 @@ def fit(profile: Profile, method: str, size: int, gpu: float) -> tuple[Predictio
         StudyError: the card's size is not positive; a model is not known; the method does not apply to it.
     """
     require_one_of("method", method, ON_TASKS)
-    if not gpu > 0:
+    if not 0 < gpu < inf:
         raise StudyError(f"gpu: {gpu:g} is no size of a card; give its memory in GiB, above 0.")
-    (prediction,) = predictions([setting(profile, method, size)])
+    (prediction,) = predictions([setting(profile.changed({"support_sizes": [size]}), method, size)])
     phase = max(prediction, key=lambda phase: prediction[phase].total)
     return prediction, Fit(phase, prediction[phase].total / GIB + CONTEXT_GIB, gpu)
 

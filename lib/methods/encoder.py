@@ -6,7 +6,7 @@ from functools import lru_cache
 from transformers import DynamicCache, PretrainedConfig
 
 from lib.models.loading import load_config, load_tokenizer
-from lib.tasks.prompts import EncodedPrompts, answer_tokens, encode, prompt
+from lib.tasks.prompts import SEPARATOR, EncodedPrompts, answer_tokens, encode, prompt
 from lib.tasks.task import Query
 
 
@@ -32,8 +32,25 @@ class PromptEncoder:
         Raises:
             StudyError: as for `lib.tasks.prompts.encode`.
         """
-        room = max(len(answer) for _, query in episodes for answer in self.answers(query)) - 1
+        room = self._room([query for _, query in episodes])
         return encode(self.tokenizer, [prompt(before, query) for before, query in episodes], self._max_positions, room)
+
+    def _room(self, queries: Sequence[Query]) -> int:
+        return max(len(answer) for query in queries for answer in self.answers(query)) - 1
+
+    def too_long(self, demonstrations: Sequence[Query], queries: Sequence[Query]) -> list[Query]:
+        """The queries whose prompt does not fit the model."""
+        ends = self._max_positions - self._room(queries)
+        return self._longer([prompt(demonstrations, query) for query in queries], queries, ends)
+
+    def too_long_beside(self, count: int, queries: Sequence[Query]) -> list[Query]:
+        """The queries that, answered, do not fit the model together with `count` others of as many tokens."""
+        texts = [f"{query.text} {max(query.options, key=len)}{SEPARATOR}" for query in queries]
+        return self._longer(texts, queries, self._max_positions // (count + 1))
+
+    def _longer(self, texts: list[str], queries: Sequence[Query], tokens: int) -> list[Query]:
+        read = self.tokenizer(texts)["input_ids"]
+        return [query for query, ids in zip(queries, read, strict=True) if len(ids) > tokens]
 
     def ids(self, query: Query) -> list[int]:
         """The query alone, as a student reads it."""

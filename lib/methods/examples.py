@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from lib.errors import StudyError
+from lib.methods.encoder import PromptEncoder
 from lib.methods.records import PoolLabelling, Run
 from lib.tasks.samples import (
     evaluation_sample,
@@ -13,8 +14,8 @@ from lib.tasks.samples import (
     with_shuffled_labels,
     without,
 )
-from lib.tasks.sources import queries
-from lib.tasks.task import IN_DOMAIN, OUT_OF_DOMAIN, Query, Task
+from lib.tasks.sources import queries, read
+from lib.tasks.task import IN_DOMAIN, OUT_OF_DOMAIN, Query, Split, Task
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def examples_of(run: Run) -> RunExamples:
 
 def forget_examples() -> None:
     """Read the data again where they are next asked for, as where a file was replaced."""
-    for cached in (queries, evaluation_items, _train, examples_of):
+    for cached in (read, rows_by_length, evaluation_items, _train, examples_of):
         cached.cache_clear()
 
 
@@ -71,11 +72,22 @@ def demonstrations_of(record: Run | PoolLabelling) -> list[Query]:
 
 
 @lru_cache(maxsize=64)
+def rows_by_length(task: Task, domain: str, split: Split) -> tuple[list[Query], list[Query]]:
+    """The rows of a split that the task's readers can read, and those that are too long for one of them."""
+    rows = queries(task, task.domains[domain], split)
+    encoders = [PromptEncoder(model) for model in task.readers]
+    long = {query for encoder in encoders for query in encoder.too_long_beside(task.beside, rows)}
+    return [query for query in rows if query not in long], [query for query in rows if query in long]
+
+
+@lru_cache(maxsize=64)
 def evaluation_items(task: Task, domain: str) -> list[Query]:
     """The items that every method and seed is scored on in a domain."""
-    rows = queries(task, task.domains[domain], "evaluation")
+    rows, _ = rows_by_length(task, domain, "evaluation")
     if task.reserved:
-        rows = without(rows, evaluation_sample(rows, task.classes, *task.reserved))
+        rows = without(rows, evaluation_sample(rows, task.classes, *task.reserved, setting="reserved"))
+        if not rows:
+            raise StudyError(f"reserved: {list(task.reserved)} takes all rows of {task.domains[domain].name}.")
     return evaluation_sample(rows, task.classes, task.eval_limit, task.eval_seed)
 
 
@@ -86,7 +98,7 @@ def _train(task: Task, domain: str = IN_DOMAIN) -> list[Query]:
     Raises:
         StudyError: nothing is left.
     """
-    rows = queries(task, task.domains[domain], "train")
+    rows, _ = rows_by_length(task, domain, "train")
     left = without(rows, evaluation_items(task, domain))
     if not left:
         raise StudyError(
@@ -127,12 +139,12 @@ def _like_the_target(task: Task) -> list[Query]:
 
 def _unlabelled(run: Run, domain: str) -> list[Query]:
     """Queries drawn as a pool from that domain is; for a method that distils, as its own pool is."""
+    rows, shares = _train(run.task, domain), None
     if run.distillation:
         labelling = run.distillation.labelling
-        first = {IN_DOMAIN: "train", OUT_OF_DOMAIN: "target"}.get(domain)
-        rows = _pool_rows(labelling, first) if first else _train(run.task, domain)
-        return query_pool(rows, support_of(run), run.calibration_pool, run.seed, labelling.pool_shares)
-    return query_pool(_train(run.task, domain), support_of(run), run.calibration_pool, run.seed)
+        shares, first = labelling.pool_shares, {IN_DOMAIN: "train", OUT_OF_DOMAIN: "target"}.get(domain)
+        rows = _pool_rows(labelling, first) if first else rows
+    return query_pool(rows, support_of(run), run.calibration_pool, run.seed, shares, "calibration_pool")
 
 
 def held_out_items(labelling: PoolLabelling) -> list[bool]:

@@ -13,7 +13,7 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from lib.errors import StudyError
+from lib.errors import StudyError, require_one_of
 from lib.paths import NOTEBOOKS
 from lib.runs.profile import Profile
 from lib.runs.store import replace_file
@@ -38,9 +38,8 @@ def figure_notebooks(only: list[str] | None) -> list[Path]:
         StudyError: a number that no notebook has.
     """
     numbered = {path.name[:2]: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
-    unknown = [number for number in only or [] if number not in numbered]
-    if unknown:
-        raise StudyError(f"only: no notebook {', '.join(unknown)}. Allowed: {', '.join(numbered)}.")
+    for number in only or []:
+        require_one_of("only", number, numbered)
     return [path for number, path in numbered.items() if only is None or number in only]
 
 

@@ -4,6 +4,7 @@ Results hold no weights, so the student is trained again, from the same seed.
 """
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -44,14 +45,15 @@ def export(profile: Profile, method: str, size: int, seed: int, folder: Path | N
             folder holds something else.
     """
     run = _run(profile, method, size, seed)
+    target = folder or profile.folder / "students" / f"{method}_n{size}_seed{seed}"
+    _require_ours(target)
     store = Store(profile.folder)
     result = store.load(run)
     if not isinstance(result, Result):
         raise StudyError(f"export: no result of {method} at n = {size}, seed {seed} in {profile.folder}; run it first.")
     if run.training and run.training.biases == "add":
         raise StudyError("export: a student with added biases is no model that plain transformers loads.")
-    target = folder or profile.folder / "students" / f"{method}_n{size}_seed{seed}"
-    _require_ours(target)
+    _require_writable(target)
     _save(_student(run, store, int(result.environment["threads"])), result, target)
     return target
 
@@ -68,13 +70,22 @@ def _run(profile: Profile, method: str, size: int, seed: int) -> Run:
 
 def _require_ours(target: Path) -> None:
     """Raise where something else than an earlier exported student would be replaced."""
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+    if not os.path.exists(target) or (target.is_dir() and not any(target.iterdir())):
         return
     card = target / "README.md"
     if not card.is_file() or MADE_BY not in card.read_text(encoding="utf-8", errors="replace"):
         raise StudyError(
             f"to: {str(target)!r} holds something else. Allowed: a new or empty folder, or an exported student."
         )
+
+
+def _require_writable(target: Path) -> None:
+    """Raise where no folder can be made beside the target, before minutes of training."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-").cleanup()
+    except OSError as error:
+        raise StudyError(f"to: {str(target)!r} cannot be written: {error.strerror}.") from None
 
 
 def _student(run: Run, store: Store, threads: int) -> PreTrainedModel:
@@ -90,7 +101,6 @@ def _student(run: Run, store: Store, threads: int) -> PreTrainedModel:
 
 def _save(model: PreTrainedModel, result: Result, target: Path) -> None:
     """Write the whole folder beside its place, then put it there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as scratch:
         student = Path(scratch) / "student"
         model.save_pretrained(student)

@@ -1,14 +1,17 @@
 """What can be known to fail before any model is loaded, is said before any model is loaded."""
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache
+from itertools import permutations, product
 from typing import TypeVar
 
 from lib.errors import RefusedMethod, StudyError
 from lib.methods.context_distillation import answers_of
 from lib.methods.encoder import PromptEncoder
 from lib.methods.episodes import Episode, batches, demonstrations_of, plain_texts, tuned_on
-from lib.methods.examples import RunExamples, examples_of, teacher_contexts
+from lib.methods.examples import RunExamples, examples_of, rows_by_length, teacher_contexts
 from lib.methods.records import Episodes, PoolLabelling, Run
 from lib.methods.table import METHODS
 from lib.models.loading import check_device
@@ -16,9 +19,10 @@ from lib.models.shared_tokens import shared_tokens
 from lib.models.tuning import Tuning, check_tuning
 from lib.tasks.few_shot import task_set
 from lib.tasks.patterns import content_free
-from lib.tasks.prompts import first_tokens
+from lib.tasks.prompts import TooLongError, first_tokens
 from lib.tasks.samples import without
-from lib.tasks.task import Query
+from lib.tasks.sources import EXPECTED, listed, read
+from lib.tasks.task import IN_DOMAIN, Query, Split, Task
 
 Item = TypeVar("Item")
 # Tokens grow with characters, nearly: the longest few texts hold the longest prompt.
@@ -29,6 +33,8 @@ FEWEST_SHARED = 100  # tokens: below, two vocabularies have nothing to compare
 def check(runs: Iterable[Run]) -> dict[Run, str]:
     """Check the settings of all runs against the device, the data, the tokenizers and the configurations.
 
+    What is doubtful and can be worked with is a warning on the standard error.
+
     Returns:
         The runs whose method does not apply to their model, with the reason.
 
@@ -36,6 +42,7 @@ def check(runs: Iterable[Run]) -> dict[Run, str]:
         StudyError: the first setting that cannot work, with key, value and what is allowed.
     """
     refused: dict[Run, str] = {}
+    warn, doubts_of = cache(_warn), cache(_doubts_of_data)
     encoder_of, refusal_of, checked = cache(PromptEncoder), cache(_refusal), cache(_check_episodes)  # few models
     for run in runs:
         check_device(run.device)
@@ -44,8 +51,16 @@ def check(runs: Iterable[Run]) -> dict[Run, str]:
         elif run.in_context:
             _check_in_context(run, encoder_of, checked)
         else:
+            for doubt in doubts_of(run.task):  # first: it may explain what is lacking
+                warn(doubt)
             _check_run(run, encoder_of)
+            for doubt in _doubts_of_words(run, encoder_of(run.model)):
+                warn(doubt)
     return refused
+
+
+def _warn(doubt: str) -> None:
+    print(f"warning: {doubt}", file=sys.stderr)
 
 
 def _check_run(run: Run, encoder_of: Callable[[str], PromptEncoder]) -> None:
@@ -56,6 +71,31 @@ def _check_run(run: Run, encoder_of: Callable[[str], PromptEncoder]) -> None:
     if run.distillation:
         labelling = run.distillation.labelling
         _check_labelling(run, labelling, student, encoder_of(labelling.teacher), examples)
+
+
+def _doubts_of_data(task: Task) -> list[str]:
+    """What is to be said of rows that are left out, or that are counted more than once."""
+    used = [(IN_DOMAIN, "train"), *((domain, "evaluation") for domain in task.domains)]
+    return [
+        f"{task.domains[domain].name}: {said}."
+        for domain, split in used
+        for said in [*read(task, task.domains[domain], split).said(EXPECTED), *_left_out(task, domain, split)]
+    ]
+
+
+def _left_out(task: Task, domain: str, split: Split) -> Iterator[str]:
+    if long := rows_by_length(task, domain, split)[1]:
+        places = read(task, task.domains[domain], split).places
+        yield f"{len(long)} rows are too long and left out: {listed([places[query.text] for query in long])}"
+
+
+def _doubts_of_words(run: Run, encoder: PromptEncoder) -> Iterator[str]:
+    counts = dict(zip(run.task.label_words, map(len, answers_of(encoder, run.task)), strict=True))
+    if long := [f"{word!r} has {count}" for word, count in counts.items() if count > 1]:
+        yield (
+            f"label_words: {len(long)} of {len(counts)} have several tokens under {run.model} ({', '.join(long)}); "
+            "the score of a word is the sum over its tokens."
+        )
 
 
 def _refusal(model: str, tuning: Tuning, biases: str) -> str | None:
@@ -71,6 +111,12 @@ def _check_examples(run: Run, examples: RunExamples) -> None:
     """Nothing that is learnt from is evaluated, compared as the model sees it."""
     learnt = [*examples.support, *(query for part in examples.pool for query in part)]
     for domain, items in examples.evaluation.items():
+        if len({item.gold for item in items}) < 2:
+            name, classes = run.task.domains[domain].name, run.task.classes
+            raise StudyError(
+                f"data: all {len(items)} rows of {name} that are evaluated are of one class, "
+                f"{', '.join({classes[item.gold] for item in items})}. Two classes or more are needed: {list(classes)}."
+            )
         if shared := len(learnt) - len(without(learnt, items)):
             raise StudyError(
                 f"data: {shared} examples to learn from are also evaluated in {run.task.domains[domain].name}. "
@@ -80,7 +126,14 @@ def _check_examples(run: Run, examples: RunExamples) -> None:
 
 def _check_answers(run: Run, encoder: PromptEncoder) -> None:
     """Label words are told apart; those of several tokens are not compared with every setting."""
-    if first_tokens(answers_of(encoder, run.task)) is not None:
+    answers = answers_of(encoder, run.task)
+    for (word, short), (other, long) in permutations(zip(run.task.label_words, answers, strict=True), 2):
+        if long[: len(short)] == short:
+            raise StudyError(
+                f"label_words: {other!r} begins with all tokens of {word!r} under {run.model}, and could never be the "
+                "likelier of the two. Allowed: words of which none begins another."
+            )
+    if first_tokens(answers) is not None:
         return
     if run.training and run.training.checkpointing:
         raise StudyError("checkpointing: true needs label words that differ in their first token. Allowed: false.")
@@ -89,20 +142,44 @@ def _check_answers(run: Run, encoder: PromptEncoder) -> None:
 
 
 def _check_prompts(run: Run, encoder: PromptEncoder, examples: RunExamples) -> None:
+    task = run.task
     if run.training and examples.support:
-        encoder.encode([], _longest(examples.support))
+        _require_fit(task, encoder, [], examples.support)
     demonstrations = examples.demonstrations if METHODS[run.method].demonstrations else []
     for domain, items in examples.evaluation.items():
-        encoder.encode(demonstrations, _longest([*items, *examples.unlabelled.get(domain, [])]))
-    encoder.encode(demonstrations, content_free(run.task))
+        _require_fit(task, encoder, demonstrations, [*items, *examples.unlabelled.get(domain, [])])
+    encoder.encode(demonstrations, content_free(task))
+
+
+def _require_fit(task: Task, encoder: PromptEncoder, demonstrations: list[Query], queries: list[Query]) -> None:
+    """Raise `StudyError` where prompts are too long for the model, with the rows."""
+    try:
+        encoder.encode(demonstrations, _longest(queries))
+    except TooLongError as error:
+        long = encoder.too_long(demonstrations, queries)
+        places = _places(task)
+        raise StudyError(
+            f"{error} {len(long)} of {len(queries)} rows are too long for {encoder.reference} after "
+            f"{len(demonstrations)} demonstrations: {listed([places[query.text] for query in long])}. "
+            "too_long: skip leaves such rows out."
+        ) from None
+
+
+def _places(task: Task) -> dict[str, str]:
+    """By text, where each row stands."""
+    places: dict[str, str] = {}
+    for dataset, split in product(task.domains.values(), ("train", "evaluation")):
+        with suppress(StudyError):  # a set that is only evaluated may have no other rows
+            places |= read(task, dataset, split).places
+    return places
 
 
 def _check_labelling(
     run: Run, labelling: PoolLabelling, student: PromptEncoder, teacher: PromptEncoder, examples: RunExamples
 ) -> None:
     for demonstrations, queries in teacher_contexts(labelling):
-        teacher.encode(demonstrations, _longest(queries))
-    student.encode([], _longest([query for part in examples.pool for query in part]))
+        _require_fit(run.task, teacher, demonstrations, queries)
+    _require_fit(run.task, student, [], [query for part in examples.pool for query in part])
     if labelling.kl_over == "vocabulary" and student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
         raise StudyError(
             f"kl_over: 'vocabulary' compares token by token, but {labelling.teacher} and {run.model} have different "

@@ -1,13 +1,13 @@
 """Profiles: papermill parameter files that say which models, data, methods and settings a run of the study uses."""
 
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from lib.errors import StudyError, require_one_of
+from lib.errors import StudyError, not_known, require_one_of
 from lib.methods.records import (
     Distillation,
     EpisodeObjective,
@@ -22,7 +22,9 @@ from lib.methods.table import METHODS, ON_BENCHMARKS, TRAINED, Method
 from lib.models.training import Training
 from lib.models.tuning import Tuning
 from lib.paths import FIGURES, PROFILES
+from lib.runs.explanations import explained
 from lib.runs.settings import BY_METHOD, BenchmarkSettings, InContextSettings, ProfileSettings
+from lib.runs.yaml_text import parse
 from lib.tasks import catalogue, world
 from lib.tasks.patterns import LABEL_WORDS
 from lib.tasks.task import Dataset, Task
@@ -61,6 +63,8 @@ class Profile(ProfileSettings):
             eval_limit=self.eval_limit,
             eval_seed=self.eval_seed,
             reserved=self.reserved,
+            readers=() if self.too_long == "error" else (self.student, self.teacher),
+            beside=0 if self.too_long == "error" else self.too_long,
         )
 
     def _label_words(self, seed: int) -> tuple[str, ...]:
@@ -253,17 +257,22 @@ def read_profile(profile: str | dict[str, Any], changes: dict[str, Any] | None =
     try:
         return Profile.model_validate(settings)
     except ValidationError as error:
-        raise StudyError("\n".join(_explain(problem) for problem in error.errors())) from None
+        raise StudyError(explained(error, settings, Profile)) from None
 
 
 def _read_yaml(profile: str) -> dict[str, Any]:
-    file = Path(profile) if profile.endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
-    if not file.is_file():
-        require_one_of("profile", profile, [*profile_names(), "the path of a .yaml file"])
+    file = PROFILES / f"{profile}.yaml"
+    if profile.endswith((".yaml", ".yml")):
+        file = Path(os.path.expanduser(profile))
+    elif profile not in profile_names():
+        raise StudyError(not_known("profile", profile, [*profile_names(), "the path of a .yaml file"]))
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise StudyError(f"{file}: not YAML: {error}") from None
+        text = file.read_text(encoding="utf-8")
+    except UnicodeError as error:
+        raise StudyError(f"profile: {file} is not a text in UTF-8 ({error}).") from None
+    except (OSError, ValueError) as error:  # ValueError: no name of a file
+        raise StudyError(f"profile: {profile!r} cannot be read ({error}).") from None
+    content = parse(text, str(file))
     if not isinstance(content, dict) or not isinstance(content.get("profile"), dict) or len(content) > 1:
         raise StudyError(f"{file}: one key, 'profile', with the settings under it, is what a profile file holds.")
     return content["profile"]
@@ -287,10 +296,3 @@ def _with(settings: dict[str, Any], path: list[str], value: object) -> dict[str,
     if rest and not isinstance(settings.get(first) or {}, dict):
         raise StudyError(f"in_context: {first} is one value, {settings[first]!r}; {'.'.join(rest)} is no part of it.")
     return {**settings, first: _with(settings.get(first) or {}, rest, value) if rest else value}
-
-
-def _explain(problem: dict[str, Any]) -> str:
-    if problem["type"] == "value_error":
-        return problem["msg"].removeprefix("Value error, ")
-    place = ".".join(str(part) for part in problem["loc"])
-    return f"{place}: {problem['input']!r} is not allowed: {problem['msg']}."

@@ -1,10 +1,12 @@
 """The settings of a profile and what each may be; errors name the key, the value and what is allowed."""
 
+from collections import Counter
 from collections.abc import Callable
 from math import isclose
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from lib.errors import StudyError
 from lib.methods.records import Paradigm
@@ -16,14 +18,42 @@ from lib.tasks import catalogue
 from lib.tasks.patterns import LABEL_WORDS, PATTERNS, placeholders
 from lib.tasks.task import DROPPED, Benchmark, Dataset, domain_keys
 
-Positive = Annotated[int, Field(gt=0)]
-NotNegative = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Seeds = Annotated[tuple[NotNegative, ...], Field(min_length=1)]
+LARGEST = 2**32 - 1  # of whole numbers: generators take no larger seed
+LARGEST_REAL = 1e6
+
+
+def _distinct(values: tuple[object, ...]) -> tuple[object, ...]:
+    if twice := [value for value, count in Counter(values).items() if count > 1]:
+        wanted = "a list with nothing in it twice (twice: {value})"
+        raise PydanticCustomError("repeated", wanted, {"value": repr(twice[0])})
+    return values
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise PydanticCustomError("nul", "a text without NUL characters")
+    return text
+
+
+def _no_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("float_type", "a number")
+    return value
+
+
+Text = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_without_nul)]
+Positive = Annotated[int, Field(gt=0, le=LARGEST, strict=True)]
+NotNegative = Annotated[int, Field(ge=0, le=LARGEST, strict=True)]
+AboveOne = Annotated[int, Field(gt=1, le=LARGEST, strict=True)]
+Number = Annotated[float, BeforeValidator(_no_boolean)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+AboveZero = Annotated[Number, Field(gt=0, le=LARGEST_REAL)]
+BelowOne = Annotated[Number, Field(ge=0, lt=1)]
+Texts = Annotated[tuple[Text, ...], AfterValidator(_distinct)]
+Sizes = Annotated[tuple[NotNegative, ...], AfterValidator(_distinct)]
+Seeds = Annotated[Sizes, Field(min_length=1)]
 Dtype = Literal[tuple(DTYPES)]
 MethodName = Literal[ON_TASKS]
-AboveZero = Annotated[float, Field(gt=0)]
-BelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 BY_METHOD = ("learning_rate", "epochs")
 
@@ -41,22 +71,25 @@ class DatasetSettings(Settings):
     what stands in the column `label` to classes, or to null for rows to be left out.
     """
 
-    source: str | None = None
-    label: str = "label"
+    source: Text | None = None
+    label: Text = "label"
     labels: dict[str, str | None] = {}
-    columns: dict[str, str] = {}
+    columns: dict[str, Text] = {}
     where: dict[str, str | int | bool] = {}
-    kind: tuple[str, ...] = ()
-    split: str = "split"
-    train: tuple[str, ...] = ("train",)
-    evaluation: tuple[str, ...] = Dataset.evaluation
-    config: str | None = None
-    revision: str | None = None
+    kind: Texts = ()
+    split: Text = "split"
+    train: Annotated[Texts, Field(min_length=1)] = ("train",)
+    evaluation: Annotated[Texts, Field(min_length=1)] = Dataset.evaluation
+    config: Text | None = None
+    revision: Text | None = None
 
     @field_validator("labels", mode="before")
     @classmethod
     def _labels_as_text(cls, value: object) -> object:
-        return {str(raw): name for raw, name in value.items()} if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        _distinct(tuple(map(str, value)))
+        return {str(raw): name for raw, name in value.items()}
 
     def dataset(self, name: str, data: str) -> Dataset:
         """The dataset that these settings mean."""
@@ -76,16 +109,16 @@ class BenchmarkSettings(Settings):
     rates, by paradigm, take the place of those of all benchmarks and paradigms.
     """
 
-    source: str
+    source: Text
     split: str = ""
     tuning_source: str = ""
     training_tasks: Positive | None = None
     target_tasks: Positive | None = None
-    examples: Annotated[int, Field(gt=1)] = 64
-    items: Annotated[int, Field(gt=1)] | None = None
+    examples: AboveOne = 64
+    items: AboveOne | None = None
     longest: Positive | None = None
     demonstrations: Positive
-    curve: tuple[NotNegative, ...] = ()
+    curve: Sizes = ()
     learning_rate: dict[Paradigm, AboveZero] = {}
     teacher_learning_rate: dict[Paradigm, AboveZero] = {}
 
@@ -114,12 +147,12 @@ class InContextSettings(Settings):
         hard_weight: a(t) of distilling methods, which begins at `hard_start`; `lm_weight` is b of ICL-D (LM).
     """
 
-    student: str | None = None
-    teacher: str | None = None
+    student: Text | None = None
+    teacher: Text | None = None
     crossfit: BenchmarkSettings | None = None
     lama: BenchmarkSettings | None = None
 
-    paradigms: Annotated[tuple[Paradigm, ...], Field(min_length=1)] = ("meta", "multitask")
+    paradigms: Annotated[tuple[Paradigm, ...], Field(min_length=1), AfterValidator(_distinct)] = ("meta", "multitask")
     seeds: Seeds
     votes: Positive = 5
 
@@ -129,13 +162,13 @@ class InContextSettings(Settings):
     teacher_learning_rate: AboveZero | None = None
     tuning: Literal["full", "lora"] = "full"
     teacher_tuning: Literal["full", "lora"] | None = None
-    options: Annotated[int, Field(gt=1)] | None = None
+    options: AboveOne | None = None
     length_normalized: bool = False
 
     hard_weight: Literal[tuple(HARD_WEIGHTS)] = "linear"
     hard_start: Share = 1.0
     lm_weight: AboveZero = 0.2
-    lm_text: str = "inputs"
+    lm_text: Text = "inputs"
     lm_batch: Positive = 4
     lm_characters: Positive = 200
 
@@ -159,7 +192,8 @@ class ProfileSettings(Settings):
 
     `data` is where datasets lie that are known by name; `datasets` are those of one's own. `pattern` is a known one or
     a text with a column's name in each pair of braces. `label_words` maps classes to words; a list is in the order of
-    entailment and its opposite, `drawn` is for the controlled world.
+    entailment and its opposite, `drawn` is for the controlled world. `too_long: skip` leaves out each row that does not
+    fit the models beside as many rows of its length as the largest of `support_sizes`, or beside a number of them.
 
     With `isolate` each run has a process of its own and its resident memory is measured; without, runs share processes
     (`workers` of them, of one thread each, or this one). `choices` and `ablations` are those that notebooks 09 and 10
@@ -167,34 +201,35 @@ class ProfileSettings(Settings):
     or models are others now. `padding_free` and `fused` are those of `lib.models.training.Training`.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="folder under figures/")]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100, description="folder under figures/")]
     about: str
 
-    student: str
-    teacher: str
+    student: Text
+    teacher: Text
     student_dtype: Dtype = "float32"
     teacher_dtype: Dtype = "float32"
     device: Device
     isolate: bool = True
-    workers: Positive = 1
+    workers: Annotated[Positive, Field(le=1024)] = 1
 
-    data: str
+    data: Text
     datasets: dict[str, DatasetSettings] = {}
-    in_domain: str
-    out_of_domain: str | tuple[str, ...] = ()
+    in_domain: Text
+    out_of_domain: Text | Texts = ()
     pattern: str = "gpt-3"
     label_words: dict[str, str] | tuple[str, ...] | Literal["drawn"] | None = None
-    eval_limit: Annotated[int, Field(gt=1)] | None = None
+    eval_limit: AboveOne | None = None
     eval_seed: NotNegative = 0
     reserved: tuple[Positive, NotNegative] | None = None
+    too_long: Literal["error", "skip"] | NotNegative = "error"
     eval_batch_size: Positive = 16
 
-    methods: tuple[MethodName, ...] = ON_TASKS
+    methods: Annotated[tuple[MethodName, ...], Field(min_length=1), AfterValidator(_distinct)] = ON_TASKS
     support_sizes: Seeds
     seeds: Seeds
 
     pool: Literal["train", "target", "both", "support"] = "train"
-    pool_size: Annotated[int, Field(ge=0, description="0: the support set's own queries")]
+    pool_size: Annotated[NotNegative, Field(description="0: the support set's own queries")]
     held_out: Literal["nothing", "subcases", "templates"] = "nothing"
     pool_shares: Annotated[tuple[Share, ...], Field(min_length=2)] | None = None
     demonstration_labels: Literal["true", "shuffled"] = "true"
@@ -210,7 +245,7 @@ class ProfileSettings(Settings):
     batch_size: Positive
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "linear"
     warmup: BelowOne = 0.1
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[Number, Field(ge=0, le=LARGEST_REAL)] = 0.0
     training_dtype: Literal["float32", "bfloat16"] = "float32"
     optimizer: Literal[tuple(OPTIMIZERS)] = "adamw"
     checkpointing: bool = False
@@ -224,8 +259,8 @@ class ProfileSettings(Settings):
 
     stored_only: bool = False
     anew: bool = False
-    choices: tuple[str, ...] | None = None
-    ablations: tuple[str, ...] | None = None
+    choices: Texts | None = None
+    ablations: Texts | None = None
     in_context: InContextSettings | None = None
 
     @field_validator("label_words", mode="before")
@@ -235,6 +270,11 @@ class ProfileSettings(Settings):
         if any(isinstance(word, bool) for word in words):
             raise ValueError(f"label_words: {value} has booleans: YAML reads Yes and No so; put the words in quotes.")
         return value
+
+    @model_validator(mode="after")
+    def _rows_beside_as_many_as_the_largest_support_set(self) -> Self:
+        """Settled here, so that a variant with other support sizes has the same rows."""
+        return self.model_copy(update={"too_long": max(self.support_sizes)}) if self.too_long == "skip" else self
 
     @model_validator(mode="after")
     def _settings_for_all_trained_methods(self) -> Self:
@@ -283,6 +323,8 @@ class ProfileSettings(Settings):
             words = tuple(self.label_words.values()) if isinstance(self.label_words, dict) else self.label_words
             if isinstance(self.label_words, tuple) and len(words) != len(self.classes):
                 raise ValueError(f"label_words: {list(words)} are not one for each of {list(self.classes)}.")
+            if not all(self.classes):
+                raise ValueError(f"label_words: {self.label_words} has a class without a name, ''.")
             if len(self.classes) < 2:
                 raise ValueError(f"label_words: {self.label_words} names one class; two are needed.")
             if len({*words}) < len(words) or not all(word.strip() == word and word for word in words):

@@ -12,6 +12,10 @@ from lib.tasks.task import Query
 SEPARATOR = "\n\n"
 
 
+class TooLongError(StudyError):
+    """A prompt has more tokens than the model has positions."""
+
+
 def prompt(demonstrations: Sequence[Query], query: Query) -> str:
     """Demonstrations with their answers, then the query without one, a blank line between any two."""
     return SEPARATOR.join([*(one.answered for one in demonstrations), query.text])
@@ -39,7 +43,8 @@ def encode(
     from the whole; so prefix + suffix is the whole prompt by construction. Special tokens are added once.
 
     Raises:
-        StudyError: a prompt has no token, or more than `max_positions`, less the `room` that is kept for an answer.
+        StudyError: a prompt has no token.
+        TooLongError: one has more than `max_positions`, less the `room` that is kept for an answer.
     """
     whole: list[list[int]] = tokenizer(list(texts))["input_ids"]
     if not all(whole):
@@ -47,7 +52,7 @@ def encode(
     longest = max(range(len(whole)), key=lambda i: len(whole[i]))
     if len(whole[longest]) + room > max_positions:
         answer = f" and {room} of an answer" if room else ""
-        raise StudyError(
+        raise TooLongError(
             f"prompt: {len(whole[longest])} tokens{answer} do not fit the model's {max_positions} positions "
             f"(the prompt that ends in {texts[longest][-60:]!r}); use fewer demonstrations or shorter texts."
         )

@@ -6,6 +6,7 @@ name no line. So files are read here: a value is what the file holds.
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
@@ -15,25 +16,32 @@ from datasets import load_dataset
 from datasets.exceptions import DatasetNotFoundError
 from pyarrow.parquet import read_table
 
-from lib.errors import StudyError, first_line
+from lib.errors import StudyError, first_line, nearest
 from lib.paths import digest, locate
 from lib.tasks.task import MissingTaskError
 
 HUB = "hub:"
 Record = Mapping[str, Any]  # column to value, as a source has them
 Located = tuple[str, Record]  # where a row stands, and the row
+IN_UTF_16 = "A file in UTF-16 must be saved as UTF-8."
+NO_TEXT = {type(None): "null", dict: "a mapping", list: "a list", bytes: "bytes"}
 
 
 def text_of(record: Record, column: str, where: str) -> str:
     """A value as a text.
 
     Raises:
-        StudyError: there is no such column, no text in it, or half a character.
+        StudyError: there is no such column, no text in it, a NUL character, or half a character.
     """
-    value = record.get(column)
-    if value is None or isinstance(value, (dict, list)):
-        raise StudyError(f"{where}: no text in column {column!r}. Columns here: {', '.join(map(str, record))}.")
+    if column not in record:
+        here = f"{nearest(column, record)} Columns here: {', '.join(map(str, record))}."
+        raise StudyError(f"{where}: no column {column!r}.{here}")
+    value = record[column]
+    if type(value) in NO_TEXT:
+        raise StudyError(f"{where}: column {column!r} holds {NO_TEXT[type(value)]}, where a text is needed.")
     text = str(value)
+    if "\0" in text:
+        raise StudyError(f"{where}: column {column!r} holds a NUL character. {IN_UTF_16}")
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -93,7 +101,8 @@ def from_hub(name: str, config: str | None = None, **options: str | None) -> Any
     try:
         return load_dataset(name, config, **options)
     except Exception as error:  # datasets raises many kinds for a hub that cannot be reached
-        if isinstance(error, FileNotFoundError) and not isinstance(error, DatasetNotFoundError):
+        lacks_file = isinstance(error, FileNotFoundError) and not isinstance(error, DatasetNotFoundError)
+        if lacks_file and "data_files" in options:
             raise MissingTaskError(f"no such file in {name} ({first_line(error)})") from error
         raise StudyError(
             f"data: {name!r} could not be read from the hub ({first_line(error)}). Check the network, or name a folder "
@@ -107,15 +116,17 @@ def rows_of_file(file: Path) -> list[Located]:
     Raises:
         StudyError: the file is not what its name says, or a row is broken.
     """
-    return _rows_of_content(file, digest(file))
+    try:
+        return _rows_of_content(file, digest(file))
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{file}: could not be read as {file.suffix[1:]} in UTF-8 ({first_line(error)}).") from error
+    except (ValueError, OSError) as error:  # pyarrow derives its own from these
+        raise StudyError(f"{file}: could not be read as {file.suffix[1:]} ({first_line(error)}).") from error
 
 
 @lru_cache(maxsize=16)
 def _rows_of_content(file: Path, _digest: str) -> list[Located]:
-    try:
-        return list(FORMATS[file.suffix](file))
-    except (ValueError, OSError) as error:  # pyarrow derives its own from these
-        raise StudyError(f"{file}: could not be read as {file.suffix[1:]} ({first_line(error)}).") from error
+    return list(FORMATS[file.suffix](file))
 
 
 def numbered(records: Iterable[Record], place: str) -> Iterator[Located]:
@@ -125,7 +136,16 @@ def numbered(records: Iterable[Record], place: str) -> Iterator[Located]:
 
 
 def _parquet(file: Path) -> Iterator[Located]:
-    return numbered(read_table(file).to_pylist(), f"{file}, row")
+    table = read_table(file)
+    _require_distinct(table.column_names, str(file))
+    return numbered(table.to_pylist(), f"{file}, row")
+
+
+def _require_distinct(names: Iterable[str], where: str) -> None:
+    """Raise `StudyError` where two columns have one name: the last of them would win."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise StudyError(f"{where}: the column {twice[0]!r} is there twice.")
 
 
 def _json_lines(file: Path) -> Iterator[Located]:
@@ -134,7 +154,7 @@ def _json_lines(file: Path) -> Iterator[Located]:
             where = f"{file}, line {number}"
             try:
                 text = line.rstrip().decode("utf-8-sig")
-                record = json.loads(text) if text else {}
+                record = json.loads(text, object_pairs_hook=partial(_object, where)) if text else {}
             except json.JSONDecodeError as error:
                 raise StudyError(f"{where}: not JSON ({error.msg} at column {error.colno}).") from error
             except (ValueError, RecursionError) as error:  # not UTF-8, nested too deep, or a number too long
@@ -145,6 +165,13 @@ def _json_lines(file: Path) -> Iterator[Located]:
                 yield where, record
 
 
+def _object(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        _require_distinct([name for name, _ in pairs], where)
+    return record
+
+
 def _separated(file: Path, separator: str) -> Iterator[Located]:
     """Rows with the line on which each begins: a quoted field may hold line breaks."""
     begins = 1
@@ -152,6 +179,9 @@ def _separated(file: Path, separator: str) -> Iterator[Located]:
         reader = csv.reader(lines, delimiter=separator, strict=True)
         try:
             header = next(reader, [])
+            _require_distinct(header, str(file))
+            if any("\0" in name for name in header):
+                raise StudyError(f"{file}: the header has NUL characters. {IN_UTF_16}")
             begins = reader.line_num + 1
             for fields in reader:
                 if fields and len(fields) != len(header):

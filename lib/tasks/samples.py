@@ -62,9 +62,14 @@ def with_shuffled_labels(support: Sequence[Query]) -> list[Query]:
 
 
 def query_pool(
-    train: Sequence[Query], support: Sequence[Query], size: int, seed: int, shares: Sequence[float] | None = None
+    train: Sequence[Query],
+    support: Sequence[Query],
+    size: int,
+    seed: int,
+    shares: Sequence[float] | None = None,
+    setting: str = "pool_size",
 ) -> list[Query]:
-    """`size` queries from the end of the seed's permutation, never in the support set.
+    """`size` queries, asked for by a setting, from the end of the seed's permutation, never in the support set.
 
     Support sets come from the permutation's beginning, so the pool stays the same over support sizes
     (unless the train split is nearly used up). `shares` are those of the classes; None draws without looking at labels.
@@ -76,18 +81,20 @@ def query_pool(
         ends = [round(size * share) for share in accumulate(shares)]
         counts = [end - begin for begin, end in pairwise([0, *ends])]  # rounded apart they might not sum to the size
         pairs = zip(_by_class(train, len(shares)), counts, strict=True)
-        return [query for own, count in pairs for query in query_pool(own, support, count, seed)]
+        return [query for own, count in pairs for query in query_pool(own, support, count, seed, setting=setting)]
     left = without(reversed(_shuffled(train, seed)), support)
     if size > len(left):
         raise StudyError(
-            f"pool_size: {size} queries asked for, but {len(left)} are left of the train split "
+            f"{setting}: {size} queries asked for, but {len(left)} are left of the train split "
             f"after {len(support)} support examples."
         )
     return left[:size]
 
 
-def evaluation_sample(queries: Sequence[Query], classes: Sequence[str], limit: int | None, seed: int) -> list[Query]:
-    """Everything, or `limit` queries, as many of each class; the same for every method and seed.
+def evaluation_sample(
+    queries: Sequence[Query], classes: Sequence[str], limit: int | None, seed: int, setting: str = "eval_limit"
+) -> list[Query]:
+    """Everything, or `limit` queries by a setting, as many of each class; the same for every method and seed.
 
     Raises:
         StudyError: `limit` is no multiple of the number of classes, or a class has too few rows.
@@ -96,13 +103,13 @@ def evaluation_sample(queries: Sequence[Query], classes: Sequence[str], limit: i
         return list(queries)
     share, over = divmod(limit, len(classes))
     if over:
-        raise StudyError(f"eval_limit: {limit} is no multiple of the {len(classes)} classes, which get as many each.")
+        raise StudyError(f"{setting}: {limit} is no multiple of the {len(classes)} classes, which get as many each.")
     order = random.Random(seed).sample(range(len(queries)), len(queries))
     chosen: list[int] = []
     for place, name in enumerate(classes):
         of_class = [i for i in order if queries[i].gold == place][:share]
         if len(of_class) < share:
-            raise StudyError(f"eval_limit: {limit} needs {share} rows of {name}, but there are {len(of_class)}.")
+            raise StudyError(f"{setting}: {limit} needs {share} rows of {name}, but there are {len(of_class)}.")
         chosen += of_class
     return [queries[i] for i in sorted(chosen)]
 

@@ -79,6 +79,8 @@ class Task:
         out_of_domain: further sets that are evaluated.
         eval_limit: items of each set, as many of each class; None for all.
         eval_seed: of their draw.
+        readers: models that must be able to read each row; rows that are too long for one of them are left out.
+        beside: how many rows as long must fit beside each, as demonstrations.
         reserved: (limit, seed) of a sample that none of the evaluated items may be from: what a study reports, where
             settings are searched.
     """
@@ -91,6 +93,8 @@ class Task:
     eval_limit: int | None = None
     eval_seed: int = 0
     reserved: tuple[int, int] | None = None
+    readers: tuple[str, ...] = ()
+    beside: int = 0
 
     @property
     def domains(self) -> dict[str, Dataset]:

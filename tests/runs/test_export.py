@@ -1,6 +1,7 @@
 """A student that is exported: plain transformers load it and it answers as the stored result says."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +93,18 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(filled, metho
     with pytest.raises(StudyError, match=message):
         export(filled, method, size, seed)
     assert not (filled.folder / "students").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_trained(filled, tmp_path, monkeypatch):
+    def train(*_):
+        raise AssertionError("a student was trained")
+
+    monkeypatch.setattr("lib.runs.export.trained_student", train)
+    (tmp_path / "file").write_text("")
+    for target in (Path("/proc/student"), tmp_path / "file" / "student", tmp_path / ("a" * 300)):
+        with pytest.raises(StudyError, match=r"^to: ") as caught:
+            export(filled, "pbft", 4, 0, target)
+        assert str(target) in str(caught.value)
 
 
 def test_a_student_with_added_biases_is_refused(filled):

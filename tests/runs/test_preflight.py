@@ -16,6 +16,7 @@ from lib.models import random_models
 from lib.runs import preflight
 from lib.runs.execution import fill
 from lib.runs.profile import read_profile
+from tests.support.own_data import TWO_TOKEN_WORDS, things
 
 
 @pytest.fixture(autouse=True)
@@ -157,9 +158,13 @@ def test_label_words_that_merge_with_what_stands_before_them_are_refused(refusal
 SEVERAL_TOKENS = {"label_words": ["in the sea", "in the sky"]}
 
 
-@pytest.mark.parametrize("words", [["in the sea", "in the sky"], ["in the sea", "in the"]])
-def test_label_words_of_several_tokens_pass_where_they_are_compared_by_themselves(words):
-    assert preflight.check(read_profile("smoke", {"label_words": words}).runs()) == {}
+def test_label_words_of_several_tokens_pass_where_they_are_compared_by_themselves():
+    assert preflight.check(read_profile("smoke", SEVERAL_TOKENS).runs()) == {}
+
+
+def test_a_label_word_that_begins_another_is_refused(refusal):
+    message = refusal({"label_words": ["in the sea", "in the"]})
+    assert "label_words: 'in the sea' begins with all tokens of 'in the'" in message
 
 
 @pytest.mark.parametrize(
@@ -323,5 +328,75 @@ def test_a_method_that_does_not_apply_is_returned_with_its_reason_and_the_others
     assert all("has no bias terms to train. Set bitfit: add" in reason for reason in refused.values())
 
 
-def test_the_smoke_profile_passes():
+def test_the_smoke_profile_passes(capsys):
     assert preflight.check(read_profile("smoke").runs()) == {}
+    assert capsys.readouterr().err == ""
+
+
+def warnings_of(capsys, changes, methods=None):
+    """What preflight says of a changed smoke profile that it lets pass, line by line."""
+    assert preflight.check(read_profile("smoke", changes).runs(methods)) == {}
+    return capsys.readouterr().err.splitlines()
+
+
+def test_repeated_and_conflicting_rows_are_counted_once_with_file_and_lines(capsys, tmp_path):
+    changes = things(tmp_path)
+    with (tmp_path / "things.csv").open("a") as file:
+        file.write("dog,animal,train\nhorse ,animal,train\noak,animal,train\n")
+    repeated, conflicting = sorted(warnings_of(capsys, changes), key=lambda line: "labels" in line)
+    assert "things: 2 rows repeat" in repeated and "things.csv, line 32, 33." in repeated
+    assert "things: 2 rows" in conflicting and "other labels" in conflicting
+    assert "things.csv, line 12, 34." in conflicting
+
+
+def test_label_words_of_several_tokens_are_counted(capsys, tmp_path):
+    said = warnings_of(capsys, things(tmp_path, TWO_TOKEN_WORDS))
+    assert len(said) == 2
+    for line, model in zip(said, ("random-opt-student", "random-opt-teacher"), strict=True):
+        assert "label_words: 3 of 3" in line and "'small animal' has 2" in line and model in line
+
+
+def test_a_trailing_space_does_not_make_an_evaluated_row_one_to_learn_from(refusal, tmp_path):
+    rows = [{"premise": f"A dog sleeps. {i}", "hypothesis": "It sleeps."} for i in range(8)]
+    rows = [row | {"label": ("entailment", "contradiction")[i % 2]} for i, row in enumerate(rows)]
+    spaced = [row | {"hypothesis": "It sleeps. ", "split": "train"} for row in rows]
+    write_rows(tmp_path / "pairs.jsonl", [*spaced, *(row | {"split": "dev"} for row in rows)])
+    changes = {"data": str(tmp_path), "in_domain": "pairs", "out_of_domain": []}
+    assert "eval_limit: all 8 rows of pairs are evaluated" in refusal(changes)
+
+
+def too_long_rows(folder, words=240):
+    """Short rows, of which the third and the fourth to learn from and the last evaluated one are long."""
+    rows = [{"premise": f"A dog sleeps. {i}", "hypothesis": "It sleeps."} for i in range(16)]
+    rows = [row | {"label": ("entailment", "contradiction")[i % 2]} for i, row in enumerate(rows)]
+    rows = [row | {"split": "train" if i < 10 else "dev"} for i, row in enumerate(rows)]
+    for i in (2, 3, 15):
+        rows[i]["premise"] = "word " * words + rows[i]["premise"]
+    write_rows(folder / "pairs.jsonl", rows)
+    return {"data": str(folder), "in_domain": "pairs", "out_of_domain": [], "support_sizes": [4], "seeds": [0]}
+
+
+def test_rows_that_are_too_long_are_refused_with_file_and_lines(refusal, narrow_student, tmp_path):
+    message = refusal({**too_long_rows(tmp_path), "student": narrow_student}, ["baseline"])
+    assert "1 of 6 rows are too long" in message and f"{tmp_path / 'pairs.jsonl'}, line 16." in message
+    assert "too_long: skip" in message
+
+
+def test_rows_that_are_too_long_are_skipped_where_asked_for_and_counted(capsys, narrow_student, tmp_path):
+    changes = {**too_long_rows(tmp_path), "student": narrow_student, "too_long": "skip"}
+    to_learn_from, evaluated = warnings_of(capsys, changes, ("baseline", "icl", "teacher_icl", "pbft", "cd"))
+    assert "pairs: 2 rows are too long and left out" in to_learn_from and to_learn_from.endswith("line 3, 4.")
+    assert "pairs: 1 rows are too long and left out" in evaluated and evaluated.endswith("line 16.")
+    for run in read_profile("smoke", changes).runs():
+        examples = examples_of(run)
+        seen = [*examples.support, *examples.evaluation["in_domain"], *(one for part in examples.pool for one in part)]
+        assert not any(query.text.startswith("word") for query in seen)
+
+
+def test_a_row_is_skipped_that_leaves_no_room_for_the_largest_support_set(narrow_student, tmp_path):
+    changes = {**too_long_rows(tmp_path, words=30), "student": narrow_student, "too_long": "skip"}
+    items = {
+        size: examples_of(read_profile("smoke", {**changes, "support_sizes": [size]}).runs(("pbft",))[0]).evaluation
+        for size in (1, 4)
+    }
+    assert {size: len(of_size["in_domain"]) for size, of_size in items.items()} == {1: 6, 4: 5}

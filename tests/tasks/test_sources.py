@@ -10,7 +10,8 @@ from lib.errors import StudyError
 from lib.paths import ROOT
 from lib.tasks import smoke, world
 from lib.tasks.catalogue import CLASSES, ON_THE_HUB, known
-from lib.tasks.sources import queries
+from lib.tasks.sources import CONFLICTING, REPEATED, queries
+from lib.tasks.sources import read as read_rows
 from lib.tasks.task import DROPPED, Dataset, Query, Task
 
 PAIR = "{premise} / {hypothesis}"
@@ -284,6 +285,44 @@ def test_queries_are_the_rows_under_the_tasks_pattern(tmp_path):
         Query("Fine, really.\nrating:", words, 0, ("hand",)),
         Query('They said "no".\nrating:', words, 2),
     ]
+
+
+SAID_TWICE = [
+    {"text": "first", "label": "good"},
+    {"text": "second", "label": "good"},
+    {"text": " second ", "label": "good"},
+    {"text": "third", "label": "good"},
+    {"text": "third  ", "label": "bad"},
+]
+
+
+@every_format
+def test_a_text_with_two_labels_is_left_out_and_a_repeated_one_counted_with_their_places(tmp_path, suffix):
+    file = write(tmp_path / f"a.{suffix}", *SAID_TWICE)
+    dataset = Dataset("reviews", str(file))
+    rows = read_rows(Task("{text}", SENTIMENT, SENTIMENT, dataset), dataset, "train")
+    begins = {"jsonl": "line 1", "parquet": "row 1"}.get(suffix, "line 2").split()
+    first, second, third, fourth, fifth = (f"{file}, {begins[0]} {int(begins[1]) + i}" for i in range(5))
+    assert [query.text for query in rows.queries] == ["first", "second", "second"]
+    assert rows.notes == {REPEATED: [third], CONFLICTING: [fourth, fifth]}
+    assert rows.places == {"first": first, "second": second}
+
+
+def test_texts_that_the_pattern_makes_equal_conflict(tmp_path):
+    file = write(
+        tmp_path / "a.jsonl", *({"text": "x", "other": i, "label": label} for i, label in enumerate(SENTIMENT))
+    )
+    dataset = Dataset("reviews", str(file))
+    with pytest.raises(StudyError, match=rf"3 rows .*other labels.*{file}, line 1, 2, 3"):
+        read(dataset)
+    assert len(read(dataset, pattern="{text} {other}")) == 3
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+def test_a_row_whose_fields_are_all_blank_is_left_out(tmp_path, blank):
+    file = write(tmp_path / "a.jsonl", pair(blank, "entailment") | {"hypothesis": blank}, pair(blank, "entailment"))
+    dataset = replace(known(str(tmp_path), "a"), source=str(file))
+    assert len(inferences(dataset)) == 1
 
 
 def test_white_space_around_a_field_and_a_label_is_left_out(tmp_path):

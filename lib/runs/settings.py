@@ -162,7 +162,8 @@ class ProfileSettings(Settings):
     entailment and its opposite, `drawn` is for the controlled world.
 
     With `isolate` each run has a process of its own and its resident memory is measured; without, runs share processes
-    (`workers` of them, of one thread each, or this one). `choices` and `ablations` are those that notebooks 09 and 10
+    (`workers` of them, of one thread each, or this one). `run_timeout` ends a run and `page_timeout` a cell of a page
+    after so many seconds. `choices` and `ablations` are those that notebooks 09 and 10
     try, None for all. `stored_only` draws what is stored and computes nothing; `anew` computes results again whose data
     or models are others now. `padding_free` and `fused` are those of `lib.models.training.Training`.
     """
@@ -177,6 +178,8 @@ class ProfileSettings(Settings):
     device: Device
     isolate: bool = True
     workers: Positive = 1
+    run_timeout: AboveZero | None = None
+    page_timeout: AboveZero = 3600
 
     data: str
     datasets: dict[str, DatasetSettings] = {}

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import lib.runs.store
+import lib.runs.files
+from lib.errors import StorageError
 from lib.methods.context_distillation import SoftLabels, run_method
 from lib.methods.evaluation import Evaluation, Outcome, TaskScores
 from lib.methods.in_context_distillation import TunedWeights
@@ -89,8 +90,8 @@ def test_a_write_that_raises_leaves_the_old_file_or_none_and_nothing_else(tmp_pa
     if before:
         file.parent.mkdir()
         file.write_text(before)
-    with pytest.raises(OSError, match="the disk is full"):
-        lib.runs.store.replace_file(file, write_half_and_raise)
+    with pytest.raises(StorageError, match="result.json.*the disk is full"):
+        lib.runs.files.replace_file(file, write_half_and_raise)
     assert [path.read_text() for path in files(tmp_path)] == ([before] if before else [])
 
 
@@ -233,7 +234,7 @@ def test_a_result_under_another_runs_name_counts_as_absent_with_a_warning(store,
     store.save(run, outcome, {})
     os.replace(store.folder / "runs" / f"{key(run)}.json", store.folder / "runs" / f"{key(other)}.json")
     assert store.load(other) is None
-    assert "altered; it is computed again" in capsys.readouterr().err
+    assert "altered, and counts as absent" in capsys.readouterr().err
     assert store.load(run) is None
 
 

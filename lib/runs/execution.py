@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from lib.runs.frames import METRICS, results_frame
 from lib.runs.processes import OutOfTime, WorkerDied, spread
 from lib.runs.profile import Profile
 from lib.runs.provenance import Job, Sources, changed, fingerprint, origins
-from lib.runs.store import Preparation, Refusal, Result, Store
+from lib.runs.store import Refusal, Result, Store
 
 # Set by run_all.sh: progress as plain lines, since a bar that redraws itself makes no sense in a log or a page.
 BATCH = "FEW_SHOT_BATCH"
@@ -262,9 +263,22 @@ _DO: dict[type, Callable[[Any, Store, bool], None]] = {
 
 
 def _finished(jobs: Sequence[Job], profile: Profile) -> Iterator[Job]:
-    """Run the jobs, first what runs need, and yield each when it is done, whether it came to a result or not."""
-    for kinds in (Preparation, Run):
-        yield from _done([job for job in jobs if isinstance(job, kinds)], profile, alone=profile.isolate)
+    """Run the jobs and yield each when it is done, whether it came to a result or not.
+
+    Workers that share jobs out begin with what runs need; otherwise jobs keep their order.
+    """
+    ordered = jobs if _here(profile) else sorted(jobs, key=_is_run)
+    for _, of_kind in groupby(ordered, key=_is_run):
+        yield from _done(list(of_kind), profile, alone=profile.isolate)
+
+
+def _here(profile: Profile) -> bool:
+    """Whether jobs run in this process."""
+    return not profile.isolate and profile.workers == 1 and profile.run_timeout is None
+
+
+def _is_run(job: Job) -> bool:
+    return isinstance(job, Run)
 
 
 def _done(jobs: Sequence[Job], profile: Profile, alone: bool) -> Iterator[Job]:
@@ -309,7 +323,7 @@ def _attempts(jobs: Sequence[Job], profile: Profile, alone: bool) -> Iterator[tu
 
     A job's memory peak is its alone in the last case.
     """
-    if not alone and profile.workers == 1 and profile.run_timeout is None:
+    if _here(profile):
         for job in jobs:
             done: Future = Future()
             done.set_result(execute(job, profile.folder, False))

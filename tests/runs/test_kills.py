@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import lib.runs.profile
 import lib.runs.files
+import lib.runs.profile
 from lib.paths import ROOT
 from lib.runs.execution import fill
 from lib.runs.profile import read_profile

@@ -90,7 +90,7 @@ def test_a_write_that_raises_leaves_the_old_file_or_none_and_nothing_else(tmp_pa
     if before:
         file.parent.mkdir()
         file.write_text(before)
-    with pytest.raises(StorageError, match="result.json.*the disk is full"):
+    with pytest.raises(StorageError, match=r"result\.json.*the disk is full"):
         lib.runs.files.replace_file(file, write_half_and_raise)
     assert [path.read_text() for path in files(tmp_path)] == ([before] if before else [])
 

@@ -6,6 +6,7 @@
 #   ./run_all.sh export [--profile NAME --method NAME --support N --seed S --to FOLDER]
 #   ./run_all.sh [fits | export] --help
 set -euo pipefail
+here=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 die() { echo "error: $*" >&2; exit 2; }
@@ -84,7 +85,7 @@ Deactivate it, and this script makes its own; or update it from environment.yml.
 
 export PYTHONPATH="$PWD"
 case " $* " in
-  *" --help "* | *" -h "*) exec "$(find_python)" -m lib "$@" ;; # needs no environment
+  *" --help "* | *" -h "*) exec "$(find_python)" -P -m lib "$@" ;; # needs no environment
 esac
 choose_python
 if [ "${1:-}" = test ]; then
@@ -93,4 +94,5 @@ if [ "${1:-}" = test ]; then
   "$python" -m ruff format --check .
   exec "$python" -m pytest "$@"
 fi
-exec "$python" -m lib "$@"
+cd "$here" # so that the path of a profile is one from where the command was given; -P: not so that of a package
+exec "$python" -P -m lib "$@"

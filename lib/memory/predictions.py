@@ -22,7 +22,7 @@ from lib.methods.records import Run
 from lib.models.cost import LIBRARIES
 from lib.models.loading import quiet
 from lib.paths import FIGURES, ROOT, digest
-from lib.runs.files import read_json, read_table, replace_file, warn_altered, write_json
+from lib.runs.files import read_json, read_table, warn_altered, write_csv, write_json
 from lib.runs.processes import WorkerDied, spread
 from lib.runs.profile import Profile
 from lib.runs.provenance import key
@@ -131,7 +131,7 @@ def of_profile(profile: Profile, methods: Sequence[str]) -> pd.DataFrame:
     missing = [run for run in runs if key(run) not in set(known.run) and not profile.stored_only]
     if new := [row for run in missing for row in _rows_from_data(run)]:
         table = pd.DataFrame([*known.to_dict("records"), *new])
-        replace_file(file, lambda scratch: table.to_csv(scratch, index=False, float_format="%.6g"))
+        write_csv(file, table)
         known = _table(file)
     return known[known.run.isin([key(run) for run in runs])].reset_index(drop=True)
 

@@ -50,6 +50,11 @@ def write_json(file: Path, record: Record) -> None:
     write_text(file, json.dumps(record, allow_nan=False))
 
 
+def write_csv(file: Path, table: pd.DataFrame) -> None:
+    """Write a table without its index, whole or not at all; errors as `replace_file`."""
+    replace_file(file, lambda scratch: table.to_csv(scratch, index=False, float_format="%.6g"))
+
+
 def require_writable(folder: Path) -> None:
     """Make the folder if need be, and raise `StorageError` where nothing can be written to it."""
     probe = folder / ".writable"

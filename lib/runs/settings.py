@@ -179,7 +179,7 @@ class ProfileSettings(Settings):
     isolate: bool = True
     workers: Positive = 1
     run_timeout: AboveZero | None = None
-    page_timeout: AboveZero = 3600
+    page_timeout: Positive = 3600
 
     data: str
     datasets: dict[str, DatasetSettings] = {}

@@ -168,7 +168,12 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The program: `main` with signals handled, and its exit status."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -109,7 +109,7 @@ class Store:
                 if key(request) == key(job) and prepared:
                     return None if changed(notes["sources"], fingerprint(job)) else prepared
         # what a file without metadata, or with those of something else, runs into
-        except (OSError, SafetensorError, AttributeError, TypeError, ValueError, KeyError, RuntimeError):
+        except (OSError, SafetensorError, AttributeError, TypeError, ValueError, KeyError):
             pass
         self.warn(file)
         return None
@@ -190,7 +190,8 @@ def checksum(record: Record) -> str:
 
 
 def _of_tensors(tensors: dict[str, Tensor], notes: Record) -> str:
-    content = {name: hashlib.sha256(tensor.view(torch.uint8).numpy()).hexdigest() for name, tensor in tensors.items()}
+    bytes_of = {name: tensor.reshape(-1).view(torch.uint8).numpy() for name, tensor in tensors.items()}
+    content = {name: hashlib.sha256(one).hexdigest() for name, one in bytes_of.items()}
     return checksum({"tensors": content, "notes": notes})
 
 
@@ -200,7 +201,7 @@ def _prepared(job: Preparation, tensors: dict[str, Tensor], notes: Record) -> So
     if isinstance(job, TunedTeacher):
         return TunedWeights(tensors, notes["losses"], cost)
     labels = SoftLabels(tensors["log_probs"], tensors["content_free"], cost)
-    columns = len(job.task.classes) if job.kl_over == "labels" else labels.log_probs.shape[-1]
-    right = labels.log_probs.shape == (job.pool_size, columns) and labels.content_free.shape[1:] == (columns,)
+    columns = (len(job.task.classes),) if job.kl_over == "labels" else labels.log_probs.shape[1:]
+    right = labels.log_probs.shape == (job.pool_size, *columns) and labels.content_free.shape[1:] == columns
     numbers = labels.log_probs.is_floating_point() and labels.log_probs.isfinite().all()
     return labels if right and numbers else None

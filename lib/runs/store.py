@@ -135,10 +135,14 @@ class Store:
         """Keep other runs of the study from computing a job; False where one of them has it in hand.
 
         The claim ends with the process that made it, however that ends.
+
+        Raises:
+            StorageError: what the job comes to could not be stored.
         """
+        require_writable(self.folder / job.kept_in)  # before anything is computed
         lock = FileLock(self.folder / "claims" / key(job))
         try:
-            require_writable(self.folder / "claims")
+            Path(lock.lock_file).parent.mkdir(exist_ok=True)
             lock.acquire(blocking=False)
         except Timeout:
             yield False

@@ -16,14 +16,10 @@ import yaml
 
 from lib.methods.table import ON_TASKS
 from lib.paths import ROOT
+from tests.support.clone import copy_of_the_study
 from tests.support.own_data import TWO_TOKEN_WORDS, WORDS, things
 
 pytestmark = pytest.mark.slow
-
-TRACKED = (
-    *("lib", "notebooks", "tests"),
-    *("run_all.sh", "environment.yml", "constraints.txt", "pyproject.toml", "LICENSE", "README.md"),
-)
 
 
 def run_all(clone, *words, **options):
@@ -32,15 +28,6 @@ def run_all(clone, *words, **options):
     return subprocess.run(
         ["./run_all.sh", *words], cwd=clone, env=environment, text=True, capture_output=True, check=False, **options
     )
-
-
-def copy_of_the_study(folder):
-    for name in TRACKED:
-        source = ROOT / name
-        ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.egg-info")
-        copy = shutil.copytree if source.is_dir() else shutil.copy
-        copy(source, folder / name, **({"ignore": ignore} if source.is_dir() else {}))
-    return folder
 
 
 @pytest.fixture(scope="module")

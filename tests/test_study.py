@@ -192,6 +192,17 @@ def test_bad_input_ends_in_one_message(clone):
     assert re.fullmatch(r"error: profile key: 'pool_sise' is not known\. Did you mean 'pool_size'\?.*\n", ran.stderr)
 
 
+def test_a_profile_s_path_is_one_from_where_the_command_is_given(clone, tmp_path):
+    (tmp_path / "lib").mkdir()  # as a project of one's own may have
+    (tmp_path / "lib" / "__main__.py").write_text("raise SystemExit('another lib')")
+    (tmp_path / "my.yaml").write_text("profile: {nonsense: 1}")
+    environment = {**os.environ, "VIRTUAL_ENV": sys.prefix, "HOME": str(tmp_path)}
+    for path in ("my.yaml", "./my.yaml", "~/my.yaml"):
+        words = [str(clone / "run_all.sh"), "--profile", path]
+        ran = subprocess.run(words, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False)
+        assert (ran.returncode, "nonsense" in ran.stderr) == (2, True), ran.stderr
+
+
 def test_help_needs_no_environment(clone):
     bare = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
     shown = subprocess.run(["./run_all.sh", "--help"], cwd=clone, env=bare, text=True, capture_output=True, check=True)

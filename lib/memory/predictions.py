@@ -5,6 +5,7 @@ A prediction takes seconds, a page of the study a hundred of them.
 
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
@@ -79,15 +80,14 @@ def _result(one: Setting, done: Future) -> Prediction:
 
 
 def _kept(one: Setting) -> Prediction | None:
-    file = _file(one)
-    record = read_json(file)
+    record = read_json(_file(one))
     if record is None:
         return None
-    try:
-        return _PREDICTION.validate_python(record)
-    except ValidationError:
-        warn_altered(file)
-        return None
+    with suppress(ValidationError):
+        if prediction := _PREDICTION.validate_python(record, extra="forbid"):
+            return prediction
+    warn_altered(_file(one))
+    return None
 
 
 def _file(one: Setting) -> Path:

@@ -70,7 +70,7 @@ def _run(profile: Profile, method: str, size: int, seed: int) -> Run:
 def _require_ours(target: Path) -> None:
     """Raise where nothing can be written, or something else than an earlier exported student would be replaced."""
     try:
-        require_writable(target.parent)
+        require_writable(next(place for place in target.parents if place.exists()))
     except StorageError as error:
         raise StudyError(f"to: {str(target)!r}: {error}") from error
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):

@@ -34,7 +34,8 @@ def execute_but_die_at_icl(job, folder, isolated):
     (folder / "processes").mkdir(parents=True, exist_ok=True)
     (folder / "processes" / str(os.getpid())).touch()
     first = folder / "processes" / job.name.replace(" ", "_")
-    if multiprocessing.parent_process() and (job.method == "icl" or (job.method == "pbft" and not first.exists())):
+    method = getattr(job, "method", None)
+    if multiprocessing.parent_process() and (method == "icl" or (method == "pbft" and not first.exists())):
         first.touch()
         os._exit(9)
     execute(job, folder, isolated)

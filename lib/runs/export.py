@@ -96,6 +96,7 @@ def _student(run: Run, store: Store, threads: int) -> PreTrainedModel:
 def _save(model: PreTrainedModel, result: Result, target: Path) -> None:
     """Write the whole folder beside its place, then put it there."""
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as scratch:
             student = Path(scratch) / "student"
             model.save_pretrained(student)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -93,11 +94,12 @@ def figures(options: argparse.Namespace) -> int:
     from lib.report.pages import draw_report
     from lib.runs.profile import read_profile
 
+    here = Path.cwd()  # as long as notebooks run it may be another
     if options.profile is None:
         print(f"No --profile given: this is {DEFAULT_PROFILE}.", flush=True)
     profile = read_profile(DEFAULT_PROFILE if options.profile is None else options.profile, dict(options.changes))
     index, failed, left_out = draw_report(profile, options.only)
-    print(f"Figures: {os.path.relpath(profile.folder, ROOT)}\nReport:  {os.path.relpath(index, ROOT)}")
+    print(f"Figures: {os.path.relpath(profile.folder, here)}\nReport:  {os.path.relpath(index, here)}")
     for name, reason in left_out.items() if profile.stored_only else ():
         print(f"Not drawn: {name}: {reason}")
     problems = failed if profile.stored_only else failed | left_out
@@ -145,7 +147,33 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nInterrupted. What was computed is kept; the same command goes on from there.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        _drop_output()
+        return 141
+    except OSError as error:
+        _drop_output()
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _drop_output() -> None:
+    """What is still to be written to an output that takes nothing more would end in an error of Python's own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _interrupt(*_: object) -> None:
+    """End in order at the first signal, and at once at the second: what was started ends by itself then."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(130))
+    raise KeyboardInterrupt
+
+
+def run() -> None:
+    """The program: `main` with signals handled, and its exit status."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    sys.exit(main())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -9,6 +9,10 @@ class StudyError(Exception):
     """A setting, file or machine that the study cannot work with; its message is all that a user needs."""
 
 
+class StorageError(StudyError):
+    """A file that cannot be written: what is computed could not be kept, so that the whole run ends."""
+
+
 class RefusedMethod(StudyError):
     """A method that does not apply to a model (BitFit without biases); a sweep records it and goes on."""
 

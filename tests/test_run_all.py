@@ -44,6 +44,17 @@ def test_bad_input_ends_in_one_message_wherever_it_is_run(clone):
     assert re.fullmatch(r"error: profile key: 'pool_sise' is not known\. Did you mean 'pool_size'\?.*\n", ran.stderr)
 
 
+def test_a_profile_s_path_is_one_from_where_the_command_is_given(clone, tmp_path):
+    (tmp_path / "lib").mkdir()  # as a project of one's own may have
+    (tmp_path / "lib" / "__main__.py").write_text("raise SystemExit('another lib')")
+    (tmp_path / "my.yaml").write_text("profile: {nonsense: 1}")
+    for path in ("my.yaml", "./my.yaml", "~/my.yaml"):
+        words = [str(clone / "run_all.sh"), "--profile", path]
+        env = environment(HOME=str(tmp_path))
+        ran = subprocess.run(words, cwd=tmp_path, env=env, text=True, capture_output=True, check=False)
+        assert (ran.returncode, "nonsense" in ran.stderr) == (2, True), ran.stderr
+
+
 def shell(clone, *words, **changes):
     """The script where no environment is active; the path of its programs is that of the test unless it is changed."""
     env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")} | changes

@@ -20,6 +20,7 @@ from lib.methods.table import TRAINED
 from lib.models.cost import Cost, PhaseMeter, describe
 from lib.models.training import train
 from lib.paths import FIGURES
+from lib.runs.files import read_table
 from lib.runs.profile import read_profile
 
 RECORD = FIGURES / "memory" / "gpu.csv"
@@ -90,8 +91,10 @@ def _driver() -> str:
 
 
 def read_record() -> pd.DataFrame | None:
-    """The record of a GPU, or None where none was made."""
-    return pd.read_csv(RECORD) if RECORD.is_file() else None
+    """The record of a GPU, or None where none was made or it cannot be read (with a warning)."""
+    return read_table(
+        RECORD, ["configuration", "method"], ["support_size", "highest_phase", "predicted", "cuda_allocated"]
+    )
 
 
 def peaks_of(record: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,8 @@ A prediction takes seconds, a page of the study a hundred of them.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
@@ -11,23 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
 from lib.errors import StudyError
-from lib.memory.allocations import PARTS, Peak
+from lib.memory.allocations import PARTS
 from lib.memory.peaks import Prediction, Setting, highest_phase, predict
 from lib.memory.prompt_lengths import FULL_SIZES, real_lengths, typical_lengths
 from lib.methods.records import Run
 from lib.models.cost import LIBRARIES
 from lib.models.loading import quiet
 from lib.paths import FIGURES, ROOT, digest
+from lib.runs.files import read_json, read_table, warn_altered, write_csv, write_json
+from lib.runs.processes import WorkerDied, spread
 from lib.runs.profile import Profile
 from lib.runs.provenance import key
-from lib.runs.store import read_json, replace_file, write_json
 
 KEPT = FIGURES / "memory" / "predictions"
 
 # What is walked, and what walks it: where a file there changes, so may every prediction.
 WALKED = ("tasks", "models", "methods", "memory")
+WORKERS = 2
+
+_PREDICTION = TypeAdapter(Prediction)
 
 # What `of_profile` has where nothing is predicted.
 NO_PEAKS = pd.DataFrame(columns=["run", "method", "support_size", "phase", "highest_phase", "peak_gb", *PARTS, "place"])
@@ -49,17 +56,38 @@ def setting(profile: Profile, method: str, size: int, teacher_resident: bool = F
 
 
 def predictions(settings: Sequence[Setting]) -> list[Prediction]:
-    """The prediction for each setting; those not made before are made and kept."""
-    quiet()
-    for one in dict.fromkeys(settings):
-        if _kept(one) is None:
-            write_json(_file(one), {phase: asdict(peak) for phase, peak in predict(one).items()})
+    """The prediction for each setting; those not made before are made, many of them by two processes, and kept."""
+    missing = [one for one in dict.fromkeys(settings) if _kept(one) is None]
+    if len(missing) <= WORKERS:
+        made = [(one, _quietly(one)) for one in missing]
+    else:
+        made = ((one, _result(one, done)) for one, done in spread(_quietly, missing, WORKERS))
+    for one, prediction in made:
+        write_json(_file(one), {phase: asdict(peak) for phase, peak in prediction.items()})
     return [_kept(one) for one in settings]
+
+
+def _quietly(one: Setting) -> Prediction:
+    quiet()
+    return predict(one)
+
+
+def _result(one: Setting, done: Future) -> Prediction:
+    try:
+        return done.result()
+    except WorkerDied as error:
+        raise StudyError(f"the prediction of {one.run.name}: {error}") from None
 
 
 def _kept(one: Setting) -> Prediction | None:
     record = read_json(_file(one))
-    return {phase: Peak(**peak) for phase, peak in record.items()} if record else None
+    if record is None:
+        return None
+    with suppress(ValidationError):
+        if prediction := _PREDICTION.validate_python(record, extra="forbid"):
+            return prediction
+    warn_altered(_file(one))
+    return None
 
 
 def _file(one: Setting) -> Path:
@@ -98,14 +126,19 @@ def of_profile(profile: Profile, methods: Sequence[str]) -> pd.DataFrame:
     Where data or models are not there either, or a method does not apply, there are no rows.
     """
     file = profile.folder / "predicted.csv"
-    known = pd.read_csv(file) if file.is_file() else NO_PEAKS
+    known = _table(file)
     runs = profile.model_copy(update={"seeds": profile.seeds[:1]}).runs(tuple(methods))
     missing = [run for run in runs if key(run) not in set(known.run) and not profile.stored_only]
     if new := [row for run in missing for row in _rows_from_data(run)]:
         table = pd.DataFrame([*known.to_dict("records"), *new])
-        replace_file(file, lambda scratch: table.to_csv(scratch, index=False, float_format="%.6g"))
-        known = pd.read_csv(file)
+        write_csv(file, table)
+        known = _table(file)
     return known[known.run.isin([key(run) for run in runs])].reset_index(drop=True)
+
+
+def _table(file: Path) -> pd.DataFrame:
+    found = read_table(file, ["run", "method", "phase", "place"], ["support_size", "highest_phase", "peak_gb", *PARTS])
+    return NO_PEAKS if found is None else found
 
 
 def _rows_from_data(run: Run) -> list[dict[str, Any]]:

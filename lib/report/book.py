@@ -1,23 +1,29 @@
 """Executing notebooks by papermill, rendering them to HTML, and an index page over them."""
 
 import ast
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
+import psutil
 from jinja2 import Environment, FileSystemLoader
-from nbclient.exceptions import DeadKernelError
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from lib.errors import StudyError, require_one_of
+from lib.errors import StudyError, first_line, require_one_of
 from lib.paths import NOTEBOOKS
+from lib.runs.files import replace_file, write_text
 from lib.runs.profile import Profile
-from lib.runs.store import replace_file
 
+START_SECONDS = 600  # a kernel may take so long to start, as on a busy machine or a slow disk
+LONGEST_FOLDER = 70  # characters; the path of a socket has room for some thirty more
 _KERNEL = {"NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=50"]}}  # no word of the interrupt at its end
 # A page is without the cells that only pass parameters.
 _REMOVED = {"enabled": True, "remove_cell_tags": ["injected-parameters", "parameters", "settings"]}
@@ -59,32 +65,67 @@ def draw(notebook: Path, profile: Profile, methods: list[str]) -> None:
     """Run a notebook with a profile, and render it beside the profile's other pages, if it ran to its end.
 
     Raises:
-        StudyError: a cell raised, or the kernel died; the message is the error's last line.
+        StorageError: the page cannot be written.
+        StudyError: a cell raised or took too long, or the kernel died or did not start.
     """
     executed = profile.folder / "report" / notebook.name
-    content = _execute(notebook, {"profile": profile.model_dump(mode="json"), "methods": methods})
+    parameters = {"profile": profile.model_dump(mode="json"), "methods": methods}
+    try:
+        content = _execute(notebook, parameters, profile.page_timeout)
+    except PapermillExecutionError as error:
+        raise StudyError(f"{notebook.name}: {error.ename}: {error.evalue}") from None
+    except DeadKernelError:
+        raise StudyError(f"{notebook.name}: its kernel died; was it killed for using too much memory?") from None
+    except CellTimeoutError:
+        raise StudyError(
+            f"{notebook.name}: page_timeout: a cell took longer than {profile.page_timeout:g} s."
+        ) from None
+    except Exception as error:  # whatever else keeps a kernel from starting: no page may cost the others
+        raise StudyError(f"{notebook.name}: {type(error).__name__}: {first_line(error)}") from error
     replace_file(executed, lambda scratch: nbformat.write(content, scratch))
     page, _ = HTMLExporter(config=_PAGE).from_filename(str(executed))
-    executed.with_suffix(".html").write_text(page, encoding="utf-8")
+    write_text(executed.with_suffix(".html"), page)
 
 
-def _execute(notebook: Path, parameters: dict[str, Any]) -> nbformat.NotebookNode:
-    """Over sockets in a folder of the kernel's own, since over TCP a kernel warns of eavesdroppers."""
-    with tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True) as sockets:
-        try:
-            return papermill.execute_notebook(
-                str(notebook),
-                None,
-                parameters=parameters,
-                cwd=str(NOTEBOOKS),
-                kernel_name="python3",
-                progress_bar=False,
-                config=Config(_KERNEL | {"KernelManager": {"transport": "ipc", "ip": f"{sockets}/socket"}}),
-            )
-        except PapermillExecutionError as error:
-            raise StudyError(f"{notebook.name}: {error.ename}: {error.evalue}") from None
-        except DeadKernelError:
-            raise StudyError(f"{notebook.name}: its kernel died; was it killed for using too much memory?") from None
+def _execute(notebook: Path, parameters: dict[str, Any], seconds: float) -> nbformat.NotebookNode:
+    with _sockets() as manager:
+        return papermill.execute_notebook(
+            str(notebook),
+            None,
+            parameters=parameters,
+            cwd=str(NOTEBOOKS),
+            kernel_name="python3",
+            progress_bar=False,
+            start_timeout=START_SECONDS,
+            execution_timeout=seconds,
+            config=Config(_KERNEL | {"KernelManager": manager}),
+        )
+
+
+@contextmanager
+def _sockets() -> Iterator[dict[str, str]]:
+    """Settings of a kernel whose sockets lie in a folder of its own, since over TCP it warns of eavesdroppers.
+
+    TCP it is where no folder for temporary files has a short path.
+    """
+    short = [folder for folder in (tempfile.gettempdir(), "/tmp") if _is_short(folder)]
+    if not short:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="kernel-", dir=short[0], ignore_cleanup_errors=True) as sockets:
+        yield {"transport": "ipc", "ip": f"{sockets}/socket"}
+
+
+def _is_short(folder: str) -> bool:
+    return len(os.fsencode(folder)) <= LONGEST_FOLDER and os.access(folder, os.W_OK)
+
+
+def end_kernels() -> None:
+    """Kill the kernels of this process, which an interrupt does not reach."""
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if "ipykernel_launcher" in child.cmdline():
+                child.kill()
 
 
 def write_index(profile: Profile, failed: dict[str, str]) -> Path:
@@ -98,8 +139,7 @@ def write_index(profile: Profile, failed: dict[str, str]) -> Path:
         sections=[_section(profile, page) for page in pages],
         problems=failed,
     )
-    index.parent.mkdir(parents=True, exist_ok=True)
-    index.write_text(text, encoding="utf-8")
+    write_text(index, text)
     return index
 
 

@@ -1,6 +1,7 @@
 """What all figures and tables of results share: the house style, curves with intervals, tables of means, files."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 
 from lib.evidence.estimates import Array, with_bounds
 from lib.methods.table import METHODS
+from lib.runs.files import replace_file, write_csv
 from lib.runs.frames import PHASES
 from lib.runs.profile import Profile
 
@@ -173,14 +175,14 @@ def _three_digits(value: float) -> str:
 def save_with(figure: Figure, profile: Profile, name: str, drawn: pd.DataFrame) -> None:
     """Write `<name>.png`, `.svg` and, of what is drawn, `.csv` to the profile's folder."""
     save_table(drawn, profile, name)
-    figure.savefig(profile.folder / f"{name}.png")
-    figure.savefig(profile.folder / f"{name}.svg", metadata={"Date": None})
+    for kind, metadata in (("png", None), ("svg", {"Date": None})):
+        save = partial(figure.savefig, format=kind, metadata=metadata)
+        replace_file(profile.folder / f"{name}.{kind}", save)
 
 
 def save_table(drawn: pd.DataFrame, profile: Profile, name: str) -> None:
     """Write `<name>.csv` to the profile's folder."""
-    profile.folder.mkdir(parents=True, exist_ok=True)
-    drawn.assign(profile=profile.name).to_csv(profile.folder / f"{name}.csv", index=False, float_format="%.6g")
+    write_csv(profile.folder / f"{name}.csv", drawn.assign(profile=profile.name))
 
 
 def of_seeds(counts: Collection[int]) -> str:

@@ -1,6 +1,7 @@
 """The numbered notebooks as pages of a profile's report: which there are, the results that they need, drawing them."""
 
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -9,19 +10,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.errors import StudyError
+from lib.errors import StorageError, StudyError
 from lib.memory.predictions import of_profile
 from lib.methods.table import ON_BENCHMARKS
 from lib.paths import ROOT
 from lib.report import book
 from lib.runs.ablations import VARIANTS
 from lib.runs.execution import BENCHMARK_NOTEBOOKS, Sweep, fill
+from lib.runs.files import remove_scratch, require_writable
 from lib.runs.profile import Profile
 from lib.runs.store import Store
 from lib.runs.variants import METHOD, Variants, fill_variants
 from lib.tasks.catalogue import EMBEDDED
 
 AT_A_TIME = 2  # most of a notebook's time is one core's, importing libraries
+SECONDS_BETWEEN_KILLS = 0.1  # of kernels, until the last page has noticed
 ASK_MODELS = ("00_tour", "08_memory", "13_method")  # whatever is stored
 SMALL_MODELS = ("13_method",)  # a step without batches is slow on larger ones
 
@@ -53,9 +56,13 @@ def draw_report(profile: Profile, only: list[str] | None) -> tuple[Path, Reasons
         The index; the runs and pages that failed, and the pages that were left out, with reasons.
 
     Raises:
+        StorageError: results or pages cannot be written.
         StudyError: a setting cannot work, or the profile has none of the pages; no page was drawn.
     """
     pages = planned(profile, only)
+    for folder in (profile.folder, profile.folder / "report"):
+        require_writable(folder)
+    remove_scratch(profile.folder)
     if not profile.stored_only:
         Store(profile.folder).forget_failures()
     failed, left_out = _fill(profile, pages)
@@ -140,14 +147,22 @@ def _fill_page(profile: Profile, page: Page, shared: Sweep) -> tuple[Reasons, st
 def _draw(profile: Profile, pages: list[Page]) -> Reasons:
     """Execute and render the pages; returns those that failed, with reasons."""
     failed: Reasons = {}
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        running = {pool.submit(book.draw, page.notebook, profile, page.methods): page.name for page in pages}
+    pool = ThreadPoolExecutor(AT_A_TIME)
+    running = {pool.submit(book.draw, page.notebook, profile, page.methods): page.name for page in pages}
+    try:
         for future in as_completed(running):
             try:
                 future.result()
                 print(f"Drew {running[future]}.", flush=True)
+            except StorageError:
+                raise
             except StudyError as error:
                 failed[running[future]] = str(error)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        while not all(future.done() for future in running):  # an interrupt, or a full disk
+            book.end_kernels()
+            time.sleep(SECONDS_BETWEEN_KILLS)
     return failed
 
 

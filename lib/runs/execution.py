@@ -1,15 +1,15 @@
 """Filling in what is missing: from a profile to a frame of results, whatever is there already being kept."""
 
-import multiprocessing
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from html import escape
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 import tqdm.auto
 
-from lib.errors import StudyError, require_one_of
+from lib.errors import StorageError, StudyError, require_one_of
 from lib.methods import context_distillation, in_context_distillation
 from lib.methods.examples import forget_examples
 from lib.methods.records import PoolLabelling, Run, TunedTeacher
@@ -26,13 +26,15 @@ from lib.models.cost import describe
 from lib.models.loading import quiet
 from lib.runs import preflight
 from lib.runs.frames import METRICS, results_frame
+from lib.runs.processes import OutOfTime, WorkerDied, spread
 from lib.runs.profile import Profile
-from lib.runs.provenance import changed, fingerprint
-from lib.runs.store import Job, Preparation, Refusal, Result, Store
+from lib.runs.provenance import Job, Sources, changed, fingerprint, origins
+from lib.runs.store import Refusal, Result, Store
 
 # Set by run_all.sh: progress as plain lines, since a bar that redraws itself makes no sense in a log or a page.
 BATCH = "FEW_SHOT_BATCH"
 SECONDS_BETWEEN_LINES = 5
+SECONDS_BETWEEN_LOOKS = 1  # at whether another run of the study is done with a job
 Stored = dict[Run, Result | Refusal | None]
 # The notebooks of in-context learning distillation, and the benchmark that each is about.
 BENCHMARK_NOTEBOOKS = {"11_crossfit": "crossfit", "12_lama": "lama"}
@@ -139,16 +141,17 @@ def compute(profile: Profile, runs: Sequence[Run]) -> Stored:
     stale = _stale(stored, profile.anew)
     if profile.stored_only:
         return stored
-    if stale:
-        forget_examples()
     for run in stale:
         store.discard(run)
     missing = [run for run in runs if run in stale or (stored[run] is None and store.failure(run) is None)]
+    for run in missing:
+        _read_anew_what_changed(run)
     refused = preflight.check(missing) if missing else {}
     for run, reason in refused.items():
         store.refuse(run, reason)
     jobs = list(_jobs([run for run in missing if run not in refused], store))
-    show_progress(_finished(jobs, profile), len(jobs))
+    with closing(_finished(jobs, profile)) as finished:  # an interrupt ends the workers at once
+        show_progress(finished, len(jobs))
     return stored | {run: store.load(run) for run in missing}
 
 
@@ -165,7 +168,8 @@ def _stale(stored: Stored, anew: bool) -> list[Run]:
     }
     if stale and not anew:
         names = ", ".join(run.name for run in list(stale)[:3]) + (", …" if len(stale) > 3 else "")
-        sources = ", ".join(dict.fromkeys(source for of_run in stale.values() for source in of_run))
+        where = {source: origins(run)[source] for run, sources in stale.items() for source in sources}
+        sources = ", ".join(f"{source}: {path}" for source, path in where.items())
         raise StudyError(
             f"{sources}: not what {len(stale)} stored results came from ({names}). Put back what was there, or compute "
             "them anew with --anew (anew: true)."
@@ -183,27 +187,67 @@ def _jobs(missing: Sequence[Run], store: Store) -> Iterator[Job]:
         yield run
 
 
-def execute(job: Job, folder: Path, isolated: bool) -> None:
+def execute(job: Job, folder: Path, isolated: bool) -> bool:
     """Run one job and store its result, or store why it failed. Any executor can map this over jobs.
 
-    `isolated` says that this process runs nothing else, so that its resident memory is the job's.
+    Args:
+        job: what to run.
+        folder: the store's.
+        isolated: this process runs nothing else, so that its resident memory is the job's.
+
+    Returns:
+        False where another run of the study has the job in hand.
+
+    Raises:
+        StorageError: what the job came to cannot be stored.
     """
     quiet()
     store = Store(folder)
+    with store.claim(job) as ours:
+        if ours and not store.done(job):
+            _attempt(job, store, isolated)
+    return ours
+
+
+def _attempt(job: Job, store: Store, isolated: bool) -> None:
+    _read_anew_what_changed(job)
     try:
         _DO[type(job)](job, store, isolated)
+    except StorageError:
+        raise
     except StudyError as error:
         store.fail(job, str(error))
     except Exception as error:  # one run's fault must not end the others
         store.fail(job, f"{type(error).__name__}: {error}")
 
 
+_READ: Sources = {}  # what this process has read last
+
+
+def _read_anew_what_changed(job: Job) -> None:
+    """Forget examples that came from data which are others now."""
+    now = fingerprint(job)
+    if changed(_READ, now):
+        forget_examples()
+    _READ.update(now)
+
+
+def _require_unchanged(job: Job) -> None:
+    """Raise where data or weights were replaced since the job began, of which nobody knows what it read."""
+    if replaced := changed(_READ, fingerprint(job)):
+        raise StudyError(f"{', '.join(replaced)}: replaced while {job.name} was computed; run it again.")
+
+
 def _ask_teacher(labelling: PoolLabelling, store: Store, isolated: bool) -> None:
-    store.save_prepared(labelling, context_distillation.ask_teacher(labelling, isolated))
+    soft_labels = context_distillation.ask_teacher(labelling, isolated)
+    _require_unchanged(labelling)
+    store.save_prepared(labelling, soft_labels)
 
 
 def _tune_teacher(request: TunedTeacher, store: Store, isolated: bool) -> None:
-    store.save_prepared(request, in_context_distillation.tune_teacher(request, isolated))
+    weights = in_context_distillation.tune_teacher(request, isolated)
+    _require_unchanged(request)
+    store.save_prepared(request, weights)
 
 
 def _run(run: Run, store: Store, isolated: bool) -> None:
@@ -211,7 +255,9 @@ def _run(run: Run, store: Store, isolated: bool) -> None:
     if run.needs and prepared is None:
         raise StudyError(f"it needs {run.needs.name}, which is missing: {store.failure(run.needs)}")
     do = in_context_distillation.run_in_context if run.in_context else context_distillation.run_method
-    store.save(run, do(run, prepared, isolated), describe(run.device))
+    outcome = do(run, prepared, isolated)
+    _require_unchanged(run)
+    store.save(run, outcome, describe(run.device))
 
 
 _DO: dict[type, Callable[[Any, Store, bool], None]] = {
@@ -222,59 +268,80 @@ _DO: dict[type, Callable[[Any, Store, bool], None]] = {
 
 
 def _finished(jobs: Sequence[Job], profile: Profile) -> Iterator[Job]:
-    """Run the jobs and yield each when it is done, whether it came to a result or not."""
-    if not profile.isolate and profile.workers > 1:
-        yield from _shared_out(jobs, profile)
-        return
-    for job in jobs:
-        if profile.isolate:
-            _run_alone(job, profile, isolated=True)
-        else:
-            execute(job, profile.folder, isolated=False)
-        yield job
+    """Run the jobs and yield each when it is done, whether it came to a result or not.
 
-
-def _run_alone(job: Job, profile: Profile, isolated: bool) -> None:
-    """In a fresh process, whose memory peak is the job's alone and whose death costs no other job."""
-    with _processes(1, _die_quietly) as fresh:
-        try:
-            fresh.submit(execute, job, profile.folder, isolated).result()
-        except BrokenProcessPool:
-            Store(profile.folder).fail(job, "its process died; was it killed for using too much memory?")
-
-
-def _shared_out(jobs: Sequence[Job], profile: Profile) -> Iterator[Job]:
-    """Over worker processes of one thread each: first what runs need, then the runs.
-
-    Where a worker dies, nobody can tell which job killed it: what is not done then runs one process a job.
+    Workers that share jobs out begin with what runs need; otherwise jobs keep their order.
     """
-    left = dict.fromkeys(jobs)
-    try:
-        with _processes(profile.workers, _one_thread) as pool:
-            for kinds in (Preparation, Run):
-                of_kind = [job for job in jobs if isinstance(job, kinds)]
-                running = {pool.submit(execute, job, profile.folder, False): job for job in of_kind}
-                for future in as_completed(running):
-                    future.result()
-                    del left[running[future]]
-                    yield running[future]
-    except BrokenProcessPool:
-        for job in list(left):
-            _run_alone(job, profile, isolated=False)
+    ordered = jobs if _here(profile) else sorted(jobs, key=_is_run)
+    for _, of_kind in groupby(ordered, key=_is_run):
+        yield from _done(list(of_kind), profile, alone=profile.isolate)
+
+
+def _here(profile: Profile) -> bool:
+    """Whether jobs run in this process."""
+    return not profile.isolate and profile.workers == 1 and profile.run_timeout is None
+
+
+def _is_run(job: Job) -> bool:
+    return isinstance(job, Run)
+
+
+def _done(jobs: Sequence[Job], profile: Profile, alone: bool) -> Iterator[Job]:
+    """The jobs, each when it is done.
+
+    A job whose worker died is tried once more, with no other job beside it, and has failed where that one dies too.
+    What another run of the study has in hand is waited for, and done here where it comes to nothing there.
+    """
+    store = Store(profile.folder)
+    died, elsewhere = [], []
+    for job, done in _attempts(jobs, profile, alone):
+        lost = done.exception()
+        if isinstance(lost, WorkerDied) and not alone:
+            died.append(job)
+        elif lost is None and done.result() is False:
+            elsewhere.append(job)
+        else:
+            _note(lost, job, store, profile)
             yield job
+    if died:
+        yield from _done(died, profile, alone=True)
+    while any(store.claimed(job) for job in elsewhere):
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    left = [job for job in elsewhere if not store.done(job) and store.failure(job) is None]
+    yield from (job for job in elsewhere if job not in left)
+    if left:
+        yield from _done(left, profile, alone)
 
 
-def _processes(count: int, initializer: Callable[[], None]) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=initializer)
+def _note(lost: BaseException | None, job: Job, store: Store, profile: Profile) -> None:
+    """Store why a job came to no end; raise what is no fault of the job's."""
+    if isinstance(lost, WorkerDied):
+        store.fail(job, str(lost))
+    elif isinstance(lost, OutOfTime):
+        store.fail(job, f"run_timeout: it took longer than {profile.run_timeout:g} s.")
+    elif lost:
+        raise lost
 
 
-def _die_quietly() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt ends the child without a traceback of its own
+def _attempts(jobs: Sequence[Job], profile: Profile, alone: bool) -> Iterator[tuple[Job, Future]]:
+    """Each job and what executing it came to: in this process, in workers of one thread each, or each in its own.
+
+    A job's memory peak is its alone in the last case.
+    """
+    if _here(profile):
+        for job in jobs:
+            done: Future = Future()
+            done.set_result(execute(job, profile.folder, False))
+            yield job, done
+        return
+    do = partial(_in_worker, execute, profile.folder, profile.isolate, 1 if profile.workers > 1 else None)
+    yield from spread(do, jobs, 1 if alone else profile.workers, alone, profile.run_timeout)
 
 
-def _one_thread() -> None:
-    _die_quietly()
-    torch.set_num_threads(1)
+def _in_worker(do: Callable[..., bool], folder: Path, isolated: bool, threads: int | None, job: Job) -> bool:
+    if threads:
+        torch.set_num_threads(threads)
+    return do(job, folder, isolated)
 
 
 def show_progress(finished: Iterator[Job], total: int) -> None:

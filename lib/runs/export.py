@@ -13,14 +13,16 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import ModelCard, ModelCardData
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from lib.errors import StudyError, require_one_of
+from lib.errors import StorageError, StudyError, require_one_of
 from lib.methods.context_distillation import ask_teacher, trained_student
 from lib.methods.examples import evaluation_items, support_of
 from lib.methods.records import Run
 from lib.methods.table import TRAINED
 from lib.models.loading import load_tokenizer
+from lib.runs.files import require_writable
 from lib.runs.profile import Profile
 from lib.runs.store import Result, Store
 from lib.tasks.task import IN_DOMAIN
@@ -42,10 +44,10 @@ def export(profile: Profile, method: str, size: int, seed: int, folder: Path | N
 
     Raises:
         StudyError: no such result, the method trains nothing, plain transformers could not load the student, or the
-            folder holds something else.
+            folder cannot be written or holds something else.
     """
     run = _run(profile, method, size, seed)
-    target = folder or profile.folder / "students" / f"{method}_n{size}_seed{seed}"
+    target = (folder or profile.folder / "students" / f"{method}_n{size}_seed{seed}").resolve()
     _require_ours(target)
     store = Store(profile.folder)
     result = store.load(run)
@@ -53,7 +55,6 @@ def export(profile: Profile, method: str, size: int, seed: int, folder: Path | N
         raise StudyError(f"export: no result of {method} at n = {size}, seed {seed} in {profile.folder}; run it first.")
     if run.training and run.training.biases == "add":
         raise StudyError("export: a student with added biases is no model that plain transformers loads.")
-    _require_writable(target)
     _save(_student(run, store, int(result.environment["threads"])), result, target)
     return target
 
@@ -69,7 +70,11 @@ def _run(profile: Profile, method: str, size: int, seed: int) -> Run:
 
 
 def _require_ours(target: Path) -> None:
-    """Raise where something else than an earlier exported student would be replaced."""
+    """Raise where nothing can be written, or something else than an earlier exported student would be replaced."""
+    try:
+        require_writable(next(place for place in target.parents if os.path.exists(place)))
+    except StorageError as error:
+        raise StudyError(f"to: {str(target)!r}: {error}") from error
     if not os.path.exists(target) or (target.is_dir() and not any(target.iterdir())):
         return
     card = target / "README.md"
@@ -77,15 +82,6 @@ def _require_ours(target: Path) -> None:
         raise StudyError(
             f"to: {str(target)!r} holds something else. Allowed: a new or empty folder, or an exported student."
         )
-
-
-def _require_writable(target: Path) -> None:
-    """Raise where no folder can be made beside the target, before minutes of training."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-").cleanup()
-    except OSError as error:
-        raise StudyError(f"to: {str(target)!r} cannot be written: {error.strerror}.") from None
 
 
 def _student(run: Run, store: Store, threads: int) -> PreTrainedModel:
@@ -101,13 +97,17 @@ def _student(run: Run, store: Store, threads: int) -> PreTrainedModel:
 
 def _save(model: PreTrainedModel, result: Result, target: Path) -> None:
     """Write the whole folder beside its place, then put it there."""
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as scratch:
-        student = Path(scratch) / "student"
-        model.save_pretrained(student)
-        load_tokenizer(result.run.model).save_pretrained(student)
-        _card(result).save(student / "README.md")
-        shutil.rmtree(target, ignore_errors=True)
-        student.rename(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as scratch:
+            student = Path(scratch) / "student"
+            model.save_pretrained(student)
+            load_tokenizer(result.run.model).save_pretrained(student)
+            _card(result).save(student / "README.md")
+            shutil.rmtree(target, ignore_errors=True)
+            student.rename(target)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"to: {str(target)!r} cannot be written: {error}.") from error
 
 
 def _card(result: Result) -> ModelCard:

@@ -82,7 +82,7 @@ def _of_costs(result: Result) -> dict[str, Any]:
         row |= {f"{phase}_{name}": value for name, value in cost.items()}
         row[f"{phase}_gb"] = cost.get(_measure(cost), np.nan) / 1e9
     row["trainable_parameters"] = result.outcome.trainable_parameters
-    row["device"] = result.environment["device"]
+    row["device"] = result.environment.get("device", "unknown")
     row["steps"] = _steps(result.run)
     return row | _making_costs(result.run, costs)
 

@@ -3,10 +3,12 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from lib.errors import StudyError
 from lib.methods.records import PoolLabelling, Run, TunedTeacher
 from lib.models.loading import files_of
 from lib.models.training import EXECUTION
@@ -14,7 +16,7 @@ from lib.paths import digest, locate
 from lib.tasks.catalogue import EMBEDDED
 from lib.tasks.rows import HUB
 from lib.tasks.sources import file_of
-from lib.tasks.task import Benchmark, Task
+from lib.tasks.task import Benchmark, Dataset, Task
 
 # Raised when the code changes what a run's result would be, so that no stored result is mistaken for a new one.
 REVISION = 1
@@ -40,14 +42,31 @@ def _said(value: Any) -> Any:  # noqa: ANN401 - a record, or what a field holds
     return {field.name: _said(inner) for field, inner in held.items() if inner is not None and inner != field.default}
 
 
+Job = Run | PoolLabelling | TunedTeacher
 Sources = dict[str, str]  # what a result came from, to its digest
 
 
-def fingerprint(job: Run | PoolLabelling | TunedTeacher) -> Sources:
-    """The local data files and models of a job, each with its digest; what lies on the hub has none."""
+def origins(job: Job) -> dict[str, Path]:
+    """Where the local data and models of a job lie: a file or a folder each; what lies on the hub is left out.
+
+    Names are those of `Sources`. Of two data of one name the second has its path for a name.
+    """
     subject = job.episodes.benchmark if isinstance(job, TunedTeacher) else job.task
-    data = _of_benchmark(subject) if isinstance(subject, Benchmark) else _of_task(subject)
-    return data | {f"model {name}": content for name in _models(job) if (content := _of_files(files_of(name)))}
+    found: dict[str, Path] = {}
+    for path in _of_benchmark(subject, job) if isinstance(subject, Benchmark) else ():
+        found[f"data {path if f'data {path.name}' in found else path.name}"] = path
+    if isinstance(subject, Task):
+        found = {f"data {data.name}": file for data in subject.domains.values() if (file := _file_of(data))}
+    return {name: path for name, path in (found | _models(job)).items() if path.exists()}
+
+
+def fingerprint(job: Job) -> Sources:
+    """The local data and models of a job, each with its digest; those that cannot be read have none."""
+    contents = {}
+    for name, place in origins(job).items():
+        with suppress(OSError):
+            contents[name] = _content(name, place)
+    return {name: content for name, content in contents.items() if content}
 
 
 def changed(then: Sources, now: Sources) -> list[str]:
@@ -55,20 +74,31 @@ def changed(then: Sources, now: Sources) -> list[str]:
     return [name for name, content in then.items() if name in now and now[name] != content]
 
 
-def _models(job: Run | PoolLabelling | TunedTeacher) -> list[str]:
-    """Names of the models that a job reads, those of what it needs first included."""
+def _models(job: Job) -> dict[str, Path]:
+    """The models that a job reads, those of what it needs first included."""
     own = job.teacher if isinstance(job, PoolLabelling) else job.model
-    return [own, *(_models(job.needs) if job.needs else [])]
+    return {f"model {own}": locate(own), **(_models(job.needs) if job.needs else {})}
 
 
-def _of_task(task: Task) -> Sources:
-    local = [data for data in task.domains.values() if data.source not in EMBEDDED and not data.source.startswith(HUB)]
-    return {f"data {data.name}": digest(file_of(data)) for data in local if locate(data.source).exists()}
+def _file_of(data: Dataset) -> Path | None:
+    if data.source in EMBEDDED or data.source.startswith(HUB):
+        return None
+    with suppress(StudyError):  # it is not there
+        return file_of(data)
+    return None
 
 
-def _of_benchmark(benchmark: Benchmark) -> Sources:
-    folders = [locate(name) for name in (benchmark.source, benchmark.tuning_source) if name]
-    return {f"data {folder.name}": _of_files(folder.glob("*.jsonl")) for folder in folders if folder.is_dir()}
+def _of_benchmark(benchmark: Benchmark, job: Job) -> list[Path]:
+    """Folders of tasks, and files with what is tuned on and with plain text."""
+    objective = job.in_context.objective if isinstance(job, Run) else None
+    named = [benchmark.source, benchmark.tuning_source, benchmark.split, objective.lm_text if objective else ""]
+    return [path for name in named if name and (path := locate(name)).exists()]
+
+
+def _content(name: str, place: Path) -> str:
+    if name.startswith("model "):
+        return _of_files(files_of(str(place)))
+    return _of_files(place.glob("*.jsonl")) if place.is_dir() else digest(place)
 
 
 def _of_files(files: Iterable[Path]) -> str:

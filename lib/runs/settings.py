@@ -196,7 +196,8 @@ class ProfileSettings(Settings):
     fit the models beside as many rows of its length as the largest of `support_sizes`, or beside a number of them.
 
     With `isolate` each run has a process of its own and its resident memory is measured; without, runs share processes
-    (`workers` of them, of one thread each, or this one). `choices` and `ablations` are those that notebooks 09 and 10
+    (`workers` of them, of one thread each, or this one). `run_timeout` ends a run and `page_timeout` a cell of a page
+    after so many seconds. `choices` and `ablations` are those that notebooks 09 and 10
     try, None for all. `stored_only` draws what is stored and computes nothing; `anew` computes results again whose data
     or models are others now. `padding_free` and `fused` are those of `lib.models.training.Training`.
     """
@@ -211,6 +212,8 @@ class ProfileSettings(Settings):
     device: Device
     isolate: bool = True
     workers: Annotated[Positive, Field(le=1024)] = 1
+    run_timeout: AboveZero | None = None
+    page_timeout: Positive = 3600
 
     data: Text
     datasets: dict[str, DatasetSettings] = {}

@@ -3,14 +3,13 @@
 import hashlib
 import json
 import os
-import sys
-import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -21,11 +20,10 @@ from lib.methods.evaluation import Outcome
 from lib.methods.in_context_distillation import TunedWeights
 from lib.methods.records import PoolLabelling, Run, TunedTeacher
 from lib.models.cost import Cost
-from lib.runs.provenance import Sources, changed, fingerprint, key
+from lib.runs.files import Record, read_json, remove, replace_file, require_writable, warn_altered, write_json
+from lib.runs.provenance import Job, Sources, changed, fingerprint, key
 
-Record = dict[str, Any]
 Preparation = PoolLabelling | TunedTeacher
-Job = Run | Preparation
 
 
 @dataclass(frozen=True)
@@ -46,27 +44,8 @@ class Refusal:
     reason: str
 
 
-_RUN, _OUTCOME = TypeAdapter(Run), TypeAdapter(Outcome)
+_RESULT = TypeAdapter(Result)
 _REQUESTS = {kind: TypeAdapter(kind) for kind in (PoolLabelling, TunedTeacher)}
-
-
-def replace_file(file: Path, write: Callable[[str], None]) -> None:
-    """Write beside the file, then rename, so that a kill leaves the old file or the new one and no third."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=file.parent, prefix=".writing-")
-    os.close(handle)
-    try:
-        write(scratch)
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, file)
-    finally:
-        Path(scratch).unlink(missing_ok=True)
-
-
-def write_json(file: Path, record: Record) -> None:
-    """Write a JSON file, whole or not at all."""
-    text = json.dumps(record, allow_nan=False)
-    replace_file(file, lambda scratch: Path(scratch).write_text(text, encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -74,12 +53,13 @@ class Store:
     """The results, teachers' soft labels and failures under one folder."""
 
     folder: Path
+    warn: Callable[[Path], None] = warn_altered
 
     def save(self, run: Run, outcome: Outcome, environment: Record) -> None:
         """Keep a run's result, and forget that it ever failed."""
         content = {"run": asdict(run), "outcome": asdict(outcome), "environment": environment}
         self._write(run, {**content, "sources": fingerprint(run)})
-        self._failure(run).unlink(missing_ok=True)
+        remove(self._failure(run))
 
     def refuse(self, run: Run, reason: str) -> None:
         """Keep that a method does not apply to the run's model."""
@@ -91,23 +71,17 @@ class Store:
 
     def load(self, run: Run) -> Result | Refusal | None:
         """What is stored of a run; a file that was cut short or altered counts as absent, with a warning."""
-        file = self._file(run)
-        record = read_json(file)
+        record = read_json(self._file(run), self.warn)
         if record is None:
             return None
         expected = record.pop("checksum", None)
-        if record.get("key") != key(run) or expected != checksum(record):
-            _warn_altered(file)
-            return None
-        if reason := record.get("refused"):
-            return Refusal(run, reason)
-        try:  # the stored run also says how its result was computed
-            stored = _RUN.validate_python(record["run"], extra="forbid")
-            outcome = _OUTCOME.validate_python(record["outcome"], extra="forbid")
-            return Result(stored, outcome, record["environment"], record["sources"])
-        except (ValidationError, KeyError):
-            _warn_altered(file)
-            return None
+        if record.pop("key", None) == key(run) and expected == checksum(record | {"key": key(run)}):
+            if isinstance(reason := record.get("refused"), str):
+                return Refusal(run, reason)
+            with suppress(ValidationError):  # the stored run also says how its result was computed
+                return _RESULT.validate_python(record, extra="forbid")
+        self.warn(self._file(run))
+        return None
 
     def save_prepared(self, job: Preparation, prepared: SoftLabels | TunedWeights) -> None:
         """Keep a teacher's soft labels, or what was trained of a tuned teacher, with its cost."""
@@ -118,47 +92,77 @@ class Store:
             self._save_tensors(job, {"log_probs": prepared.log_probs, "content_free": prepared.content_free}, notes)
 
     def load_prepared(self, job: Preparation) -> SoftLabels | TunedWeights | None:
-        """What `save_prepared` kept; None where it is absent, cut short or altered (with a warning)."""
-        loaded = self._load_tensors(job)
-        if loaded is None:
+        """What `save_prepared` kept; None where it is absent, cut short or altered (with a warning), or out of date.
+
+        It is out of date where the data or weights that it came from are others now.
+        """
+        file = self._file(job, "safetensors")
+        if not os.path.isfile(file):
             return None
-        tensors, notes = loaded
-        cost = Cost(**notes["cost"])
-        if isinstance(job, TunedTeacher):
-            return TunedWeights(tensors, notes["losses"], cost)
-        return SoftLabels(tensors["log_probs"], tensors["content_free"], cost)
+        try:
+            with safe_open(file, framework="pt") as content:
+                notes = {name: json.loads(text) for name, text in content.metadata().items()}
+                tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - no mapping
+            if notes.pop("checksum", None) == _of_tensors(tensors, notes):
+                request = _REQUESTS[type(job)].validate_python(notes["request"])
+                prepared = _prepared(job, tensors, notes)
+                if key(request) == key(job) and prepared:
+                    return None if changed(notes["sources"], fingerprint(job)) else prepared
+        # what a file without metadata, or with those of something else, runs into
+        except (OSError, SafetensorError, AttributeError, TypeError, ValueError, KeyError):
+            pass
+        self.warn(file)
+        return None
 
     def _save_tensors(self, job: Preparation, tensors: dict[str, Tensor], notes: Record) -> None:
         whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
         notes = {**notes, "request": asdict(job), "sources": fingerprint(job)}
         texts = {name: json.dumps(note) for name, note in {**notes, "checksum": _of_tensors(whole, notes)}.items()}
         replace_file(self._file(job, "safetensors"), lambda scratch: save_file(whole, scratch, texts))
-        self._failure(job).unlink(missing_ok=True)
-
-    def _load_tensors(self, job: Preparation) -> tuple[dict[str, Tensor], Record] | None:
-        file = self._file(job, "safetensors")
-        if not file.is_file():
-            return None
-        try:
-            with safe_open(file, framework="pt") as content:
-                notes = {name: json.loads(text) for name, text in content.metadata().items()}
-                tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - no mapping
-            whole = notes.pop("checksum", None) == _of_tensors(tensors, notes)
-            if whole and key(_REQUESTS[type(job)].validate_python(notes["request"])) == key(job):
-                return tensors, notes
-        except (SafetensorError, AttributeError, ValueError, KeyError):  # no metadata, or not those of a preparation
-            pass
-        _warn_altered(file)
-        return None
+        remove(self._failure(job))
 
     def ready(self, job: Preparation) -> bool:
         """Whether a preparation is there, whole, and from the data and weights that are there now."""
-        loaded = self._load_tensors(job)
-        return loaded is not None and not changed(loaded[1]["sources"], fingerprint(job))
+        return self.load_prepared(job) is not None
+
+    def done(self, job: Job) -> bool:
+        """Whether a run has a result, or a preparation is there, whole and up to date; without warnings."""
+        quiet = replace(self, warn=lambda file: None)
+        return (quiet.load(job) if isinstance(job, Run) else quiet.load_prepared(job)) is not None
+
+    @contextmanager
+    def claim(self, job: Job) -> Iterator[bool]:
+        """Keep other runs of the study from computing a job; False where one of them has it in hand.
+
+        The claim ends with the process that made it, however that ends.
+
+        Raises:
+            StorageError: what the job comes to could not be stored.
+        """
+        require_writable(self.folder / job.kept_in)  # before anything is computed
+        lock = FileLock(self.folder / "claims" / key(job))
+        try:
+            Path(lock.lock_file).parent.mkdir(exist_ok=True)
+            lock.acquire(blocking=False)
+        except Timeout:
+            yield False
+            return
+        except OSError:  # a file system without locks
+            pass
+        try:
+            yield True
+        finally:
+            remove(Path(lock.lock_file))
+            lock.release()
+
+    def claimed(self, job: Job) -> bool:
+        """Whether a run of the study has a job in hand."""
+        with self.claim(job) as ours:
+            return not ours
 
     def discard(self, run: Run) -> None:
         """Forget a run's result."""
-        self._file(run).unlink(missing_ok=True)
+        remove(self._file(run))
 
     def fail(self, job: Job, reason: str) -> None:
         """Keep why a job failed; it is no result, and goes away when the job succeeds."""
@@ -166,13 +170,16 @@ class Store:
 
     def failure(self, job: Job) -> str | None:
         """Why a job failed last time, or None."""
-        record = read_json(self._failure(job))
-        return record["reason"] if record else None
+        record = read_json(self._failure(job), self.warn)
+        if record is None or isinstance(reason := record.get("reason"), str):
+            return record and reason
+        self.warn(self._failure(job))
+        return None
 
     def forget_failures(self) -> None:
         """Let failed jobs be tried again."""
         for file in (self.folder / "failed").glob("*.json"):
-            file.unlink()
+            remove(file)
 
     def _file(self, job: Job, suffix: str = "json") -> Path:
         return self.folder / job.kept_in / f"{key(job)}.{suffix}"
@@ -187,27 +194,18 @@ def checksum(record: Record) -> str:
 
 
 def _of_tensors(tensors: dict[str, Tensor], notes: Record) -> str:
-    content = {name: hashlib.sha256(tensor.view(torch.uint8).numpy()).hexdigest() for name, tensor in tensors.items()}
+    bytes_of = {name: tensor.reshape(-1).view(torch.uint8).numpy() for name, tensor in tensors.items()}
+    content = {name: hashlib.sha256(one).hexdigest() for name, one in bytes_of.items()}
     return checksum({"tensors": content, "notes": notes})
 
 
-def read_json(file: Path) -> Record | None:
-    """The object in a JSON file; None where it is absent, or cut short (with a warning)."""
-    if not file.is_file():
-        return None
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"), parse_constant=_not_a_number)
-    except (ValueError, RecursionError):  # not UTF-8, not JSON, or no number where one should be
-        record = None
-    if not isinstance(record, dict):
-        _warn_altered(file)
-        return None
-    return record
-
-
-def _not_a_number(name: str) -> None:
-    raise ValueError(f"{name} is no number that a record holds")
-
-
-def _warn_altered(file: Path) -> None:
-    print(f"warning: {file} is cut short or altered; it is computed again.", file=sys.stderr)
+def _prepared(job: Preparation, tensors: dict[str, Tensor], notes: Record) -> SoftLabels | TunedWeights | None:
+    """What the tensors of a file are; None where they have not the shape that the job asks for."""
+    cost = Cost(**notes["cost"])
+    if isinstance(job, TunedTeacher):
+        return TunedWeights(tensors, notes["losses"], cost)
+    labels = SoftLabels(tensors["log_probs"], tensors["content_free"], cost)
+    columns = (len(job.task.classes),) if job.kl_over == "labels" else labels.log_probs.shape[1:]
+    right = labels.log_probs.shape == (job.pool_size, *columns) and labels.content_free.shape[1:] == columns
+    numbers = labels.log_probs.is_floating_point() and labels.log_probs.isfinite().all()
+    return labels if right and numbers else None

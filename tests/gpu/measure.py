@@ -3,11 +3,14 @@
 Not collected by default: `./run_all.sh test tests/gpu/measure.py`.
 """
 
+from functools import partial
+
 import pandas as pd
 import pytest
 import torch
 
 from lib.memory.gpu_record import RECORD, configurations, read_record, rows
+from lib.runs.files import replace_file
 
 TOLERANCE = 0.05
 
@@ -19,8 +22,8 @@ def record():
     made = []
     for name, setting in dict.fromkeys(configurations()):
         made.append(rows(name, setting))
-        RECORD.parent.mkdir(parents=True, exist_ok=True)
-        pd.concat(made).to_csv(RECORD, index=False)  # as it grows, so that an interruption loses one configuration
+        # as it grows, so that an interruption loses one configuration
+        replace_file(RECORD, partial(pd.concat(made).to_csv, index=False))
     return read_record()
 
 

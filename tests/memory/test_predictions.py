@@ -114,3 +114,27 @@ def test_of_what_is_stored_nothing_is_predicted_and_tables_are_empty(counted, sm
     assert counted == []
     assert memory_figures.table(none).empty
     assert not (smoke_profile.folder / "predicted.csv").exists()
+
+
+@pytest.mark.parametrize("content", ["", "\n", "run,method\na,b\n", "\0", "{"])
+def test_predicted_peaks_that_cannot_be_read_are_predicted_again_with_a_warning(
+    counted, smoke_profile, capsys, content
+):
+    file = smoke_profile.folder / "predicted.csv"
+    before = of_profile(smoke_profile, ["baseline"])
+    file.write_text(content)
+    assert of_profile(smoke_profile.changed({"stored_only": True}), ["baseline"]).empty
+    assert of_profile(smoke_profile, ["baseline"]).equals(before)
+    assert capsys.readouterr().err.count(str(file)) == 2
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"evaluation": {"total": "high"}}', '{"evaluation": 3}', '{"a": {"b": 1}}']
+)
+def test_a_kept_prediction_that_cannot_be_read_is_made_again_with_a_warning(counted, one, tmp_path, capsys, content):
+    (first,) = predictions.predictions([one])
+    (file,) = (tmp_path / "predictions").iterdir()
+    file.write_text(content)
+    assert predictions.predictions([one]) == [first]
+    assert str(file) in capsys.readouterr().err
+    assert counted == ["pbft", "pbft"]

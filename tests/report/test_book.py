@@ -1,13 +1,19 @@
 """The report: notebooks that do not run leave nothing behind, and the index links what there is."""
 
+import os
+import signal
 import subprocess
+import threading
+import time
 
 import nbformat
+import psutil
 import pytest
 
 from lib.errors import StudyError
 from lib.paths import ROOT
 from lib.report import book
+from lib.report.pages import draw_report
 from tests.support.browser import HOSTILE, runs_or_loads, visible
 
 pytestmark = pytest.mark.slow
@@ -29,6 +35,87 @@ def test_a_notebook_that_raises_is_named_and_leaves_no_copy(tmp_path, smoke_prof
     with pytest.raises(StudyError, match=r"09_broken.ipynb: ValueError: on purpose"):
         book.draw(tmp_path / "09_broken.ipynb", smoke_profile, [])
     assert not list(smoke_profile.folder.rglob("09_broken*"))
+
+
+def notebook(folder, *cells, name="09_tried.ipynb"):
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    made.cells[0].metadata["tags"] = ["parameters"]
+    made.metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    nbformat.write(made, folder / name)
+    return folder / name
+
+
+PARAMETERS = "profile = None\nmethods = []"
+DEATHS = {
+    "a kernel that dies": ("import os; os._exit(9)", "kernel died"),
+    "a kernel that is killed": ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "kernel died"),
+    "a cell that takes too long": ("import time; time.sleep(600)", "page_timeout"),
+}
+
+
+@pytest.mark.parametrize("name", DEATHS)
+def test_a_kernel_that_dies_or_takes_too_long_is_one_line_and_leaves_no_page(tmp_path, smoke_profile, name):
+    cell, why = DEATHS[name]
+    with pytest.raises(StudyError, match=rf"^09_tried.ipynb: .*{why}.*\Z"):
+        book.draw(notebook(tmp_path, PARAMETERS, cell), smoke_profile.changed({"page_timeout": 20}), [])
+    assert not list(smoke_profile.folder.rglob("*"))
+    assert not kernels()
+
+
+@pytest.mark.parametrize("start", ["import sys; sys.exit(3)", "import time; time.sleep(600)"])
+def test_a_kernel_that_dies_while_it_starts_or_does_not_start_is_one_line(tmp_path, smoke_profile, monkeypatch, start):
+    """A kernel's own start-up file stands in for what keeps one from starting."""
+    (tmp_path / "sitecustomize.py").write_text(start)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(book, "START_SECONDS", 15)
+    with pytest.raises(StudyError, match=r"^09_tried.ipynb: .*\Z"):
+        book.draw(notebook(tmp_path, PARAMETERS), smoke_profile, [])
+    assert not kernels()
+
+
+@pytest.mark.parametrize("length", [30, 85, 200])
+def test_a_long_path_of_temporary_files_is_no_obstacle(tmp_path, smoke_profile, monkeypatch, length):
+    folder = tmp_path / ("t" * length)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    book.draw(notebook(tmp_path, PARAMETERS, "print(6 * 7)"), smoke_profile, [])
+    assert "42" in (smoke_profile.folder / "report" / "09_tried.html").read_text()
+
+
+def test_a_kernel_starts_where_no_folder_has_a_short_path(tmp_path, smoke_profile, monkeypatch):
+    monkeypatch.setattr(book, "LONGEST_FOLDER", 0)
+    book.draw(notebook(tmp_path, PARAMETERS, "print(6 * 7)"), smoke_profile, [])
+    page = (smoke_profile.folder / "report" / "09_tried.html").read_text()
+    assert "42" in page and "eavesdropping" not in page
+
+
+def kernels():
+    found = [child for child in psutil.Process().children() if "ipykernel_launcher" in " ".join(child.cmdline())]
+    return [kernel for kernel in found if kernel.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_an_interrupt_while_pages_are_drawn_ends_the_kernels_and_all_of_it_within_seconds(
+    tmp_path, smoke_profile, monkeypatch
+):
+    began = tmp_path / "began"
+    cells = PARAMETERS, f"import pathlib, time; pathlib.Path({str(began)!r}).touch(); time.sleep(600)"
+    names = [f"0{number}_tried.ipynb" for number in (1, 2, 3)]
+    monkeypatch.setattr(book, "figure_notebooks", lambda only: [notebook(tmp_path, *cells, name=one) for one in names])
+    times = []
+
+    def interrupt():
+        while not began.exists():
+            time.sleep(0.05)
+        times.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        draw_report(smoke_profile.changed({"stored_only": True}), None)
+    assert time.monotonic() - times[0] < 20
+    assert not kernels()
+    assert not list(smoke_profile.folder.rglob("0*"))
 
 
 def page(folder, text="<h1>page</h1>"):

@@ -1,10 +1,15 @@
 """Pages of a report: which a profile has, which are drawn, and what becomes of those that cannot be."""
 
+from pathlib import Path
+
+import papermill
 import pytest
 
-from lib.errors import StudyError
-from lib.report import book
+from lib.errors import StorageError, StudyError
+from lib.report import book, pages
 from lib.report.pages import draw_report, planned
+from lib.runs.execution import fill
+from lib.runs.store import Store
 
 
 @pytest.fixture
@@ -55,3 +60,41 @@ def test_a_page_that_cannot_be_drawn_has_its_reason_and_the_others_are_drawn(smo
     _, failed, left_out = draw_report(profile, ["01", "03", "05"])
     assert (sorted(drawn), failed) == (["01_accuracy", "05_cd_accuracy"], {"03_pbft_accuracy": "on purpose"})
     assert not left_out
+
+
+def test_a_kernel_that_does_not_start_costs_its_page_alone(smoke_profile, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("Kernel died before replying to kernel_info")
+
+    monkeypatch.setattr(papermill, "execute_notebook", refuse)
+    profile = smoke_profile.changed({"methods": ["baseline"], "support_sizes": [1], "seeds": [0]})
+    index, failed, _ = draw_report(profile, ["01", "02"])
+    assert set(failed) == {"01_accuracy", "02_cost"}
+    assert all("Kernel died" in why and "\n" not in why for why in failed.values())
+    assert all(name in index.read_text() for name in failed)
+
+
+@pytest.mark.parametrize("place", ["", "report"])
+@pytest.mark.parametrize("obstacle", [Path.touch, lambda place: place.symlink_to("nowhere")])
+@pytest.mark.parametrize("stored_only", [False, True])
+def test_a_place_that_cannot_be_written_is_known_before_anything_is_computed(
+    smoke_profile, drawn, monkeypatch, place, obstacle, stored_only
+):
+    monkeypatch.setattr(pages, "fill", lambda *_, **__: pytest.fail("computed"))
+    blocked = smoke_profile.folder / place
+    blocked.parent.mkdir(parents=True)
+    obstacle(blocked)
+    with pytest.raises(StorageError, match=str(blocked)):
+        draw_report(smoke_profile.changed({"stored_only": stored_only}), ["01"])
+    assert drawn == []
+
+
+def test_a_store_that_is_read_alone_is_not_written(smoke_profile, drawn):
+    """Figures and pages are."""
+    profile = smoke_profile.changed({"methods": ["baseline"], "support_sizes": [1], "seeds": [0]})
+    fill(profile)
+    Store(profile.folder).fail(profile.runs()[0], "on purpose")
+    before = {path: path.stat().st_mtime_ns for path in profile.folder.glob("*/*")}
+    draw_report(profile.changed({"stored_only": True}), ["01"])
+    after = {path: path.stat().st_mtime_ns for path in profile.folder.glob("*/*") if path.parent.name != "report"}
+    assert after == before

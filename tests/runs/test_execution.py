@@ -1,12 +1,14 @@
 """Sweeps: only what is missing is computed, one run's failure costs no other, and everything is accounted for."""
 
+import multiprocessing
 import re
+import time
 
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import lib.runs.execution
-from lib.errors import StudyError
+from lib.errors import StorageError, StudyError
 from lib.methods.records import PoolLabelling, Run
 from lib.models import random_models
 from lib.runs.execution import execute, fill
@@ -144,6 +146,52 @@ def test_a_run_that_succeeds_at_last_is_no_longer_failed(profile, monkeypatch):
     Store(profile.folder).forget_failures()
     sweep = fill(profile, ["icl"])
     assert (sweep.failed, len(sweep.results)) == ({}, 1)
+
+
+def test_a_store_that_cannot_be_written_ends_the_sweep_before_anything_is_computed(profile, monkeypatch):
+    monkeypatch.setattr(
+        lib.runs.execution.context_distillation, "run_method", lambda *_: pytest.fail("it was computed")
+    )
+    profile.folder.mkdir(parents=True)
+    (profile.folder / "runs").write_text("")
+    with pytest.raises(StorageError, match=str(profile.folder / "runs")):
+        fill(profile, ["baseline", "icl"])
+
+
+def compute_elsewhere(store, run, outcome, held):
+    """Another run of the study, which has a run in hand for a second."""
+    with store.claim(run):
+        held.set()
+        time.sleep(1)
+        store.save(run, outcome, {"device": "elsewhere"}) if outcome else store.fail(run, "it failed elsewhere")
+
+
+@pytest.mark.parametrize("comes_to_a_result", [True, False])
+def test_what_another_run_of_the_study_has_in_hand_is_waited_for_and_not_computed_twice(profile, comes_to_a_result):
+    store = Store(profile.folder)
+    (run,) = profile.runs(("icl",))
+    outcome = lib.runs.execution.context_distillation.run_method(run, None) if comes_to_a_result else None
+    context = multiprocessing.get_context("fork")
+    held = context.Event()
+    other = context.Process(target=compute_elsewhere, args=(store, run, outcome, held))
+    other.start()
+    held.wait()
+    sweep = fill(profile, ["baseline", "icl"])
+    other.join()
+    assert len(sweep.results) + len(sweep.failed) == 2
+    if comes_to_a_result:
+        assert dict(zip(sweep.results.method, sweep.results.device, strict=True))["icl"] == "elsewhere"
+    else:
+        assert sweep.failed == {"icl n=4 seed=0": "it failed elsewhere"}
+
+
+def test_what_another_run_has_finished_since_is_not_computed_again(profile):
+    store = Store(profile.folder)
+    (run,) = profile.runs(("icl",))
+    outcome = lib.runs.execution.context_distillation.run_method(run, None)
+    store.save(run, outcome, {"device": "elsewhere"})
+    assert execute(run, profile.folder, False)
+    assert store.load(run).environment == {"device": "elsewhere"}
 
 
 def test_a_teacher_that_fails_fails_the_runs_that_need_it_and_no_other(profile, monkeypatch):

@@ -112,3 +112,11 @@ def test_a_student_with_added_biases_is_refused(filled):
     fill(added, ["pbft_bitfit"])
     with pytest.raises(StudyError, match="added biases is no model that plain transformers loads"):
         export(added, "pbft_bitfit", 4, 0)
+
+
+@pytest.mark.parametrize("place", ["file/student", "link", "link/student", "/proc/student"])
+def test_a_place_that_cannot_be_written_is_known_before_anything_is_trained(smoke_profile, tmp_path, place):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("/proc/nowhere/at/all")
+    with pytest.raises(StudyError, match=r"^to: "):
+        export(smoke_profile, "cd", 4, 0, tmp_path / place)

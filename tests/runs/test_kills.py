@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import lib.runs.files
 import lib.runs.profile
-import lib.runs.store
 from lib.paths import ROOT
 from lib.runs.execution import fill
 from lib.runs.profile import read_profile
@@ -47,7 +47,7 @@ def test_a_kill_in_the_middle_of_writing_leaves_the_old_file_or_none(tmp_path, b
     if before:
         file.write_text(before)
     writer = multiprocessing.get_context("fork").Process(
-        target=lib.runs.store.replace_file, args=(file, write_half_and_die)
+        target=lib.runs.files.replace_file, args=(file, write_half_and_die)
     )
     writer.start()
     writer.join()

@@ -1,102 +1,89 @@
-"""Sweeps in processes of their own or shared out to workers: the same scores, and a death costs its own run alone."""
+"""Workers: what dies or takes too long costs itself alone, processes are used again, and none outlives its parent."""
 
-import multiprocessing
 import os
+import signal
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 
-import lib.runs.execution
-import lib.runs.profile
-from lib.methods.records import Run
-from lib.runs.execution import execute, fill
-from lib.runs.profile import read_profile
+from lib.paths import ROOT
+from lib.runs.processes import OutOfTime, WorkerDied, spread
+from tests.support import work
 
-pytestmark = pytest.mark.slow
-
-ONE_RUN = {"support_sizes": [4], "seeds": [0]}
-SCORES = ("in_domain", "out_of_domain")
+PARENT = "import sys; from lib.runs.processes import spread; from tests.support import work; "
 
 
-@pytest.fixture
-def profile(smoke_profile):
-    """The smoke profile at one support size and seed."""
-    return read_profile("smoke", ONE_RUN)
+def outcomes(do, items, **options):
+    return {item: done.exception() or done.result() for item, done in spread(do, items, **options)}
 
 
-def scores(frame):
-    return frame[[name for name in frame if name.startswith(SCORES)]].to_dict("records")
+@pytest.mark.parametrize("fresh", [False, True])
+def test_each_item_comes_back_with_what_it_came_to(fresh):
+    assert outcomes(work.double, [1, 2, 3], workers=2, fresh=fresh) == {1: 2, 2: 4, 3: 6}
 
 
-def execute_but_die_at_icl(job, folder, isolated):
-    """Note the process, and leave it at icl without a word, as the kernel ends one that takes too much memory."""
-    (folder / "processes").mkdir(parents=True, exist_ok=True)
-    (folder / "processes" / str(os.getpid())).touch()
-    if isinstance(job, Run) and job.method == "icl" and multiprocessing.parent_process():
-        os._exit(9)
-    execute(job, folder, isolated)
+def test_nothing_to_do_starts_no_process():
+    assert outcomes(work.double, [], workers=2) == {}
 
 
-@pytest.fixture(scope="module")
-def isolated(tmp_path_factory):
-    """A sweep of icl, whose process dies, and pbft_lora after it, each in a process of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lib.runs.profile, "FIGURES", tmp_path_factory.mktemp("isolated"))
-        patch.setattr(lib.runs.execution, "execute", execute_but_die_at_icl)
-        profile = read_profile("smoke", {**ONE_RUN, "isolate": True})
-        return profile.folder, fill(profile, ["icl", "pbft_lora"])
+def test_an_error_is_the_items_own_and_the_worker_goes_on():
+    found = outcomes(work.double, [13, 1, 2], workers=1)
+    assert isinstance(found.pop(13), ValueError)
+    assert found == {1: 2, 2: 4}
 
 
-def test_a_fresh_process_gives_the_same_scores(isolated, profile):
-    _, apart = isolated
-    assert scores(apart.results) == scores(fill(profile, ["pbft_lora"]).results)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_dies_costs_its_item_and_no_other(workers):
+    found = outcomes(work.double, [1, 666, 2, 3, 4], workers=workers)
+    assert isinstance(found.pop(666), WorkerDied)
+    assert found == {1: 2, 2: 4, 3: 6, 4: 8}
 
 
-def test_isolated_jobs_have_a_process_each(isolated):
-    folder, _ = isolated
-    processes = {int(file.name) for file in (folder / "processes").iterdir()}
-    assert len(processes - {os.getpid()}) == 2
+def test_what_takes_too_long_is_ended_and_the_rest_goes_on():
+    began = time.monotonic()
+    found = outcomes(work.process_of, [0.1, 600, 0.2], workers=2, seconds=5)
+    assert isinstance(found[600], OutOfTime)
+    assert all(isinstance(found[seconds], int) for seconds in (0.1, 0.2))
+    assert time.monotonic() - began < 60
 
 
-def test_a_process_that_dies_fails_its_run_and_no_other(isolated):
-    _, sweep = isolated
-    assert list(sweep.failed) == ["icl n=4 seed=0"]
-    assert "its process died" in sweep.failed["icl n=4 seed=0"]
-    assert sweep.results.method.tolist() == ["pbft_lora"]
+def test_workers_are_used_again_and_no_more_are_started_than_asked_for():
+    assert len({done.result() for _, done in spread(work.process_of, [0.01] * 6, 2)}) <= 2
 
 
-@pytest.fixture(scope="module")
-def shared_out(tmp_path_factory):
-    """Two workers, one of which dies at icl; what was left is then done one process a job."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lib.runs.profile, "FIGURES", tmp_path_factory.mktemp("shared"))
-        patch.setattr(lib.runs.execution, "execute", execute_but_die_at_icl)
-        profile = read_profile("smoke", {**ONE_RUN, "workers": 2})
-        return profile, fill(profile, ["baseline", "icl", "pbft", "cd", "cd_lora"])
+def test_fresh_items_have_a_process_each():
+    assert len({done.result() for _, done in spread(work.process_of, [0.01] * 3, 1, fresh=True)}) == 3
 
 
-def test_workers_give_the_scores_of_one_process(shared_out, profile):
-    _, shared = shared_out
-    methods = ["baseline", "pbft", "cd", "cd_lora"]
-    assert shared.results.method.tolist() == methods
-    assert scores(shared.results) == scores(fill(profile, methods).results)
+def wait_for(true, seconds=60):
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert true()
 
 
-def test_a_worker_that_dies_fails_its_run_and_no_other(shared_out):
-    _, shared = shared_out
-    assert list(shared.failed) == ["icl n=4 seed=0"]
-    assert "its process died" in shared.failed["icl n=4 seed=0"]
+def processes_in(folder):
+    return {int(file.name) for file in folder.iterdir()}
 
 
-def test_in_shared_processes_seconds_are_measured_and_no_peak(shared_out):
-    _, shared = shared_out
-    assert set(shared.results.peak_measured) == {"nothing"}
-    assert shared.results.evaluation_rss.isna().all()
-    assert shared.results.peak_gb.isna().all()
-    assert (shared.results.evaluation_seconds > 0).all()
-    assert (shared.results[shared.results.method == "cd"].method_seconds > 0).all()
+def test_a_caller_that_stops_ends_the_workers():
+    items = spread(work.process_of, [0.01, 600, 600], 2)
+    next(items)
+    workers = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    assert len(workers) == 2
+    items.close()
+    wait_for(lambda: not any(worker.is_running() for worker in workers), seconds=10)
 
 
-def test_in_a_process_of_its_own_a_run_has_a_peak(isolated):
-    _, sweep = isolated
-    assert set(sweep.results.peak_measured) == {"rss"}
-    assert (sweep.results.peak_gb >= 0).all()
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("do", [work.never_end, work.ignore_signals_and_never_end])
+def test_workers_end_when_their_parent_is_gone(tmp_path, do, number):
+    script = f"{PARENT} list(spread(work.{do.__name__}, [sys.argv[1]] * 2, 2))"
+    parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT)
+    wait_for(lambda: len(processes_in(tmp_path)) == 2)
+    os.kill(parent.pid, number)
+    parent.wait()
+    wait_for(lambda: not any(psutil.pid_exists(worker) for worker in processes_in(tmp_path)), seconds=10)

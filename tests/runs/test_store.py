@@ -2,14 +2,17 @@
 
 import json
 import math
+import multiprocessing
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-import lib.runs.store
+import lib.runs.files
+from lib.errors import StorageError
 from lib.methods.context_distillation import SoftLabels, run_method
 from lib.methods.evaluation import Evaluation, Outcome, TaskScores
 from lib.methods.in_context_distillation import TunedWeights
@@ -89,8 +92,8 @@ def test_a_write_that_raises_leaves_the_old_file_or_none_and_nothing_else(tmp_pa
     if before:
         file.parent.mkdir()
         file.write_text(before)
-    with pytest.raises(OSError, match="the disk is full"):
-        lib.runs.store.replace_file(file, write_half_and_raise)
+    with pytest.raises(StorageError, match=r"result\.json.*the disk is full"):
+        lib.runs.files.replace_file(file, write_half_and_raise)
     assert [path.read_text() for path in files(tmp_path)] == ([before] if before else [])
 
 
@@ -233,7 +236,7 @@ def test_a_result_under_another_runs_name_counts_as_absent_with_a_warning(store,
     store.save(run, outcome, {})
     os.replace(store.folder / "runs" / f"{key(run)}.json", store.folder / "runs" / f"{key(other)}.json")
     assert store.load(other) is None
-    assert "altered; it is computed again" in capsys.readouterr().err
+    assert "altered, and counts as absent" in capsys.readouterr().err
     assert store.load(run) is None
 
 
@@ -245,6 +248,79 @@ def test_an_edited_result_is_computed_again(filled, capsys):
     assert numbers(store.load(run)) == numbers(before)
     assert len(sweep.stored) == 2
     assert "cut short or altered" in capsys.readouterr().err
+
+
+def with_a_bit_flipped(content, place):
+    """Bit 0 of a file's first byte is bit 0, bit 7 of its last byte the last."""
+    flipped = bytearray(content)
+    flipped[place // 8] ^= 1 << place % 8
+    return bytes(flipped)
+
+
+def bits_all_over(content, count=400):
+    return range(0, 8 * len(content), max(1, 8 * len(content) // count) | 1)
+
+
+@pytest.mark.parametrize("name", ["result", "refusal"])
+def test_a_record_with_any_bit_flipped_is_absent_or_says_the_same(store, baseline, capsys, name):
+    run, outcome = baseline
+    store.save(run, outcome, {"device": "a processor"}) if name == "result" else store.refuse(run, "no biases")
+    before, (file,) = store.load(run), files(store.folder)
+    whole, absent = file.read_bytes(), 0
+    for place in bits_all_over(whole):
+        file.write_bytes(with_a_bit_flipped(whole, place))
+        after = store.load(run)
+        assert after in (None, before)
+        absent += after is None
+        assert capsys.readouterr().err.count(str(file)) == (after is None)
+    assert absent > 300
+
+
+@pytest.mark.parametrize("name", ["soft labels", "teacher"])
+def test_tensors_with_any_bit_flipped_are_absent_or_the_same(store, smoke_profile, capsys, name):
+    labels = name == "soft labels"
+    job, prepared = (
+        (request_of(smoke_profile), some_soft_labels()) if labels else (teacher_of(smoke_profile), some_weights())
+    )
+    store.save_prepared(job, prepared)
+    (file,) = files(store.folder)
+    whole, before, absent = file.read_bytes(), repr(store.load_prepared(job)), 0
+    for place in bits_all_over(whole):
+        file.write_bytes(with_a_bit_flipped(whole, place))
+        after = store.load_prepared(job)
+        assert after is None or repr(after) == before
+        absent += after is None
+        assert capsys.readouterr().err.count(str(file)) == (after is None)
+    assert absent > 300
+
+
+SHAPES = {
+    "a query less": lambda labels: replace(labels, log_probs=labels.log_probs[:1]),
+    "a class more": lambda labels: replace(labels, log_probs=torch.zeros(2, 3)),
+    "another form": lambda labels: replace(labels, log_probs=labels.log_probs.flatten()),
+    "one number": lambda labels: replace(labels, log_probs=torch.tensor(0.5)),
+    "no number": lambda labels: replace(labels, log_probs=labels.log_probs * math.nan),
+    "whole numbers": lambda labels: replace(labels, log_probs=labels.log_probs.long()),
+    "another prior": lambda labels: replace(labels, content_free=torch.zeros(3, 5)),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_soft_labels_of_another_shape_count_as_absent_with_a_warning(store, smoke_profile, capsys, name):
+    request = request_of(smoke_profile)
+    store.save_prepared(request, SHAPES[name](some_soft_labels()))
+    assert (store.load_prepared(request), store.ready(request)) == (None, False)
+    assert "altered" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("notes", [None, {}, {"checksum": "0"}, {"cost": "{"}, {"checksum": '"0"', "cost": "3"}])
+def test_soft_labels_without_their_metadata_count_as_absent_with_a_warning(store, smoke_profile, capsys, notes):
+    request = request_of(smoke_profile)
+    store.save_prepared(request, some_soft_labels())
+    (file,) = files(store.folder)
+    save_file({"log_probs": torch.zeros(2, 2), "content_free": torch.zeros(3, 2)}, file, notes)
+    assert (store.load_prepared(request), store.done(request)) == (None, False)
+    assert capsys.readouterr().err.count(str(file)) == 1
 
 
 def with_a_digit_changed(file):
@@ -354,6 +430,51 @@ def test_a_failure_is_kept_and_is_no_result(store, baseline):
     store.fail(run, "out of memory")
     assert store.failure(run) == "out of memory"
     assert store.load(run) is None
+
+
+@pytest.mark.parametrize("record", [{}, {"reason": None}, {"reason": 3}, {"reason": ["out of memory"]}])
+def test_a_failure_without_a_reason_counts_as_absent_with_a_warning(store, baseline, capsys, record):
+    run, _ = baseline
+    store.fail(run, "out of memory")
+    (file,) = files(store.folder)
+    file.write_text(json.dumps(record))
+    assert store.failure(run) is None
+    assert capsys.readouterr().err.count(str(file)) == 1
+
+
+def test_what_is_done_is_known_without_a_warning(store, baseline, smoke_profile, capsys):
+    run, outcome = baseline
+    request = request_of(smoke_profile)
+    assert not store.done(run) and not store.done(request)
+    store.save(run, outcome, {})
+    store.save_prepared(request, some_soft_labels())
+    assert store.done(run) and store.done(request)
+    for file in files(store.folder):
+        cut(file, 0.5)
+    assert not store.done(run) and not store.done(request)
+    assert capsys.readouterr().err == ""
+
+
+def hold(store, run, held, release):
+    with store.claim(run) as ours:
+        assert ours
+        held.set()
+        release.wait()
+
+
+@pytest.mark.parametrize("end", ["released", "killed"])
+def test_a_claim_is_one_process_s_until_it_is_released_or_the_process_is_killed(store, baseline, end):
+    run, _ = baseline
+    context = multiprocessing.get_context("fork")
+    held, release = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(store, run, held, release))
+    other.start()
+    held.wait()
+    assert store.claimed(run) and not store.claimed(replace(run, seed=1))
+    release.set() if end == "released" else other.kill()
+    other.join()
+    assert not store.claimed(run)
+    assert files(store.folder) == []
 
 
 def test_a_result_forgets_its_runs_failure(store, baseline):

@@ -1,0 +1,98 @@
+"""Signals and a closed output: the program ends within seconds, in one message, and leaves no process behind."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from lib.paths import ROOT
+
+# The program with its work replaced: two workers that never end by themselves.
+PROGRAM = """
+import sys, time
+from lib import __main__
+from lib.runs.processes import spread
+from tests.support import work
+
+def figures(options):
+    {body}
+
+__main__.figures = figures
+folder, sys.argv = sys.argv[1], ["run_all.sh"]
+__main__.run()
+"""
+WORKING = "list(spread(work.never_end, [folder] * 2, 2))"
+SLOW_TO_END = """
+    try:
+        list(spread(work.never_end, [folder] * 2, 2))
+    finally:
+        print("ending", flush=True)
+        time.sleep(600)
+"""
+
+
+def start(body, folder, **pipes):
+    words = [sys.executable, "-c", PROGRAM.format(body=body), str(folder)]
+    return subprocess.Popen(words, cwd=ROOT, text=True, stderr=subprocess.PIPE, **pipes)
+
+
+def workers_of(folder):
+    return [int(file.name) for file in folder.iterdir()]
+
+
+def started(body, folder, **pipes):
+    program = start(body, folder, **pipes)
+    while len(workers_of(folder)) < 2:
+        assert program.poll() is None, program.stderr.read()
+        time.sleep(0.05)
+    return program
+
+
+def none_is_left(folder):
+    end = time.monotonic() + 10
+    while any(psutil.pid_exists(worker) for worker in workers_of(folder)) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not any(psutil.pid_exists(worker) for worker in workers_of(folder))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_program_alone_ends_it_and_its_workers_in_one_message(tmp_path, number):
+    program = started(WORKING, tmp_path)
+    program.send_signal(number)
+    _, said = program.communicate(timeout=30)
+    assert program.returncode == 130
+    assert said.strip() == "Interrupted. What was computed is kept; the same command goes on from there."
+    assert none_is_left(tmp_path)
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path):
+    program = started(SLOW_TO_END, tmp_path, stdout=subprocess.PIPE)
+    program.send_signal(signal.SIGINT)
+    while program.stdout.readline() != "ending\n":
+        pass
+    program.send_signal(signal.SIGINT)
+    _, said = program.communicate(timeout=30)
+    assert (program.returncode, said) == (130, "")
+    assert none_is_left(tmp_path)
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_an_output_that_nobody_reads_any_more_ends_it_quietly(tmp_path, lines):
+    program = start(
+        f"[print('a line', flush=True) for _ in range({lines})]; time.sleep(1); print(1)", tmp_path, stdout=-1
+    )
+    program.stdout.readline()
+    program.stdout.close()
+    assert program.wait(timeout=30) in (0, 141)
+    assert program.stderr.read() == ""
+
+
+def test_an_output_on_a_full_disk_ends_in_one_message(tmp_path):
+    with open("/dev/full", "w") as full:
+        program = start("print('a line', flush=True)", tmp_path, stdout=full)
+        _, said = program.communicate(timeout=30)
+    assert program.returncode == 2
+    assert said.startswith("error: ") and said.count("\n") == 1

@@ -3,6 +3,7 @@
 import copy
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from itertools import chain, pairwise
 
 import numpy as np
@@ -377,7 +378,7 @@ def pull(model, target):
 def test_optimise_is_gradient_descent_on_the_losses_in_their_order(schedule):
     model, targets = random_models.model("random-opt-student"), [3.0, -1.0, 0.5, 2.0]
     settings = Training("full", 0.1, 1, 2, schedule, 0.0, 0.0, "float32", optimizer="sgd")
-    steps = (pull(model, target) for target in targets)
+    steps = ([pull(model, target)] for target in targets)
     losses = optimise(model, steps, 4, settings, 0)
     weight, expected = np.ones(32), []
     for step, target in enumerate(targets):
@@ -391,7 +392,7 @@ def test_optimise_is_gradient_descent_on_the_losses_in_their_order(schedule):
 def test_optimise_warms_up_over_its_share_of_the_steps():
     model = random_models.model("random-opt-student")
     settings = Training("full", 0.1, 1, 2, "constant_with_warmup", 0.5, 0.0, "float32", optimizer="sgd")
-    losses = optimise(model, [pull(model, 2.0)] * 6, 6, settings, 0)
+    losses = optimise(model, [[pull(model, 2.0)]] * 6, 6, settings, 0)
     factors = [np.sqrt(after / before) for before, after in pairwise(losses)]
     assert factors == pytest.approx([1 - 0.2 * share for share in (0, 1 / 3, 2 / 3, 1, 1)], rel=1e-4)
 
@@ -403,7 +404,7 @@ def test_optimise_asks_for_each_loss_in_training_mode_and_after_the_step_before(
         asked.append((model.training, model.get_decoder().final_layer_norm.weight.sum().item()))
         return pull(model, 0.0)()
 
-    optimise(model, (step for _ in range(3)), 3, SETTINGS, 0)
+    optimise(model, ([step] for _ in range(3)), 3, SETTINGS, 0)
     assert [training for training, _ in asked] == [True] * 3
     assert len({weight for _, weight in asked}) == 3
     assert not model.training
@@ -417,7 +418,7 @@ def test_optimise_stops_at_the_first_loss_that_is_not_finite(model):
         return factor * pull(model, 0.0)()
 
     with pytest.raises(NonFiniteLossError, match=r"loss is nan at step 2 of 3 \(learning_rate 0\.01, dtype float32\)"):
-        optimise(model, [lambda factor=factor: step(factor) for factor in (1.0, float("nan"), 1.0)], 3, SETTINGS, 0)
+        optimise(model, [[partial(step, factor)] for factor in (1.0, float("nan"), 1.0)], 3, SETTINGS, 0)
     assert asked[0] == 1.0
     assert len(asked) == 2
 
@@ -425,6 +426,6 @@ def test_optimise_stops_at_the_first_loss_that_is_not_finite(model):
 def test_optimise_leaves_frozen_weights_as_they_were(model):
     model.requires_grad_(False).get_decoder().final_layer_norm.requires_grad_(True)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    optimise(model, [pull(model, 0.0)] * 2, 2, replace(SETTINGS, weight_decay=0.5), 0)
+    optimise(model, [[pull(model, 0.0)]] * 2, 2, replace(SETTINGS, weight_decay=0.5), 0)
     changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
     assert changed == {"model.decoder.final_layer_norm.weight"}

@@ -27,7 +27,8 @@ class Record:
 
     `tensors` leaves out what kernels take: memory that one operation takes and gives back, and no tensor owns. oneDNN
     takes such a workspace for products in bfloat16, for reordered weights and sums in float32. Its size depends on the
-    kernel, so on the instructions that the CPU has; `kernels` is the largest of one operation.
+    kernel, so on the instructions that the CPU has; `kernels` is the largest of one operation. Files that are mapped
+    are left out of both: no tensor and no operation owns them, and the system takes their pages back as it likes.
     """
 
     tensors: int = 0
@@ -43,6 +44,7 @@ def recorded_by_allocator() -> Iterator[Record]:
         yield record
     tree = profiler.profiler.kineto_results.experimental_event_tree()
     changes = sorted((change for event in tree for change in _changes(event)), key=lambda change: change.when)
+    changes = [change for change in changes if change.tensor is not None or change.within is not None]
     workspaces = _workspaces(changes)
     for change in changes:
         if change.allocation in workspaces and change.size > 0:

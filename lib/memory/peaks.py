@@ -128,18 +128,24 @@ def predict(setting: Setting) -> Prediction:
         StudyError: a model's configuration cannot be found, a prompt does not fit its positions, or the method does
             not apply to it.
     """
-    run, asked, phases = setting.run, questions(setting), {}
+    run, asked = setting.run, questions(setting)
     if run.training:
         check_tuning(run.model, run.training.tuning, architecture(run.model), run.training.biases)
     for phase in asked.values():
         phase.require_room()
-    teacher = asked.get("teacher")
-    if teacher and not setting.teacher_resident:
-        longest = max(teacher.prompts, key=lambda prompts: prompts.longest)
-        phases["teacher"] = _asking_phase(replace(teacher, prompts=(longest,)).largest())
-    if run.training:
-        phases["training"] = _training_phase(setting)
-    return phases | {"evaluation": _asking_phase(asked["evaluation"].largest())}
+    teacher = ["teacher"] if "teacher" in asked and not setting.teacher_resident else []
+    training = ["training"] if run.training else []
+    return {phase: peak_of(setting, phase) for phase in [*teacher, *training, "evaluation"]}
+
+
+def peak_of(setting: Setting, phase: str) -> Peak:
+    """The peak of one phase that the run has."""
+    if phase == "training":
+        return _training_phase(setting)
+    asked = questions(setting)[phase]
+    if phase == "teacher":
+        asked = replace(asked, prompts=(max(asked.prompts, key=lambda prompts: prompts.longest),))
+    return _asking_phase(asked.largest())
 
 
 def highest_phase(prediction: Prediction) -> str:

@@ -39,7 +39,7 @@ class PoolLabelling:
     pool_shares: tuple[float, ...] | None = None
     demonstration_labels: str = "true"
     teacher_memory: Memory = field(default="whole", metadata=EXECUTION)
-    queries_a_pass: int = field(default=64, metadata=EXECUTION)
+    queries_a_pass: int = field(default=16, metadata=EXECUTION)
 
     @property
     def needs(self) -> None:
@@ -189,7 +189,7 @@ class Run:
     demonstration_labels: str = "true"
     calibration_pool: int = field(default=0, metadata=EXECUTION)
     teacher_memory: Memory = field(default="whole", metadata=EXECUTION)
-    queries_a_pass: int = field(default=64, metadata=EXECUTION)
+    queries_a_pass: int = field(default=16, metadata=EXECUTION)
     in_context: InContextLearning | None = None
 
     @property

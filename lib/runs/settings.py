@@ -178,7 +178,7 @@ class ProfileSettings(Settings):
     student_dtype: Dtype = "float32"
     teacher_dtype: Dtype = "float32"
     teacher_memory: Memory = "whole"
-    queries_a_pass: Positive = 64
+    queries_a_pass: Positive = 16
     device: Device
     isolate: bool = True
     workers: Positive = 1

@@ -58,7 +58,7 @@ CONFIGURATIONS = [
     ("cd", {"words": "three of two tokens", "training_dtype": "bfloat16"}),
     ("cd_lora", {"words": "two of two tokens", "optimizer": "sgd"}),
     ("cd_bitfit", {"teacher_memory": "streamed", "queries_a_pass": 3}),
-    ("teacher_icl", {"teacher_memory": "streamed", "queries_a_pass": 4, "eval_limit": 40}),
+    ("teacher_icl", {"teacher_memory": "streamed", "queries_a_pass": 3}),
     ("pbft", {"optimizer_in_backward": True}),
     ("cd", {"optimizer_in_backward": True, "checkpointing": True, "logits": "labels", "optimizer": "sgd"}),
     ("cd", {"accumulate": 2, "batch_size": 4, "pool_size": 8}),

@@ -14,7 +14,19 @@ from transformers import Lfm2Config, Lfm2ForCausalLM
 
 from lib.errors import NonFiniteLossError, StudyError
 from lib.models import random_models
-from lib.models.training import Objective, Training, TrainingRow, batches, optimise, step_loss, train
+from lib.models.training import (
+    Objective,
+    Training,
+    TrainingRow,
+    batches,
+    make_optimizer,
+    optimise,
+    step_loss,
+    step_of,
+    train,
+    training_mode,
+    training_step,
+)
 from lib.models.tuning import adapt
 
 COLUMNS = [7, 3]
@@ -338,15 +350,53 @@ def test_recomputed_activations_are_refused_for_whole_words(model):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-@pytest.mark.parametrize("execution", ["padding_free", "fused"])
+@pytest.mark.parametrize(
+    "execution", [{"padding_free": True}, {"fused": True}, {"accumulate": 3}, {"optimizer_in_backward": True}]
+)
 def test_how_a_step_is_computed_changes_neither_losses_nor_tokens(model, optimizer, execution):
     settings = replace(SETTINGS, learning_rate=1e-3, optimizer=optimizer, weight_decay=0.1)
     plain = train(copy.deepcopy(model), rows_of("targets", 2), rows_of("labels", 2), AIM, settings, 0)
-    other = replace(settings, **{execution: True})
+    other = replace(settings, **execution)
     log = train(model, rows_of("targets", 2), rows_of("labels", 2), AIM, other, 0)
     assert log.losses == pytest.approx(plain.losses, rel=1e-3)
     assert len(set(log.losses)) == len(log.losses) == 4
     assert log.tokens == plain.tokens
+
+
+@pytest.mark.parametrize("kind", ["targets", "labels", "both", "mixed"])
+@pytest.mark.parametrize("accumulate", [2, 3, 9])
+def test_the_gradients_of_a_steps_parts_sum_to_those_of_the_step(model, kind, accumulate):
+    rows, gradients = rows_of(kind, 2), []
+    for parts in (1, accumulate):
+        each = copy.deepcopy(model)
+        for loss_of in step_of(each, rows, AIM, replace(SETTINGS, accumulate=parts)):
+            loss_of().backward()
+        gradients.append({name: parameter.grad for name, parameter in each.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_updates_in_the_backward_pass_are_those_of_whole_steps_bit_for_bit_and_leave_no_gradient(model):
+    plain = copy.deepcopy(model)
+    trained(plain)
+    trained(model, replace(SETTINGS, optimizer_in_backward=True))
+    for one, other in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(one, other)
+        assert one.grad is None
+
+
+def test_updates_in_the_backward_pass_never_hold_all_gradients(model):
+    held = []
+    settings = replace(SETTINGS, optimizer_in_backward=True)
+    optimizer = make_optimizer(model, settings, "cpu")
+    with training_mode(model, settings, optimizer):
+        for parameter in model.parameters():
+            parameter.register_post_accumulate_grad_hook(
+                lambda _: held.append(sum(one.grad is not None for one in model.parameters()))
+            )
+        training_step(model, step_of(model, rows_of("labels", 2), LABELS_ONLY, settings), settings, optimizer)
+    assert set(held) <= {0, 1}
+    assert len(held) == len(list(model.parameters()))
 
 
 def test_a_model_that_would_mix_the_prompts_of_a_row_is_not_trained_without_padding():

@@ -1,5 +1,7 @@
 """What the CPU's allocator records while a piece of code runs: what tensors take, and what kernels take beside them."""
 
+import gc
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +10,10 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.profiler import ProfilerActivity, profile
+
+from lib.models.cost import Cost
 
 
 class Change(NamedTuple):
@@ -34,6 +39,34 @@ class Record:
     tensors: int = 0
     kernels: int = 0
     by_operation: dict[str, int] = field(default_factory=dict)
+
+
+def living_bytes() -> int:
+    """Of all tensors that there are now."""
+    gc.collect()
+    found = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor) and type(one) is not FakeTensor]
+    storages = [one.untyped_storage() for one in found if not one.is_meta]
+    return sum({one.data_ptr(): one.nbytes() for one in storages}.values())
+
+
+class AllocatorMeter:
+    """In place of the study's own: a phase's peak is the allocator's record of tensors, and what was made before it.
+
+    Seconds are those of this process's threads, since the machine may be busy with others.
+    """
+
+    def __init__(self, device: str, isolated: bool) -> None:
+        self._others = living_bytes()
+
+    @contextmanager
+    def phase(self) -> Iterator[Cost]:
+        """One phase, as of `lib.models.cost.PhaseMeter`."""
+        before = living_bytes() - self._others
+        began = time.process_time()
+        with recorded_by_allocator() as record:
+            yield (cost := Cost())
+            cost.seconds = time.process_time() - began
+        cost.rss = before + record.tensors
 
 
 @contextmanager

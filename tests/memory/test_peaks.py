@@ -61,7 +61,8 @@ CONFIGURATIONS = [
     ("teacher_icl", {"teacher_memory": "streamed", "queries_a_pass": 3}),
     ("pbft", {"optimizer_in_backward": True}),
     ("cd", {"optimizer_in_backward": True, "checkpointing": True, "logits": "labels", "optimizer": "sgd"}),
-    ("cd", {"accumulate": 2, "batch_size": 4, "pool_size": 8}),
+    ("cd", {"accumulate": 2}),
+    ("pbft", {"accumulate": 2, "batch_size": 4}),
     ("cd_lora", {"frozen_dtype": "bfloat16", "training_dtype": "bfloat16"}),
     ("pbft_bitfit", {"frozen_dtype": "bfloat16", "training_dtype": "bfloat16", "accumulate": 2, "checkpointing": True}),
 ]

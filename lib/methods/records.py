@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from lib.models.loading import Device
-from lib.models.streaming import Memory
+from lib.models.loading import Device, Memory
 from lib.models.training import EXECUTION, Training
 from lib.tasks.task import Benchmark, Task
 

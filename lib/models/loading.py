@@ -32,6 +32,7 @@ from lib.paths import digest, locate
 MADE_FROM = ".made-from"  # in a folder of unpacked weights: the digest of the file that they came from
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Device = Literal["cpu", "cuda"]
+Memory = Literal["whole", "streamed", "auto"]
 
 
 def quiet() -> None:

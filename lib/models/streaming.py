@@ -8,23 +8,18 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import Literal
 
 import psutil
 import torch
-from accelerate import init_empty_weights
-from accelerate.hooks import attach_align_device_hook, remove_hook_from_submodules
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from lib.errors import StudyError, first_line
 from lib.models import random_models
-from lib.models.loading import DTYPES, check_device, files_of, load_config, load_model
+from lib.models.loading import DTYPES, Memory, check_device, files_of, load_config, load_model
 from lib.models.scoring import class_log_probs
 from lib.tasks.prompts import EncodedPrompts
-
-Memory = Literal["whole", "streamed", "auto"]
 
 GIB = 2**30
 
@@ -65,6 +60,8 @@ def unweighted(
     config: PretrainedConfig, dtype: str, made: Callable[[Tensor], object] = lambda _: None
 ) -> PreTrainedModel:
     """A streamed model without values, to be walked with fake tensors; `made` is told of each weight that is read."""
+    from accelerate import init_empty_weights  # here, so that redrawing does not wait for it
+
     with init_empty_weights():
         model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype]).requires_grad_(False)
 
@@ -103,6 +100,8 @@ def check_streams(reference: str, dtype: str) -> None:
 
 def _stream(model: PreTrainedModel, weights: Mapping[str, Tensor], device: str) -> PreTrainedModel:
     """Have each module read its weights there when it is called; on `device` everything is computed."""
+    from accelerate.hooks import attach_align_device_hook
+
     attach_align_device_hook(model, execution_device=device, offload=True, weights_map=weights)
     return _computing_on(model, device)
 
@@ -116,6 +115,8 @@ def _computing_on(model: PreTrainedModel, device: str) -> PreTrainedModel:
 
 def _from_disk(reference: str, dtype: str, device: str, size: int) -> PreTrainedModel:
     """Weights stay in safetensors files where they are; those in other files are written once more for the time."""
+    from accelerate.hooks import remove_hook_from_submodules
+
     local = files_of(reference)
     scratch = tempfile.TemporaryDirectory(prefix="streamed-")  # goes with the model
     free = shutil.disk_usage(scratch.name).free

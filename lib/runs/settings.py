@@ -9,9 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from lib.errors import StudyError
 from lib.methods.records import Paradigm
 from lib.methods.table import ON_TASKS, TRAINED
-from lib.models.loading import DTYPES, Device
+from lib.models.loading import DTYPES, Device, Memory
 from lib.models.losses import HARD_WEIGHTS
-from lib.models.streaming import Memory
 from lib.models.training import OPTIMIZERS
 from lib.tasks import catalogue
 from lib.tasks.patterns import LABEL_WORDS, PATTERNS, placeholders

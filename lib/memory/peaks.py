@@ -7,6 +7,7 @@ change in how the study trains changes the prediction. Of the many batches of a 
 Limits: fake tensors take the paths of a CPU, so what a GPU's kernels keep beside their outputs is not seen, but for
 dropout's mask and the fused optimizer, which are walked as on a GPU. What a kernel needs inside itself is not seen on
 either: a product in bfloat16 on a CPU takes up to a float32 copy of its result, by the instructions that the CPU has.
+Streamed weights count as memory while they are read; where a CPU takes them from the file as they are, they are mapped.
 The context of CUDA and the workspaces of its libraries come on top. Predicted is what tensors need, not what a
 caching allocator reserves.
 """

@@ -74,7 +74,7 @@ def _measure_asking(asked: Questions, meter: PhaseMeter) -> Cost:
 
 
 def _streamed(asked: Questions, folder: str) -> PreTrainedModel:
-    """From weights on the disk in float16, as OPT is published: on a CPU what is not converted is mapped, not allocated."""
+    """From weights on the disk in float16, as OPT is published; a CPU maps what it need not convert."""
     random_model(asked.model, "float16").save_pretrained(folder)
     return load(folder, asked.dtype, asked.device, "streamed")
 

@@ -56,7 +56,8 @@ class _Storage:
 class Allocations(TorchDispatchMode):
     """Counts what operations return while the mode is on; `peak` is the highest sum of all tensors alive, in bytes.
 
-    Storages are counted once however many tensors share them. What a kernel needs inside itself is not seen.
+    Storages are counted once however many tensors share them, those on `meta` not at all. What a kernel needs inside
+    itself is not seen.
 
     Attributes:
         stage: what is under way outside of modules, such as the optimizer's step; whoever begins it says so here.
@@ -84,13 +85,13 @@ class Allocations(TorchDispatchMode):
             operation = IN_PLACE[operation]
         result = operation(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
+            if isinstance(leaf, torch.Tensor) and leaf.device.type != "meta":
                 self.count(leaf)
         return result
 
     def claim(self, kind: str, tensors: Iterable[torch.Tensor]) -> None:
         """Say of what kind these tensors are; those not seen before are counted from now on."""
-        for tensor in tensors:
+        for tensor in (one for one in tensors if one.device.type != "meta"):
             storage = self.count(tensor, kind)
             self._now[storage.kind] -= storage.size
             self._now[kind] += storage.size

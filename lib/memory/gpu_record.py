@@ -6,10 +6,12 @@ Weights need no download and their values cost nothing, so the paper's pair can 
 import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 import torch
+from transformers import PreTrainedModel
 
 from lib.memory.architectures import random_model
 from lib.memory.peaks import Questions, Setting, questions, rows_of
@@ -18,6 +20,7 @@ from lib.methods.context_distillation import objective
 from lib.methods.student import adapted
 from lib.methods.table import TRAINED
 from lib.models.cost import Cost, PhaseMeter, describe
+from lib.models.streaming import load
 from lib.models.training import train
 from lib.paths import FIGURES
 from lib.runs.files import read_table
@@ -35,6 +38,10 @@ VARIANTS = {
     "sgd": {"optimizer": "sgd"},
     "batch of 1": {"batch_size": 1},
     "64 queries at once": {"eval_batch_size": 64},
+    "streamed teacher": {"teacher_memory": "streamed"},
+    "four parts a step": {"accumulate": 4},
+    "updates in the backward pass": {"optimizer_in_backward": True},
+    "frozen weights in bfloat16": {"training_dtype": "bfloat16", "frozen_dtype": "bfloat16"},
 }
 
 FEWER_ITEMS = {"eval_limit": 1000}  # the longest are among them, so that peaks are those of the full sets
@@ -60,15 +67,22 @@ def measure(one: Setting) -> dict[str, Cost]:
 
 
 def _measure_asking(asked: Questions, meter: PhaseMeter) -> Cost:
-    model = random_model(asked.model, asked.dtype, asked.device)
-    with meter.phase() as cost:
-        asked.ask(model)
+    with TemporaryDirectory(prefix="random-") as folder:
+        model = _streamed(asked, folder) if asked.streamed else random_model(asked.model, asked.dtype, asked.device)
+        with meter.phase() as cost:
+            asked.ask(model)
     return cost
+
+
+def _streamed(asked: Questions, folder: str) -> PreTrainedModel:
+    """From weights on the disk in float16, as OPT is published; a CPU maps what it need not convert."""
+    random_model(asked.model, "float16").save_pretrained(folder)
+    return load(folder, asked.dtype, asked.device, "streamed")
 
 
 def _measure_training(one: Setting, meter: PhaseMeter) -> Cost:
     run, training = one.run, one.run.training
-    model = random_model(run.model, "float32", run.device)
+    model = random_model(run.model, training.frozen_dtype, run.device)
     with meter.phase() as cost:
         student = adapted(model, training, run.seed)
         aim = objective(run, one.lengths.answers)

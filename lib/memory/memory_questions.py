@@ -91,6 +91,48 @@ DECISIONS: dict[tuple[str, str], dict[str, Option]] = {
 }
 
 
+# A student's step and a teacher's phase at their leanest; where few weights are trained, the others can be halved.
+LABELS_ALONE = {"kl_over": "labels", "logits": "labels"}
+LEAN = {**LABELS_ALONE, "checkpointing": True, "optimizer_in_backward": True}
+LEAN_FEW = {
+    **LABELS_ALONE,
+    "checkpointing": True,
+    "accumulate": 4,
+    "training_dtype": "bfloat16",
+    "frozen_dtype": "bfloat16",
+}
+STREAMED = {"teacher_memory": "streamed", "queries_a_pass": 4}
+LEAN_TEACHER = {"teacher_memory": "streamed", "queries_a_pass": 2, "teacher_dtype": "bfloat16"}
+
+# From what public code does down to the leanest; each row is the one before it with one more decision.
+DESCENT = {
+    "logits of all positions, 64 queries at once": Option("cd", {"logits": "all", "eval_batch_size": 64}),
+    "logits of the last position": Option("cd", {"eval_batch_size": 64}),
+    "8 queries at once": Option("cd"),
+    "the teacher streamed, 4 queries a pass": Option("cd", STREAMED),
+    "the head for the label words alone": Option("cd", STREAMED | LABELS_ALONE),
+    "activations checkpointed": Option("cd", STREAMED | LABELS_ALONE | {"checkpointing": True}),
+    "weights updated in the backward pass": Option("cd", STREAMED | LEAN),
+    "the teacher in bfloat16, 2 queries a pass": Option("cd", LEAN_TEACHER | LEAN),
+    "LoRA": Option("cd_lora", LEAN_TEACHER | LEAN),
+    "frozen weights in bfloat16, a step in four parts": Option("cd_lora", LEAN_TEACHER | LEAN_FEW),
+}
+
+
+def descent(profile: Profile, size: int = 12) -> pd.DataFrame:
+    """Each row of `DESCENT`: peaks of CD's phases in GB, and the higher one over that of PBFT as the profile has it."""
+    pbft, *made = _predicted(profile, [Option("pbft"), *DESCENT.values()], size)
+    plain = pbft["training"].total
+    rows = [
+        {
+            **{f"{phase}, GB": peaks[phase].total / 1e9 for phase in ("teacher", "training")},
+            "over PBFT": peaks[highest_phase(peaks)].total / plain,
+        }
+        for peaks in made
+    ]
+    return pd.DataFrame(rows, index=pd.Index(DESCENT, name="with"))
+
+
 def _predicted(profile: Profile, options: Sequence[Option], size: int) -> list[Prediction]:
     return predictions(
         [option.further(setting(profile.changed(option.changes), option.method, size)) for option in options]
@@ -120,6 +162,7 @@ def readings(teacher: str) -> dict[str, tuple[Option, Option]]:
     larger = Option("pbft", {"student": teacher})
     in_half = "CD's teacher in bfloat16"
     others = "PBFT with logits of all positions, padded to 2,048 tokens, CD with neither"
+    lean, lean_pbft = Option("cd", LEAN | LEAN_TEACHER), Option("pbft", LEAN)
     of_teacher = "PBFT of the teacher, not of the student"
     return {
         "all as in the profile": (pbft, cd),
@@ -132,6 +175,8 @@ def readings(teacher: str) -> dict[str, tuple[Option, Option]]:
         f"{others}; {in_half}": (filled, half),
         of_teacher: (larger, cd),
         f"{of_teacher}; {in_half}": (larger, half),
+        "PBFT as in the profile, CD at its leanest, its teacher streamed": (pbft, lean),
+        "both at their leanest, CD's teacher streamed": (lean_pbft, lean),
     }
 
 

@@ -7,6 +7,7 @@ change in how the study trains changes the prediction. Of the many batches of a 
 Limits: fake tensors take the paths of a CPU, so what a GPU's kernels keep beside their outputs is not seen, but for
 dropout's mask and the fused optimizer, which are walked as on a GPU. What a kernel needs inside itself is not seen on
 either: a product in bfloat16 on a CPU takes up to a float32 copy of its result, by the instructions that the CPU has.
+Streamed weights count as memory while they are read; where a CPU takes them from the file as they are, they are mapped.
 The context of CUDA and the workspaces of its libraries come on top. Predicted is what tensors need, not what a
 caching allocator reserves.
 """
@@ -27,15 +28,16 @@ from lib.memory.allocations import CUDA_BLOCK, Allocations, Peak
 from lib.memory.architectures import architecture, random_model
 from lib.memory.prompt_lengths import Prefixed, PromptLengths, largest_batch
 from lib.methods.context_distillation import objective, trains_on_support
-from lib.methods.records import Run
+from lib.methods.records import PoolLabelling, Run
 from lib.methods.student import adapted
 from lib.models.scoring import class_log_probs
+from lib.models.streaming import unweighted
 from lib.models.training import (
-    EXECUTION_FIELDS,
     TrainingRow,
     batches,
     make_optimizer,
-    step_loss,
+    micro_batches,
+    step_of,
     training_mode,
     training_step,
 )
@@ -64,7 +66,10 @@ Prediction = dict[str, Peak]
 
 @dataclass(frozen=True)
 class Questions:
-    """What a model is asked in a phase that trains nothing; `answers` is None where it answers with its vocabulary."""
+    """What a model, whole or streamed, is asked in a phase that trains nothing.
+
+    `answers` is None where it answers with its vocabulary.
+    """
 
     model: str
     dtype: str
@@ -72,6 +77,7 @@ class Questions:
     prompts: tuple[Prefixed, ...]
     answers: tuple[tuple[int, ...], ...] | None
     batch_size: int
+    streamed: bool = False
 
     def ask(self, model: PreTrainedModel) -> None:
         """Have the model answer prompts of these lengths."""
@@ -103,10 +109,17 @@ def questions(setting: Setting) -> dict[str, Questions]:
         labelling = run.distillation.labelling
         compared = None if labelling.kl_over == "vocabulary" else lengths.answers
         teacher = (labelling.teacher, labelling.dtype, labelling.device)
-        asked["teacher"] = Questions(*teacher, lengths.teacher, compared, labelling.batch_size)
+        asked["teacher"] = Questions(*teacher, lengths.teacher, compared, *_at_once(labelling, labelling.batch_size))
     evaluated = (run.model, run.dtype, run.device)
-    asked["evaluation"] = Questions(*evaluated, lengths.evaluation, lengths.answers, run.eval_batch_size)
+    at_once = _at_once(run, run.eval_batch_size)
+    asked["evaluation"] = Questions(*evaluated, lengths.evaluation, lengths.answers, *at_once)
     return asked
+
+
+def _at_once(asked: Run | PoolLabelling, of_whole: int) -> tuple[int, bool]:
+    """How many prompts a model is asked at once, and whether it is streamed; `auto` is predicted as a whole model."""
+    streamed = asked.teacher_memory == "streamed"
+    return asked.queries_a_pass if streamed else of_whole, streamed
 
 
 def predict(setting: Setting) -> Prediction:
@@ -116,18 +129,24 @@ def predict(setting: Setting) -> Prediction:
         StudyError: a model's configuration cannot be found, a prompt does not fit its positions, or the method does
             not apply to it.
     """
-    run, asked, phases = setting.run, questions(setting), {}
+    run, asked = setting.run, questions(setting)
     if run.training:
         check_tuning(run.model, run.training.tuning, architecture(run.model), run.training.biases)
     for phase in asked.values():
         phase.require_room()
-    teacher = asked.get("teacher")
-    if teacher and not setting.teacher_resident:
-        longest = max(teacher.prompts, key=lambda prompts: prompts.longest)
-        phases["teacher"] = _asking_phase(replace(teacher, prompts=(longest,)).largest())
-    if run.training:
-        phases["training"] = _training_phase(setting)
-    return phases | {"evaluation": _asking_phase(asked["evaluation"].largest())}
+    teacher = ["teacher"] if "teacher" in asked and not setting.teacher_resident else []
+    training = ["training"] if run.training else []
+    return {phase: peak_of(setting, phase) for phase in [*teacher, *training, "evaluation"]}
+
+
+def peak_of(setting: Setting, phase: str) -> Peak:
+    """The peak of one phase that the run has."""
+    if phase == "training":
+        return _training_phase(setting)
+    asked = questions(setting)[phase]
+    if phase == "teacher":
+        asked = replace(asked, prompts=(max(asked.prompts, key=lambda prompts: prompts.longest),))
+    return _asking_phase(asked.largest())
 
 
 def highest_phase(prediction: Prediction) -> str:
@@ -138,8 +157,20 @@ def highest_phase(prediction: Prediction) -> str:
 
 @cache  # methods share it
 def _asking_phase(asked: Questions) -> Peak:
+    if asked.streamed:
+        return _streamed_phase(asked)
     model = random_model(asked.model, asked.dtype, "meta")
     with _fake(asked.device, model), _counted(model, asked.device) as allocations:
+        asked.ask(model)
+    return allocations.peak
+
+
+def _streamed_phase(asked: Questions) -> Peak:
+    def read(weight: torch.Tensor) -> None:
+        allocations.claim("parameters", [weight])
+
+    model = unweighted(architecture(asked.model), asked.dtype, read)
+    with _fake(asked.device), _counted(model, asked.device) as allocations:
         asked.ask(model)
     return allocations.peak
 
@@ -147,9 +178,9 @@ def _asking_phase(asked: Questions) -> Peak:
 def _training_phase(setting: Setting) -> Peak:
     """The peak of the steps that are walked; a teacher that is resident labels a batch before each."""
     run, resident = setting.run, _asked_beside_training(setting)
-    training = replace(run.training, **dict.fromkeys(EXECUTION_FIELDS, False))  # what the key names, however computed
+    training = replace(run.training, padding_free=False, fused=False)  # the peak of padded steps, however computed
     aim = objective(run, setting.lengths.answers)
-    model = adapted(random_model(run.model, "float32", "meta"), training, run.seed)
+    model = adapted(random_model(run.model, training.frozen_dtype, "meta"), training, run.seed)
     teachers = [random_model(resident.model, resident.dtype, "meta")] if resident else []
     first, largest = _steps(setting)
     with _fake(run.device, model, *teachers), _counted(model, run.device) as allocations:
@@ -157,13 +188,13 @@ def _training_phase(setting: Setting) -> Peak:
             allocations.claim("teacher's parameters", [*teacher.parameters(), *teacher.buffers()])
         optimizer = make_optimizer(model, training, run.device)
         _claim(model, optimizer, allocations)
-        with training_mode(model, training):
+        with training_mode(model, training, optimizer):
             if first is None:
-                _prime(optimizer)
+                _prime(optimizer, training.optimizer_in_backward)
             for rows in filter(None, (first, largest)):
                 for teacher in teachers:
                     resident.ask(teacher)
-                training_step(model, partial(step_loss, model, rows, aim, training), training, optimizer)
+                training_step(model, step_of(model, rows, aim, training), training, optimizer)
     return allocations.peak
 
 
@@ -191,24 +222,26 @@ def _steps(setting: Setting) -> tuple[list[TrainingRow] | None, list[TrainingRow
     """The first step, before there is an optimizer state, unless a later one is as large; the largest of the later."""
     run = setting.run
     steps = batches(*rows_of(setting), run.training.batch_size, run.training.epochs, run.seed)
+    padded_tokens = partial(_padded_tokens, parts=run.training.accumulate)
     first = next(steps)
-    largest = max(steps, key=_padded_tokens, default=None)
-    if largest and _padded_tokens(first) <= _padded_tokens(largest):
+    largest = max(steps, key=padded_tokens, default=None)
+    if largest and padded_tokens(first) <= padded_tokens(largest):
         return None, largest
     return first, largest
 
 
-def _padded_tokens(rows: Sequence[TrainingRow]) -> int:
-    return len(rows) * max(len(row.ids) for row in rows)
+def _padded_tokens(rows: Sequence[TrainingRow], parts: int) -> int:
+    return max(len(part) * max(len(row.ids) for row in part) for part in micro_batches(rows, parts))
 
 
-def _prime(optimizer: torch.optim.Optimizer) -> None:
+def _prime(optimizer: torch.optim.Optimizer, one_by_one: bool) -> None:
     """Bring the optimizer's state into being, as any step before would have."""
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for together in [[parameter] for parameter in trained] if one_by_one else [trained]:
+        for parameter in together:
             parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ A prediction takes seconds, a page of the study a hundred of them.
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -35,6 +35,9 @@ WALKED = ("tasks", "models", "methods", "memory")
 WORKERS = 2
 
 _PREDICTION = TypeAdapter(Prediction)
+
+# Settings that change a peak and not a result.
+LEANER = ("teacher_memory", "queries_a_pass", "accumulate", "optimizer_in_backward")
 
 # What `of_profile` has where nothing is predicted.
 NO_PEAKS = pd.DataFrame(columns=["run", "method", "support_size", "phase", "highest_phase", "peak_gb", *PARTS, "place"])
@@ -91,7 +94,19 @@ def _kept(one: Setting) -> Prediction | None:
 
 
 def _file(one: Setting) -> Path:
-    return KEPT / f"{key(one, *walked())}.json"
+    return KEPT / f"{key(one, *_leaner(one.run), *walked())}.json"
+
+
+def _leaner(run: Run) -> list[tuple[str, Any]]:
+    """How the run is computed otherwise than by default, where that has no part in its key but changes its peaks."""
+    records = [run, run.training, run.distillation and run.distillation.labelling]
+    of_records = [(one, field) for one in records if one for field in fields(one) if field.name in LEANER]
+    values = [(field.name, getattr(one, field.name), field.default) for one, field in of_records]
+    return [(name, value) for name, value, default in values if value != default]
+
+
+def _name(run: Run) -> str:
+    return key(run, *_leaner(run))
 
 
 @cache
@@ -128,12 +143,12 @@ def of_profile(profile: Profile, methods: Sequence[str]) -> pd.DataFrame:
     file = profile.folder / "predicted.csv"
     known = _table(file)
     runs = profile.model_copy(update={"seeds": profile.seeds[:1]}).runs(tuple(methods))
-    missing = [run for run in runs if key(run) not in set(known.run) and not profile.stored_only]
+    missing = [run for run in runs if _name(run) not in set(known.run) and not profile.stored_only]
     if new := [row for run in missing for row in _rows_from_data(run)]:
         table = pd.DataFrame([*known.to_dict("records"), *new])
         write_csv(file, table)
         known = _table(file)
-    return known[known.run.isin([key(run) for run in runs])].reset_index(drop=True)
+    return known[known.run.isin([_name(run) for run in runs])].reset_index(drop=True)
 
 
 def _table(file: Path) -> pd.DataFrame:
@@ -146,4 +161,4 @@ def _rows_from_data(run: Run) -> list[dict[str, Any]]:
         prediction = predict(Setting(run, real_lengths(run)))
     except StudyError:  # the figure does without
         return []
-    return [{"run": key(run), **row} for row in _rows(run, prediction)]
+    return [{"run": _name(run), **row} for row in _rows(run, prediction)]

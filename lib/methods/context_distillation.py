@@ -15,8 +15,8 @@ from lib.methods.records import Distillation, PoolLabelling, Run
 from lib.methods.student import TrainedStudent, train_student
 from lib.methods.table import METHODS, TRAINED
 from lib.models.cost import Cost, PhaseMeter
-from lib.models.loading import load_model
 from lib.models.scoring import class_log_probs
+from lib.models.streaming import is_streamed, load
 from lib.models.training import Objective, Training, TrainingLog, TrainingRow, train
 from lib.tasks.patterns import CONTENT_FREE_TEXTS, content_free
 from lib.tasks.prompts import EncodedPrompts, first_tokens
@@ -53,7 +53,7 @@ def run_method(run: Run, soft_labels: SoftLabels | None, isolated: bool = True) 
     if run.training:
         student = _trained(run, encoder, examples, soft_labels, meter, costs)
     else:
-        student = TrainedStudent(load_model(run.model, run.dtype, run.device), 0, [])
+        student = TrainedStudent(load(run.model, run.dtype, run.device, run.teacher_memory), 0, [])
     demonstrations = examples.demonstrations if METHODS[run.method].demonstrations else []
     with meter.phase() as costs["evaluation"]:
         queries = {domain: [*items, *content_free(run.task)] for domain, items in examples.evaluation.items()}
@@ -83,7 +83,8 @@ def _answers(
     answers: dict[str, Array] = {}
     for domain, of_domain in queries.items():
         prompts = encoder.encode(demonstrations, of_domain)
-        log_probs = class_log_probs(model, prompts, answers_of(encoder, run.task), run.eval_batch_size)
+        at_once = run.queries_a_pass if is_streamed(model) else run.eval_batch_size
+        log_probs = class_log_probs(model, prompts, answers_of(encoder, run.task), at_once)
         cost.tokens += prompts.tokens
         require_finite(log_probs, run.model)
         answers[domain] = log_probs.double().numpy()
@@ -145,7 +146,7 @@ def ask_teacher(labelling: PoolLabelling, isolated: bool = True) -> SoftLabels:
         StudyError: a setting does not fit the data or the model, or a score is not finite.
     """
     meter = PhaseMeter(labelling.device, isolated)
-    model = load_model(labelling.teacher, labelling.dtype, labelling.device)
+    model = load(labelling.teacher, labelling.dtype, labelling.device, labelling.teacher_memory)
     encoder = PromptEncoder(labelling.teacher)
     with meter.phase() as cost:
         contexts = teacher_prompts(labelling, encoder)
@@ -168,7 +169,8 @@ def _soft_labels(
     labelling: PoolLabelling, model: PreTrainedModel, encoder: PromptEncoder, prompts: EncodedPrompts
 ) -> torch.Tensor:
     answers = None if labelling.kl_over == "vocabulary" else answers_of(encoder, labelling.task)
-    return class_log_probs(model, prompts, answers, labelling.batch_size)
+    at_once = labelling.queries_a_pass if is_streamed(model) else labelling.batch_size
+    return class_log_probs(model, prompts, answers, at_once)
 
 
 def trains_on_support(distillation: Distillation) -> bool:

@@ -16,7 +16,7 @@ from lib.methods.records import EpisodeObjective, Episodes
 from lib.models.losses import HARD_WEIGHTS, soft_cross_entropy
 from lib.models.scoring import answer_log_probs, pad_right
 from lib.models.shared_tokens import SharedTokens, shared_positions, shared_tokens
-from lib.models.training import Training, TrainingLog, optimise
+from lib.models.training import Step, Training, TrainingLog, optimise
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class InContextTuning:
         losses = optimise(self.student.model, steps, self.episodes.steps, settings, self.episodes.seed)
         return TrainingLog(losses, self.tokens)
 
-    def _steps(self, batch_size: int) -> Iterator[partial[Tensor]]:
+    def _steps(self, batch_size: int) -> Iterator[Step]:
         drawn, weight_at = batches(self.episodes, batch_size), HARD_WEIGHTS[self.mixture.hard]
         for step, (asked, texts) in enumerate(zip(drawn, self._texts(), strict=True)):
             progress = step / max(1, self.episodes.steps - 1)
-            yield partial(self.loss, asked, texts, self.mixture.hard_start * weight_at(progress))
+            yield [partial(self.loss, asked, texts, self.mixture.hard_start * weight_at(progress))]
 
     def _texts(self) -> Iterator[list[str]]:
         """Each step's plain texts; none where the objective has no language-modelling terms."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from lib.models.loading import Device
+from lib.models.loading import Device, Memory
 from lib.models.training import EXECUTION, Training
 from lib.tasks.task import Benchmark, Task
 
@@ -18,6 +18,8 @@ class PoolLabelling:
         held_out: the halves of the target's `subcases` or `templates` that the pool does without.
         pool_shares: of the classes in the pool; None draws it without looking at labels.
         demonstration_labels: `true` or `shuffled`, as `lib.tasks.samples.with_shuffled_labels` has it.
+        teacher_memory: whether the teacher's weights are read as they are needed, which changes no answer.
+        queries_a_pass: that a streamed teacher is asked at once, in place of `batch_size`.
     """
 
     kept_in: ClassVar[str] = "soft_labels"
@@ -35,6 +37,8 @@ class PoolLabelling:
     held_out: str = "nothing"
     pool_shares: tuple[float, ...] | None = None
     demonstration_labels: str = "true"
+    teacher_memory: Memory = field(default="whole", metadata=EXECUTION)
+    queries_a_pass: int = field(default=16, metadata=EXECUTION)
 
     @property
     def needs(self) -> None:
@@ -165,6 +169,7 @@ class Run:
         demonstration_labels: those that the evaluated model reads, as in `PoolLabelling`.
         calibration_pool: unlabelled queries like those of each domain that the model also answers, so that its own
             label prior is known; they change no other number of the result.
+        teacher_memory, queries_a_pass: where a teacher is evaluated, as in `PoolLabelling`.
         in_context: of the methods of in-context learning distillation.
     """
 
@@ -182,6 +187,8 @@ class Run:
     distillation: Distillation | None = None
     demonstration_labels: str = "true"
     calibration_pool: int = field(default=0, metadata=EXECUTION)
+    teacher_memory: Memory = field(default="whole", metadata=EXECUTION)
+    queries_a_pass: int = field(default=16, metadata=EXECUTION)
     in_context: InContextLearning | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""A student's training, whatever teaches it: loaded in float32, adapted, trained, merged."""
+"""A student's training, whatever teaches it: loaded, adapted, trained in float32, merged."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,19 +31,26 @@ def train_student(
 
     Trained weights stay float32 until they are scored.
     """
-    model = load_model(run.model, "float32", run.device)
+    model = load_model(run.model, run.training.frozen_dtype, run.device)
     with meter.phase() as costs["training"]:
         student = adapted(model, run.training, run.seed)
         log = fit(student, run.training)
         costs["training"].tokens = log.tokens
     trained = student.num_parameters(only_trainable=True)
-    return TrainedStudent(merged(student).to(DTYPES[run.dtype]), trained, log.losses)
+    return TrainedStudent(merged(student.float()).to(DTYPES[run.dtype]), trained, log.losses)
 
 
 def adapted(model: PreTrainedModel, training: Training, seed: int) -> torch.nn.Module:
-    """The model with what `training` trains made trainable, in place; the seed is that of new random weights."""
+    """The model with what `training` trains made trainable, in place; the seed is that of new random weights.
+
+    What is trained is float32, and so are the vectors that normalise: only frozen matrices are in `frozen_dtype`.
+    """
     torch.manual_seed(seed)  # a LoRA adapter starts from random weights
-    return adapt(model, training.tuning, lora_config(training), training.biases)
+    student = adapt(model, training.tuning, lora_config(training), training.biases)
+    for parameter in student.parameters():
+        if parameter.requires_grad or parameter.ndim < 2:
+            parameter.data = parameter.data.float()
+    return student
 
 
 def lora_config(training: Training) -> "LoraConfig | None":

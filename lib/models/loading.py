@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import warnings
+from logging import getLogger
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ from lib.paths import digest, locate
 MADE_FROM = ".made-from"  # in a folder of unpacked weights: the digest of the file that they came from
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Device = Literal["cpu", "cuda"]
+Memory = Literal["whole", "streamed", "auto"]
 
 
 def quiet() -> None:
@@ -38,6 +40,7 @@ def quiet() -> None:
     # peft asks transformers for a property under its old name
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     logging.set_verbosity_error()
+    getLogger("accelerate").setLevel("ERROR")  # it warns of weights that stay on the disk, as they should
     logging.disable_progress_bar()
     disable_progress_bars()
     hub_logging.set_verbosity_error()  # each retry of each file would be a line
@@ -61,24 +64,25 @@ def load_config(reference: str) -> PretrainedConfig:
     return _from_pretrained(AutoConfig, reference)
 
 
-def load_model(reference: str, dtype: str, device: str) -> PreTrainedModel:
+def load_model(reference: str, dtype: str, device: str | None, **options: object) -> PreTrainedModel:
     """A new model object in evaluation mode, all weights frozen; errors as `load_tokenizer`.
 
     Args:
         reference: hub name, folder, GGUF file, or a model of `lib.models.random_models`.
         dtype: a key of `DTYPES`.
-        device: `cpu` or `cuda`.
+        device: `cpu` or `cuda`; None leaves the weights where `options` put them.
+        options: further ones of `from_pretrained`.
     """
     if reference in random_models.WIDTHS:
         model = random_models.model(reference).to(DTYPES[dtype])
     else:
         model, loading = _from_pretrained(
-            AutoModelForCausalLM, reference, dtype=DTYPES[dtype], output_loading_info=True
+            AutoModelForCausalLM, reference, dtype=DTYPES[dtype], output_loading_info=True, **options
         )
         if loading["missing_keys"]:  # transformers would leave them random
             some = ", ".join(sorted(loading["missing_keys"])[:3])
             raise StudyError(f"model: {reference!r} lacks weights that its configuration asks for: {some}.")
-    return model.to(device).eval().requires_grad_(False)
+    return (model.to(device) if device else model).eval().requires_grad_(False)
 
 
 def check_device(device: str) -> None:

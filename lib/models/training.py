@@ -32,9 +32,12 @@ class Training:
     vocabulary head is applied: `last`, the last position alone; `labels`, that and the label words' rows of the head
     alone; `all`, every position, of which the last is kept.
 
-    Two say how a step is computed, to the same loss but for rounding, and have no part in the key: `padding_free` lays
-    a step's prompts end to end instead of padding them to the longest; `fused` updates all weights in one kernel, as
-    is always done on a GPU.
+    `frozen_dtype` is that of the weight matrices that LoRA and BitFit leave as they are.
+
+    The others say how a step is computed, to the same loss but for rounding, and have no part in the key.
+    `padding_free` lays a step's prompts end to end instead of padding them to the longest. `fused` updates all weights
+    in one kernel, as is always done on a GPU. `accumulate` cuts a step into so many parts, whose gradients are summed.
+    `optimizer_in_backward` updates each weight as soon as its gradient is there, and drops that.
     """
 
     tuning: Tuning
@@ -52,11 +55,18 @@ class Training:
     checkpointing: bool = False
     logits: str = "last"
     biases: str = "existing"
+    frozen_dtype: str = "float32"
     padding_free: bool = field(default=False, metadata=EXECUTION)
     fused: bool = field(default=False, metadata=EXECUTION)
+    accumulate: int = field(default=1, metadata=EXECUTION)
+    optimizer_in_backward: bool = field(default=False, metadata=EXECUTION)
 
 
-EXECUTION_FIELDS = tuple(one.name for one in fields(Training) if one.metadata == EXECUTION)
+# Each field that says how a step is computed, to how it is by default.
+EXECUTION_FIELDS = {one.name: one.default for one in fields(Training) if one.metadata == EXECUTION}
+
+# The losses whose sum a step of the optimizer lowers; each has a forward and a backward pass of its own.
+Step = Sequence[Callable[[], Tensor]]
 
 
 @dataclass(frozen=True)
@@ -85,10 +95,17 @@ class Objective:
     kl_over_vocabulary: bool
 
 
-def step_loss(model: torch.nn.Module, rows: Sequence[TrainingRow], objective: Objective, settings: Training) -> Tensor:
+def step_loss(
+    model: torch.nn.Module,
+    rows: Sequence[TrainingRow],
+    objective: Objective,
+    settings: Training,
+    step: Sequence[TrainingRow] | None = None,
+) -> Tensor:
     """The loss of one step, λ·T²·KL + (1 − λ)·CE (arXiv 2412.13243), from a single forward pass over all rows.
 
-    A term is the mean over the rows that have its target or its label, and 0 where none has.
+    A term is the mean over the rows that have its target or its label, and 0 where none has. Where the rows are a part
+    of a `step`, it is their share of its mean, so that the parts' losses, and gradients, sum to those of the step.
     """
     student, over_labels = _student_logits(model, [row.ids for row in rows], objective, settings)
     taught = [i for i, row in enumerate(rows) if row.target is not None]
@@ -96,10 +113,12 @@ def step_loss(model: torch.nn.Module, rows: Sequence[TrainingRow], objective: Ob
     kl = ce = 0.0
     if taught:
         targets = torch.stack([rows[i].target for i in taught]).to(student.device)
-        kl = kl_divergence(targets, student[taught], objective.temperature)
+        share = len(taught) / sum(row.target is not None for row in step or rows)
+        kl = share * kl_divergence(targets, student[taught], objective.temperature)
     if labelled:
         labels = torch.tensor([rows[i].label for i in labelled], device=student.device)
-        ce = cross_entropy(over_labels[labelled], labels)
+        share = len(labelled) / sum(row.label is not None for row in step or rows)
+        ce = share * cross_entropy(over_labels[labelled], labels)
     return objective.kl_weight * kl + (1.0 - objective.kl_weight) * ce
 
 
@@ -158,37 +177,47 @@ def make_optimizer(model: torch.nn.Module, settings: Training, device: str) -> t
 
 
 @contextmanager
-def training_mode(model: torch.nn.Module, settings: Training) -> Iterator[None]:
-    """Dropout on and, if asked for, activations recomputed in the backward pass; off again at the end."""
+def training_mode(model: torch.nn.Module, settings: Training, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Dropout on and, if asked for, activations recomputed and weights updated in the backward pass; off at the end."""
     model.train()
     if settings.checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
+    trained = [one for group in optimizer.param_groups for one in group["params"] if settings.optimizer_in_backward]
+    hooks = [one.register_post_accumulate_grad_hook(partial(_update, optimizer)) for one in trained]
     yield
+    for hook in hooks:
+        hook.remove()
     if settings.checkpointing:
         model.activation_checkpointing_disable()
     model.eval()
 
 
-def training_step(
-    model: torch.nn.Module, loss_of: Callable[[], Tensor], settings: Training, optimizer: torch.optim.Optimizer
-) -> Tensor:
-    """One step of the optimizer on a loss; returns the loss before it, without its graph."""
-    with torch.autocast(model.device.type, DTYPES[settings.dtype], enabled=settings.dtype != "float32"):
-        loss = loss_of()
-    loss.backward()
+def _update(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter) -> None:
+    """A step of the one parameter that has a gradient now."""
     optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return loss.detach()
+    parameter.grad = None
 
 
-def optimise(
-    model: torch.nn.Module, steps: Iterable[Callable[[], Tensor]], count: int, settings: Training, seed: int
-) -> list[float]:
+def training_step(model: torch.nn.Module, parts: Step, settings: Training, optimizer: torch.optim.Optimizer) -> Tensor:
+    """One step of the optimizer on the sum of losses; returns that before it, without its graph."""
+    total = torch.zeros((), device=model.device)
+    for loss_of in parts:
+        with torch.autocast(model.device.type, DTYPES[settings.dtype], enabled=settings.dtype != "float32"):
+            loss = loss_of()
+        loss.backward()
+        total += loss.detach()
+    if not settings.optimizer_in_backward:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return total
+
+
+def optimise(model: torch.nn.Module, steps: Iterable[Step], count: int, settings: Training, seed: int) -> list[float]:
     """Train `model` in place; weights stay float32, the forward pass runs in `settings.dtype`.
 
     Args:
         model: what is trained.
-        steps: for each step, its loss as a function of nothing.
+        steps: for each step, the parts of its loss as functions of nothing.
         count: of the steps.
         settings: how.
         seed: of dropout.
@@ -203,9 +232,9 @@ def optimise(
     optimizer = make_optimizer(model, settings, model.device.type)
     schedule = get_scheduler(settings.schedule, optimizer, round(settings.warmup * count), count)
     losses: list[float] = []
-    with training_mode(model, settings):
-        for step, loss_of in enumerate(steps, 1):
-            losses.append(training_step(model, loss_of, settings, optimizer).item())
+    with training_mode(model, settings, optimizer):
+        for step, parts in enumerate(steps, 1):
+            losses.append(training_step(model, parts, settings, optimizer).item())
             if not math.isfinite(losses[-1]):
                 raise NonFiniteLossError(
                     f"loss is {losses[-1]} at step {step} of {count} (learning_rate {settings.learning_rate:g}, "
@@ -231,9 +260,20 @@ def train(
     if settings.padding_free:
         _require_apart(model, [row.ids for row in [*pool, *support][:2]])
     drawn = list(batches(pool, support, settings.batch_size, settings.epochs, seed))
-    steps = (partial(step_loss, model, rows, objective, settings) for rows in drawn)
+    steps = (step_of(model, rows, objective, settings) for rows in drawn)
     losses = optimise(model, steps, len(drawn), settings, seed)
     return TrainingLog(losses, sum(len(row.ids) for rows in drawn for row in rows))
+
+
+def step_of(model: torch.nn.Module, rows: Sequence[TrainingRow], objective: Objective, settings: Training) -> Step:
+    """The parts of a step's loss: one, or as many as are accumulated."""
+    parts = micro_batches(rows, settings.accumulate)
+    return [partial(step_loss, model, part, objective, settings, rows) for part in parts]
+
+
+def micro_batches(rows: Sequence[TrainingRow], count: int) -> list[Sequence[TrainingRow]]:
+    """A step's rows in so many parts, each with its share of pool and support set; fewer where there are few rows."""
+    return [rows[start::count] for start in range(min(count, len(rows)))]
 
 
 @torch.no_grad()

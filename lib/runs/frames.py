@@ -91,7 +91,8 @@ def _steps(run: Run) -> str:
     """How the steps of its training were computed."""
     if not run.training:
         return ""
-    return " and ".join(name.replace("_", "-") for name in EXECUTION_FIELDS if getattr(run.training, name)) or PLAIN
+    other = [name for name, default in EXECUTION_FIELDS.items() if getattr(run.training, name) != default]
+    return " and ".join(name.replace("_", "-") for name in other) or PLAIN
 
 
 def _comparable_costs(result: Result) -> dict[str, dict[str, Any]]:

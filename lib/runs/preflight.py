@@ -16,6 +16,7 @@ from lib.methods.records import Episodes, PoolLabelling, Run
 from lib.methods.table import METHODS
 from lib.models.loading import check_device
 from lib.models.shared_tokens import shared_tokens
+from lib.models.streaming import check_streams
 from lib.models.tuning import Tuning, check_tuning
 from lib.tasks.few_shot import task_set
 from lib.tasks.patterns import content_free
@@ -68,8 +69,12 @@ def _check_run(run: Run, encoder_of: Callable[[str], PromptEncoder]) -> None:
     _check_examples(run, examples)
     _check_answers(run, student)
     _check_prompts(run, student, examples)
+    if run.teacher_memory == "streamed":
+        check_streams(run.model, run.dtype)
     if run.distillation:
         labelling = run.distillation.labelling
+        if labelling.teacher_memory == "streamed":
+            check_streams(labelling.teacher, labelling.dtype)
         _check_labelling(run, labelling, student, encoder_of(labelling.teacher), examples)
 
 

@@ -19,7 +19,7 @@ from lib.methods.records import (
     TunedTeacher,
 )
 from lib.methods.table import METHODS, ON_BENCHMARKS, TRAINED, Method
-from lib.models.training import Training
+from lib.models.training import EXECUTION_FIELDS, Training
 from lib.models.tuning import Tuning
 from lib.paths import FIGURES, PROFILES
 from lib.runs.explanations import explained
@@ -127,6 +127,8 @@ class Profile(ProfileSettings):
             distillation=self._distillation(size, seed) if method.distils else None,
             demonstration_labels=self.demonstration_labels if method.demonstrations else "true",
             calibration_pool=self.calibration_pool,
+            teacher_memory=self.teacher_memory if method.teacher_answers else "whole",
+            queries_a_pass=self.queries_a_pass,
         )
 
     def _method_training(self, name: str, tuning: Tuning) -> Training:
@@ -139,8 +141,9 @@ class Profile(ProfileSettings):
             same -= {"lora_rank", "lora_alpha", "lora_dropout"}
         settings = {name: getattr(self, name) for name in same}
         biases = self.bitfit if tuning == "bitfit" else "existing"
+        frozen_dtype = "float32" if tuning == "full" else self.frozen_dtype
         own = {"tuning": tuning, "learning_rate": learning_rate, "epochs": epochs, "dtype": self.training_dtype}
-        return Training(**{**settings, **own, "biases": biases})
+        return Training(**{**settings, **own, "biases": biases, "frozen_dtype": frozen_dtype})
 
     def _distillation(self, size: int, seed: int) -> Distillation:
         """Settings of the same name are the profile's."""
@@ -219,7 +222,8 @@ class Profile(ProfileSettings):
 
     def _episode_training(self, tuning: Tuning, learning_rate: float) -> Training:
         training = self._training(tuning, learning_rate, epochs=1)
-        return replace(training, batch_size=self.in_context.batch_size, padding_free=False, fused=False)
+        batch_size = self.in_context.batch_size
+        return replace(training, batch_size=batch_size, frozen_dtype="float32", **EXECUTION_FIELDS)
 
 
 def _rate(settings: InContextSettings, sizes: BenchmarkSettings, paradigm: Paradigm) -> float:

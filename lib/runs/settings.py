@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from lib.errors import StudyError
 from lib.methods.records import Paradigm
 from lib.methods.table import ON_TASKS, TRAINED
-from lib.models.loading import DTYPES, Device
+from lib.models.loading import DTYPES, Device, Memory
 from lib.models.losses import HARD_WEIGHTS
 from lib.models.training import OPTIMIZERS
 from lib.tasks import catalogue
@@ -199,7 +199,9 @@ class ProfileSettings(Settings):
     (`workers` of them, of one thread each, or this one). `run_timeout` ends a run and `page_timeout` a cell of a page
     after so many seconds. `choices` and `ablations` are those that notebooks 09 and 10
     try, None for all. `stored_only` draws what is stored and computes nothing; `anew` computes results again whose data
-    or models are others now. `padding_free` and `fused` are those of `lib.models.training.Training`.
+    or models are others now. `teacher_memory` and `queries_a_pass` are those of `lib.methods.records.PoolLabelling`;
+    `padding_free`, `fused`, `accumulate`, `optimizer_in_backward` and `frozen_dtype` of
+    `lib.models.training.Training`.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100, description="folder under figures/")]
@@ -209,6 +211,8 @@ class ProfileSettings(Settings):
     teacher: Text
     student_dtype: Dtype = "float32"
     teacher_dtype: Dtype = "float32"
+    teacher_memory: Memory = "whole"
+    queries_a_pass: Positive = 16
     device: Device
     isolate: bool = True
     workers: Annotated[Positive, Field(le=1024)] = 1
@@ -252,6 +256,9 @@ class ProfileSettings(Settings):
     training_dtype: Literal["float32", "bfloat16"] = "float32"
     optimizer: Literal[tuple(OPTIMIZERS)] = "adamw"
     checkpointing: bool = False
+    accumulate: Positive = 1
+    optimizer_in_backward: bool = False
+    frozen_dtype: Literal["float32", "bfloat16"] = "float32"
     logits: Literal["all", "last", "labels"] = "last"
     padding_free: bool = False
     fused: bool = False
@@ -294,6 +301,24 @@ class ProfileSettings(Settings):
     def _workers_share_a_process(self) -> Self:
         if self.isolate and self.workers > 1:
             raise ValueError(f"workers: {self.workers} at a time would disturb each other's costs; set isolate: false.")
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_weights_under_autocast(self) -> Self:
+        if self.frozen_dtype != self.training_dtype and self.frozen_dtype != "float32":
+            raise ValueError(
+                f"frozen_dtype: {self.frozen_dtype!r} needs a training_dtype that is the same; it is "
+                f"{self.training_dtype!r}. Allowed with it: float32."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_backward_pass_a_step(self) -> Self:
+        if self.optimizer_in_backward and self.accumulate > 1:
+            raise ValueError(
+                f"accumulate: {self.accumulate} keeps gradients for the step, which optimizer_in_backward: true spends "
+                "as they come. Allowed with it: 1."
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,21 +1,14 @@
 """The measurement of tests/gpu, tried where there is no GPU, and what is read off its record."""
 
-import gc
-import time
-from contextlib import contextmanager
-
 import pandas as pd
 import pytest
-import torch
-from torch._subclasses.fake_tensor import FakeTensor
 from transformers import OPTConfig
 
 from lib.memory import gpu_record, predictions
 from lib.memory.gpu_record import PAPER, VARIANTS, configurations, peaks_of, read_record, rows
 from lib.methods.table import ON_TASKS
 from lib.models import random_models
-from lib.models.cost import Cost
-from tests.support.allocator import recorded_by_allocator
+from tests.support.allocator import AllocatorMeter
 
 SMALL = {
     "kl_over": "labels",
@@ -55,32 +48,8 @@ def test_every_method_size_and_variant_is_measured():
     assert all(one.run.device == "cuda" for _, one in found)
 
 
-def living_bytes():
-    """Of all tensors that there are now."""
-    gc.collect()
-    found = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor) and type(one) is not FakeTensor]
-    storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in found}
-    return sum(storages.values())
-
-
-class AllocatorMeter:
-    """In place of the study's own: a phase's peak is the allocator's record of tensors, and what was made before it."""
-
-    def __init__(self, device, isolated):
-        self._others = living_bytes()
-
-    @contextmanager
-    def phase(self):
-        before = living_bytes() - self._others
-        began = time.perf_counter()
-        with recorded_by_allocator() as record:
-            yield (cost := Cost())
-        cost.seconds = time.perf_counter() - began
-        cost.rss = before + record.tensors
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", [PAPER, "all logits", "checkpointing", "batch of 1"])
+@pytest.mark.parametrize("variant", [PAPER, "all logits", "checkpointing", "batch of 1", "streamed teacher"])
 def test_a_measurement_with_random_weights_costs_what_was_predicted(kept, models, monkeypatch, variant):
     monkeypatch.setattr(gpu_record, "PhaseMeter", AllocatorMeter)
     chosen = [

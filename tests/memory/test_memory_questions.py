@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from lib.memory import predictions
-from lib.memory.memory_questions import DECISIONS, against_pbft, decisions, growth, largest
+from lib.memory.memory_questions import DECISIONS, DESCENT, against_pbft, decisions, descent, growth, largest
 from lib.runs.profile import read_profile
 
 pytestmark = pytest.mark.slow
@@ -57,6 +57,15 @@ def test_a_teacher_in_half_precision_lowers_cd_alone(small):
         half, whole = table.loc[f"{name}; CD's teacher in bfloat16"], table.loc[name]
         assert half["PBFT, GB"] == whole["PBFT, GB"]
         assert half["CD, GB"] < 0.6 * whole["CD, GB"]
+
+
+def test_each_further_decision_lowers_a_peak_and_raises_none(small):
+    table = descent(small.changed({"pool_size": 64}), 4)
+    assert list(table.index) == list(DESCENT)
+    for phase in ("teacher, GB", "training, GB"):
+        assert table[phase].is_monotonic_decreasing
+    assert (table.diff().iloc[1:] < 0).any(axis=1).all()
+    assert table["over PBFT"].is_monotonic_decreasing
 
 
 def test_growth_takes_a_teacher_at_least_as_large_as_the_student():

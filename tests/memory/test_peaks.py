@@ -57,6 +57,14 @@ CONFIGURATIONS = [
     ("pbft", {"words": "three of two tokens", "batch_size": 3}),
     ("cd", {"words": "three of two tokens", "training_dtype": "bfloat16"}),
     ("cd_lora", {"words": "two of two tokens", "optimizer": "sgd"}),
+    ("cd_bitfit", {"teacher_memory": "streamed", "queries_a_pass": 3}),
+    ("teacher_icl", {"teacher_memory": "streamed", "queries_a_pass": 3}),
+    ("pbft", {"optimizer_in_backward": True}),
+    ("cd", {"optimizer_in_backward": True, "checkpointing": True, "logits": "labels", "optimizer": "sgd"}),
+    ("cd", {"accumulate": 2}),
+    ("pbft", {"accumulate": 2, "batch_size": 4}),
+    ("cd_lora", {"frozen_dtype": "bfloat16", "training_dtype": "bfloat16"}),
+    ("pbft_bitfit", {"frozen_dtype": "bfloat16", "training_dtype": "bfloat16", "accumulate": 2, "checkpointing": True}),
 ]
 # Classes and label words of a task of one's own.
 OWN_WORDS = {
@@ -82,7 +90,7 @@ def models(tmp_path_factory):
             max_position_embeddings=512,
         )
         folders[name] = str(tmp_path_factory.mktemp(name))
-        OPTForCausalLM(config).save_pretrained(folders[name])
+        OPTForCausalLM(config).bfloat16().save_pretrained(folders[name])  # what is streamed in float32 is converted
         random_models.tokenizer().save_pretrained(folders[name])
     return folders
 
@@ -119,7 +127,7 @@ class AllocatorMeter:
 
 
 def living_tensors():
-    return [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]
+    return [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor) and one.device.type != "meta"]
 
 
 def recorded_peaks(run):
@@ -192,6 +200,8 @@ def test_every_method_and_every_choice_is_among_the_configurations():
     assert {changes.get("checkpointing", False) for changes in trained} == {False, True}
     assert {changes.get("training_dtype", "float32") for changes in trained} == {"float32", "bfloat16"}
     assert len({changes.get("batch_size", 2) for changes in trained}) > 1
+    assert {changes.get("frozen_dtype", "float32") for changes in trained} == {"float32", "bfloat16"}
+    assert {changes.get("optimizer_in_backward", False) for changes in trained} == {False, True}
     assert {changes.get("words") for changes in trained} == {None, *OWN_WORDS}
 
 

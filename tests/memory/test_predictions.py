@@ -44,6 +44,17 @@ def test_other_code_or_another_setting_is_another_prediction(counted, one, monke
     assert len(counted) == 3
 
 
+@pytest.mark.parametrize(
+    "changes", [{"accumulate": 2}, {"optimizer_in_backward": True}, {"teacher_memory": "streamed"}], ids=str
+)
+def test_another_way_of_computing_is_another_prediction_and_another_row(counted, smoke_profile, changes):
+    other = smoke_profile.changed(changes)
+    for profile in (smoke_profile, other, smoke_profile, other):
+        predictions.predictions([setting(profile, "cd", 4)])
+    assert len(counted) == 2
+    assert set(of_profile(smoke_profile, ["cd"]).run).isdisjoint(of_profile(other, ["cd"]).run)
+
+
 def test_a_file_that_was_cut_short_is_made_again(counted, one, capsys):
     predictions.predictions([one])
     (file,) = predictions.KEPT.glob("*.json")

@@ -1,6 +1,7 @@
 """Methods: what teacher and student read, what is trained on what, and that a run gives what it says."""
 
 from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -96,12 +97,12 @@ def loaded(monkeypatch):
     """Every model that was loaded, in order."""
     models = []
 
-    def spy(*arguments, original=lib.methods.context_distillation.load_model):
+    def spy(original, *arguments):
         models.append(original(*arguments))
         return models[-1]
 
-    for module in (lib.methods.context_distillation, lib.methods.student):
-        monkeypatch.setattr(module, "load_model", spy)
+    for module, name in ((lib.methods.context_distillation, "load"), (lib.methods.student, "load_model")):
+        monkeypatch.setattr(module, name, partial(spy, getattr(module, name)))
     return models
 
 
@@ -116,6 +117,34 @@ def test_soft_labels_are_those_of_plain_passes_over_demonstrations_and_query(kl_
     ):
         plain = [plain_log_probs(teacher, whole_prompt(support, text))[columns] for text in texts]
         torch.testing.assert_close(answers.double(), torch.stack(plain), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kl_over", ["labels", "vocabulary"])
+def test_a_streamed_teacher_gives_the_soft_labels_of_a_whole_one(kl_over):
+    whole = ask_teacher(labelling_of(kl_over=kl_over))
+    streamed = ask_teacher(labelling_of(kl_over=kl_over, teacher_memory="streamed", queries_a_pass=3))
+    torch.testing.assert_close(streamed.log_probs, whole.log_probs)
+    torch.testing.assert_close(streamed.content_free, whole.content_free)
+
+
+def test_a_streamed_teacher_is_evaluated_as_a_whole_one(outcomes):
+    streamed = outcome_of(run_of("teacher_icl", teacher_memory="streamed"))
+    for domain, found in streamed.evaluations.items():
+        expected = outcomes["teacher_icl"][1].evaluations[domain]
+        np.testing.assert_allclose(found.label_log_probs, expected.label_log_probs, atol=1.01e-4)  # kept to four places
+
+
+@pytest.mark.parametrize("method", ["cd_lora", "cd_bitfit"])
+def test_frozen_matrices_in_bfloat16_stay_as_they_were_and_what_is_trained_is_float32(method):
+    changes = {"frozen_dtype": "bfloat16", "training_dtype": "bfloat16"}
+    student = trained_student(run := run_of(method, **changes), ask_teacher(run.distillation.labelling))
+    assert {one.dtype for one in student.parameters()} == {torch.float32}
+    before = random_models.model(run.model).state_dict()
+    name = "model.decoder.layers.0.fc1.weight"
+    if method == "cd_bitfit":
+        assert torch.equal(student.state_dict()[name], before[name].bfloat16().float())
+    bias = "model.decoder.layers.0.fc1.bias"
+    assert torch.equal(student.state_dict()[bias], before[bias]) == (method == "cd_lora")
 
 
 def test_soft_labels_of_the_support_set_leave_the_query_out_of_its_demonstrations():
@@ -367,12 +396,12 @@ def test_tokens_of_the_evaluation_count_the_shared_prefix_once(outcomes):
 
 @pytest.mark.parametrize("ask", [lambda: run_method(run_of("icl"), None), lambda: ask_teacher(labelling_of())])
 def test_answers_that_are_not_finite_are_an_error_that_names_the_model(monkeypatch, ask):
-    def broken(*arguments, original=lib.methods.context_distillation.load_model):
+    def broken(*arguments, original=lib.methods.context_distillation.load):
         model = original(*arguments)
         model.get_output_embeddings().weight.fill_(float("nan"))
         return model
 
-    monkeypatch.setattr(lib.methods.context_distillation, "load_model", broken)
+    monkeypatch.setattr(lib.methods.context_distillation, "load", broken)
     with pytest.raises(StudyError, match=r"random-opt-(student|teacher): .* not finite; try float32"):
         ask()
 

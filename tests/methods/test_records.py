@@ -54,7 +54,13 @@ def test_an_option_that_is_none_does_not_change_the_key():
     assert key(wider(**values)) == key(LABELLING) != key(wider(**values, option=1))
 
 
-@pytest.mark.parametrize("name", ["padding_free", "fused"])
+@pytest.mark.parametrize("memory", ["streamed", "auto"])
+def test_where_a_teachers_weights_are_does_not_change_the_key(memory):
+    for record in (RUN, LABELLING):
+        assert key(dataclasses.replace(record, teacher_memory=memory, queries_a_pass=3)) == key(record)
+
+
+@pytest.mark.parametrize("name", ["padding_free", "fused", "accumulate", "optimizer_in_backward"])
 def test_how_a_step_is_computed_does_not_change_the_key(name):
     assert key(with_leaf(RUN, ("training", name), True)) == key(RUN)
 

@@ -3,6 +3,7 @@
 import copy
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from itertools import chain, pairwise
 
 import numpy as np
@@ -13,7 +14,19 @@ from transformers import Lfm2Config, Lfm2ForCausalLM
 
 from lib.errors import NonFiniteLossError, StudyError
 from lib.models import random_models
-from lib.models.training import Objective, Training, TrainingRow, batches, optimise, step_loss, train
+from lib.models.training import (
+    Objective,
+    Training,
+    TrainingRow,
+    batches,
+    make_optimizer,
+    optimise,
+    step_loss,
+    step_of,
+    train,
+    training_mode,
+    training_step,
+)
 from lib.models.tuning import adapt
 
 COLUMNS = [7, 3]
@@ -337,15 +350,53 @@ def test_recomputed_activations_are_refused_for_whole_words(model):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-@pytest.mark.parametrize("execution", ["padding_free", "fused"])
+@pytest.mark.parametrize(
+    "execution", [{"padding_free": True}, {"fused": True}, {"accumulate": 3}, {"optimizer_in_backward": True}]
+)
 def test_how_a_step_is_computed_changes_neither_losses_nor_tokens(model, optimizer, execution):
     settings = replace(SETTINGS, learning_rate=1e-3, optimizer=optimizer, weight_decay=0.1)
     plain = train(copy.deepcopy(model), rows_of("targets", 2), rows_of("labels", 2), AIM, settings, 0)
-    other = replace(settings, **{execution: True})
+    other = replace(settings, **execution)
     log = train(model, rows_of("targets", 2), rows_of("labels", 2), AIM, other, 0)
     assert log.losses == pytest.approx(plain.losses, rel=1e-3)
     assert len(set(log.losses)) == len(log.losses) == 4
     assert log.tokens == plain.tokens
+
+
+@pytest.mark.parametrize("kind", ["targets", "labels", "both", "mixed"])
+@pytest.mark.parametrize("accumulate", [2, 3, 9])
+def test_the_gradients_of_a_steps_parts_sum_to_those_of_the_step(model, kind, accumulate):
+    rows, gradients = rows_of(kind, 2), []
+    for parts in (1, accumulate):
+        each = copy.deepcopy(model).double()
+        for loss_of in step_of(each, rows, AIM, replace(SETTINGS, accumulate=parts)):
+            loss_of().backward()
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in each.parameters()]))
+    whole, summed = gradients
+    assert (summed - whole).abs().max() <= 1e-6 * whole.abs().max()
+
+
+def test_updates_in_the_backward_pass_are_those_of_whole_steps_bit_for_bit_and_leave_no_gradient(model):
+    plain = copy.deepcopy(model)
+    trained(plain)
+    trained(model, replace(SETTINGS, optimizer_in_backward=True))
+    for one, other in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(one, other)
+        assert one.grad is None
+
+
+def test_updates_in_the_backward_pass_never_hold_all_gradients(model):
+    held = []
+    settings = replace(SETTINGS, optimizer_in_backward=True)
+    optimizer = make_optimizer(model, settings, "cpu")
+    with training_mode(model, settings, optimizer):
+        for parameter in model.parameters():
+            parameter.register_post_accumulate_grad_hook(
+                lambda _: held.append(sum(one.grad is not None for one in model.parameters()))
+            )
+        training_step(model, step_of(model, rows_of("labels", 2), LABELS_ONLY, settings), settings, optimizer)
+    assert set(held) <= {0, 1}
+    assert len(held) == len(list(model.parameters()))
 
 
 def test_a_model_that_would_mix_the_prompts_of_a_row_is_not_trained_without_padding():
@@ -377,7 +428,7 @@ def pull(model, target):
 def test_optimise_is_gradient_descent_on_the_losses_in_their_order(schedule):
     model, targets = random_models.model("random-opt-student"), [3.0, -1.0, 0.5, 2.0]
     settings = Training("full", 0.1, 1, 2, schedule, 0.0, 0.0, "float32", optimizer="sgd")
-    steps = (pull(model, target) for target in targets)
+    steps = ([pull(model, target)] for target in targets)
     losses = optimise(model, steps, 4, settings, 0)
     weight, expected = np.ones(32), []
     for step, target in enumerate(targets):
@@ -391,7 +442,7 @@ def test_optimise_is_gradient_descent_on_the_losses_in_their_order(schedule):
 def test_optimise_warms_up_over_its_share_of_the_steps():
     model = random_models.model("random-opt-student")
     settings = Training("full", 0.1, 1, 2, "constant_with_warmup", 0.5, 0.0, "float32", optimizer="sgd")
-    losses = optimise(model, [pull(model, 2.0)] * 6, 6, settings, 0)
+    losses = optimise(model, [[pull(model, 2.0)]] * 6, 6, settings, 0)
     factors = [np.sqrt(after / before) for before, after in pairwise(losses)]
     assert factors == pytest.approx([1 - 0.2 * share for share in (0, 1 / 3, 2 / 3, 1, 1)], rel=1e-4)
 
@@ -403,7 +454,7 @@ def test_optimise_asks_for_each_loss_in_training_mode_and_after_the_step_before(
         asked.append((model.training, model.get_decoder().final_layer_norm.weight.sum().item()))
         return pull(model, 0.0)()
 
-    optimise(model, (step for _ in range(3)), 3, SETTINGS, 0)
+    optimise(model, ([step] for _ in range(3)), 3, SETTINGS, 0)
     assert [training for training, _ in asked] == [True] * 3
     assert len({weight for _, weight in asked}) == 3
     assert not model.training
@@ -417,7 +468,7 @@ def test_optimise_stops_at_the_first_loss_that_is_not_finite(model):
         return factor * pull(model, 0.0)()
 
     with pytest.raises(NonFiniteLossError, match=r"loss is nan at step 2 of 3 \(learning_rate 0\.01, dtype float32\)"):
-        optimise(model, [lambda factor=factor: step(factor) for factor in (1.0, float("nan"), 1.0)], 3, SETTINGS, 0)
+        optimise(model, [[partial(step, factor)] for factor in (1.0, float("nan"), 1.0)], 3, SETTINGS, 0)
     assert asked[0] == 1.0
     assert len(asked) == 2
 
@@ -425,6 +476,6 @@ def test_optimise_stops_at_the_first_loss_that_is_not_finite(model):
 def test_optimise_leaves_frozen_weights_as_they_were(model):
     model.requires_grad_(False).get_decoder().final_layer_norm.requires_grad_(True)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    optimise(model, [pull(model, 0.0)] * 2, 2, replace(SETTINGS, weight_decay=0.5), 0)
+    optimise(model, [[pull(model, 0.0)]] * 2, 2, replace(SETTINGS, weight_decay=0.5), 0)
     changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
     assert changed == {"model.decoder.final_layer_norm.weight"}

@@ -25,7 +25,7 @@ def no_model_is_loaded(monkeypatch):
         raise AssertionError(f"a model was loaded: {arguments}")
 
     monkeypatch.setattr(lib.models.loading, "load_model", refuse)
-    monkeypatch.setattr(lib.methods.context_distillation, "load_model", refuse)
+    monkeypatch.setattr(lib.methods.context_distillation, "load", refuse)
 
 
 @pytest.fixture

@@ -39,6 +39,9 @@ def renamed(changes, profile=CONTENT):
         ({"student_dtype": "float64"}, r"student_dtype: 'float64' is not known.*float32, bfloat16, float16"),
         ({"teacher_dtype": "int8"}, r"teacher_dtype: 'int8' is not known.*float32"),
         ({"pattern": "gpt3"}, r"pattern: 'gpt3' .*minimal, gpt-3, eval-harness"),
+        ({"teacher_memory": "disk"}, r"teacher_memory: 'disk' is not allowed.*'whole', 'streamed' or 'auto'"),
+        ({"accumulate": 2, "optimizer_in_backward": True}, r"accumulate: 2 .*optimizer_in_backward: true.*with it: 1"),
+        ({"frozen_dtype": "bfloat16"}, r"frozen_dtype: 'bfloat16' needs a training_dtype.*'float32'"),
         ({"learning_rate": -0.1}, r"learning_rate.*-0\.1 is not allowed.*greater than 0"),
         ({"learning_rate": {**RATES, "cd": -0.1}}, r"learning_rate.*cd: -0\.1 is not allowed.*greater than 0"),
         ({"learning_rate": float("nan")}, r"learning_rate.*nan is not allowed"),
@@ -204,7 +207,17 @@ def test_drawn_label_words_are_a_seeds_own_for_every_method_and_its_teacher():
         assert words == {draw_label_words(seed)}
 
 
-@pytest.mark.parametrize("changes", [{"workers": 3}, {"isolate": True}, {"padding_free": True, "fused": True}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"workers": 3},
+        {"isolate": True},
+        {"padding_free": True, "fused": True},
+        {"teacher_memory": "streamed", "queries_a_pass": 4},
+        {"accumulate": 4},
+        {"optimizer_in_backward": True},
+    ],
+)
 def test_how_runs_are_computed_renames_none(changes):
     assert renamed(changes) == set()
 
@@ -212,6 +225,13 @@ def test_how_runs_are_computed_renames_none(changes):
 def test_how_a_step_is_computed_reaches_every_trained_run():
     trained = read_profile("smoke", {"padding_free": True, "fused": True}).runs(TRAINED)
     assert {(run.training.padding_free, run.training.fused) for run in trained} == {(True, True)}
+
+
+def test_frozen_weights_in_bfloat16_rename_only_what_leaves_weights_frozen():
+    autocast = {"training_dtype": "bfloat16"}
+    plain, halved = (read_profile("smoke", autocast | changes).runs() for changes in ({}, {"frozen_dtype": "bfloat16"}))
+    other = {one.method for one, run in zip(plain, halved, strict=True) if key(one) != key(run)}
+    assert other == {"pbft_lora", "pbft_bitfit", "cd_lora", "cd_bitfit"}
 
 
 OWN = "Review: {review}\nTopic:"

@@ -1,5 +1,7 @@
 """What the CPU's allocator records while a piece of code runs: what tensors take, and what kernels take beside them."""
 
+import gc
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +10,10 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.profiler import ProfilerActivity, profile
+
+from lib.models.cost import Cost
 
 
 class Change(NamedTuple):
@@ -27,12 +32,41 @@ class Record:
 
     `tensors` leaves out what kernels take: memory that one operation takes and gives back, and no tensor owns. oneDNN
     takes such a workspace for products in bfloat16, for reordered weights and sums in float32. Its size depends on the
-    kernel, so on the instructions that the CPU has; `kernels` is the largest of one operation.
+    kernel, so on the instructions that the CPU has; `kernels` is the largest of one operation. Files that are mapped
+    are left out of both: no tensor and no operation owns them, and the system takes their pages back as it likes.
     """
 
     tensors: int = 0
     kernels: int = 0
     by_operation: dict[str, int] = field(default_factory=dict)
+
+
+def living_bytes() -> int:
+    """Of all tensors that there are now."""
+    gc.collect()
+    found = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor) and type(one) is not FakeTensor]
+    storages = [one.untyped_storage() for one in found if not one.is_meta]
+    return sum({one.data_ptr(): one.nbytes() for one in storages}.values())
+
+
+class AllocatorMeter:
+    """In place of the study's own: a phase's peak is the allocator's record of tensors, and what was made before it.
+
+    Seconds are those of this process's threads, since the machine may be busy with others.
+    """
+
+    def __init__(self, device: str, isolated: bool) -> None:
+        self._others = living_bytes()
+
+    @contextmanager
+    def phase(self) -> Iterator[Cost]:
+        """One phase, as of `lib.models.cost.PhaseMeter`."""
+        before = living_bytes() - self._others
+        began = time.process_time()
+        with recorded_by_allocator() as record:
+            yield (cost := Cost())
+            cost.seconds = time.process_time() - began
+        cost.rss = before + record.tensors
 
 
 @contextmanager
@@ -43,6 +77,7 @@ def recorded_by_allocator() -> Iterator[Record]:
         yield record
     tree = profiler.profiler.kineto_results.experimental_event_tree()
     changes = sorted((change for event in tree for change in _changes(event)), key=lambda change: change.when)
+    changes = [change for change in changes if change.tensor is not None or change.within is not None]
     workspaces = _workspaces(changes)
     for change in changes:
         if change.allocation in workspaces and change.size > 0:

@@ -73,10 +73,15 @@ def demonstrations_of(record: Run | PoolLabelling) -> list[Query]:
 @lru_cache(maxsize=64)
 def evaluation_items(task: Task, domain: str) -> list[Query]:
     """The items that every method and seed is scored on in a domain."""
-    rows = queries(task, task.domains[domain], "evaluation")
-    if task.reserved:
-        rows = without(rows, evaluation_sample(rows, task.classes, *task.reserved))
+    rows = without(queries(task, task.domains[domain], "evaluation"), _reserved_items(task, domain))
     return evaluation_sample(rows, task.classes, task.eval_limit, task.eval_seed)
+
+
+def _reserved_items(task: Task, domain: str) -> list[Query]:
+    """What a study reports, where settings are searched: neither evaluated nor learnt from."""
+    if not task.reserved:
+        return []
+    return evaluation_sample(queries(task, task.domains[domain], "evaluation"), task.classes, *task.reserved)
 
 
 @lru_cache(maxsize=64)
@@ -87,7 +92,7 @@ def _train(task: Task, domain: str = IN_DOMAIN) -> list[Query]:
         StudyError: nothing is left.
     """
     rows = queries(task, task.domains[domain], "train")
-    left = without(rows, evaluation_items(task, domain))
+    left = without(rows, [*evaluation_items(task, domain), *_reserved_items(task, domain)])
     if not left:
         raise StudyError(
             f"eval_limit: all {len(rows)} rows of {task.domains[domain].name} are evaluated, so none is left to learn "

@@ -79,7 +79,7 @@ class Task:
         out_of_domain: further sets that are evaluated.
         eval_limit: items of each set, as many of each class; None for all.
         eval_seed: of their draw.
-        reserved: (limit, seed) of a sample that none of the evaluated items may be from: what a study reports, where
+        reserved: (limit, seed) of a sample that is neither evaluated nor learnt from: what a study reports, where
             settings are searched.
     """
 

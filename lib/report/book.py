@@ -52,8 +52,11 @@ def methods_of(notebook: Path) -> list[str]:
     return ast.literal_eval(declared["methods"]["default"])
 
 
-def draw(notebook: Path, profile: Profile, methods: list[str]) -> None:
+def draw(notebook: Path, profile: Profile, methods: list[str]) -> Path:
     """Run a notebook with a profile, and render it beside the profile's other pages, if it ran to its end.
+
+    Returns:
+        The page.
 
     Raises:
         StudyError: a cell raised, or the kernel died; the message is the error's last line.
@@ -62,7 +65,9 @@ def draw(notebook: Path, profile: Profile, methods: list[str]) -> None:
     content = _execute(notebook, {"profile": profile.model_dump(mode="json"), "methods": methods})
     replace_file(executed, lambda scratch: nbformat.write(content, scratch))
     page, _ = HTMLExporter(config=_PAGE).from_filename(str(executed))
-    executed.with_suffix(".html").write_text(page, encoding="utf-8")
+    rendered = executed.with_suffix(".html")
+    rendered.write_text(page, encoding="utf-8")
+    return rendered
 
 
 def _execute(notebook: Path, parameters: dict[str, Any]) -> nbformat.NotebookNode:

@@ -89,9 +89,7 @@ def fill(profile: Profile, methods: Sequence[str] | None = None, benchmark: str 
     return sweep
 
 
-def fill_together(
-    asked: Sequence[tuple[Profile, Sequence[str] | None]], benchmark: str | None = None
-) -> list[Sweep]:
+def fill_together(asked: Sequence[tuple[Profile, Sequence[str] | None]], benchmark: str | None = None) -> list[Sweep]:
     """`fill` for several profiles of one name, variants of one another; what is missing is computed as one list.
 
     Raises:

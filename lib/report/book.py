@@ -19,8 +19,9 @@ from lib.runs.profile import Profile
 from lib.runs.store import replace_file
 
 _KERNEL = {"NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=50"]}}  # no word of the interrupt at its end
-# A page is without the cells that only pass parameters.
-_REMOVED = {"enabled": True, "remove_cell_tags": ["injected-parameters", "parameters", "settings"]}
+# A page is without the cells that only pass parameters, and without the code of sentences with numbers in them.
+_NOT_SHOWN = {"remove_cell_tags": ["injected-parameters", "parameters", "settings"], "remove_input_tags": ["sentences"]}
+_REMOVED = {"enabled": True, **_NOT_SHOWN}
 _PROMPTS = {"exclude_input_prompt": True, "exclude_output_prompt": True}
 _PAGE = Config({"TagRemovePreprocessor": _REMOVED, "HTMLExporter": _PROMPTS})
 

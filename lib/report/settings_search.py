@@ -1,12 +1,13 @@
 """What a search of settings found: the best of each method beside its runner-up, accuracy against rate, the budget."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.methods.table import METHODS
-from lib.report.estimates import interval, with_bounds
+from lib.evidence.estimates import interval, with_bounds
 from lib.report.figures import house_style
 from lib.runs.search import MEASURE
 
@@ -39,7 +40,7 @@ def _leader(own: pd.DataFrame) -> dict[str, str]:
     rates = own.learning_rate
     return {
         "best": first,
-        CALIBRATED: _with_interval(by_seed[first]),
+        CALIBRATED: _with_interval(by_seed[first], 0, 1),
         **means,
         "runner-up": second or "",
         "best − runner-up": _with_interval(by_seed[first] - by_seed[second]) if second else "",
@@ -48,8 +49,8 @@ def _leader(own: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _with_interval(values: pd.Series) -> str:
-    return with_bounds(values.mean(), *interval(values), "{:.3f}".format)
+def _with_interval(values: pd.Series, lowest: float = -1, highest: float = 1) -> str:
+    return with_bounds(values.mean(), *np.clip(interval(values), lowest, highest), "{:.3f}".format)
 
 
 def budget(found: pd.DataFrame) -> pd.DataFrame:

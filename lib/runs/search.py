@@ -1,6 +1,7 @@
 """Choosing settings: each method's candidates, tried on support sets and items that no study reports."""
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from statistics import median_low
 from typing import Any
 
@@ -24,9 +25,10 @@ Candidates = Mapping[str, Sequence[Mapping[str, Any]]]  # by method, changes to 
 def search_settings(profile: Profile) -> pd.DataFrame:
     """Results of a profile's search: a row a method, candidate and seed.
 
-    Successive halving with one cut (Jamieson and Talwalkar 2016, arXiv 1502.07943), where seeds are the resource: all
-    candidates are tried on the first seed, and the `finalists` on all. Where a method's best rate is then the lowest or
-    the highest of those tried, the next rate on that side is tried too, on all seeds.
+    Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943), where seeds are the resource: all candidates are
+    tried on the first seed, and on each further one the share `keep` with the highest means so far, at least two. Where
+    a method's best rate is then the lowest or the highest of those tried, the next rate on that side is tried too, on
+    all seeds.
 
     Returns:
         The columns of `search`; a setting that a method's candidates do not change is nan.
@@ -35,10 +37,11 @@ def search_settings(profile: Profile) -> pd.DataFrame:
         StudyError: as `unreported` and `search`.
     """
     here, seeds = unreported(profile), list(profile.search.seeds)
-    tried = candidates(profile)
-    found = search(profile, tried, here | {"seeds": seeds[:1]})
-    last = finalists(found, tried, profile.search.finalists)
-    found = pd.concat([found, search(profile, last, here | {"seeds": seeds[1:]})])
+    left = candidates(profile)
+    found = search(profile, left, here | {"seeds": seeds[:1]})
+    for seed in seeds[1:]:
+        left = leading(found, left, profile.search.keep)
+        found = pd.concat([found, search(profile, left, here | {"seeds": [seed]})])
     beyond = search(profile, beyond_the_edge(found), here | {"seeds": seeds})
     return pd.concat([found, beyond]).sort_values("method", key=_places, kind="stable", ignore_index=True)
 
@@ -147,14 +150,16 @@ def label(change: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
-def finalists(found: pd.DataFrame, tried: Candidates, count: int) -> Candidates:
-    """The `count` candidates of each method with the highest mean of `MEASURE`; ties go to those listed first."""
+def leading(found: pd.DataFrame, tried: Candidates, keep: float) -> Candidates:
+    """The share `keep` of each method's candidates, at least two, with the highest means; the first of equal ones."""
     means = found.groupby(["method", "candidate"], sort=False)[MEASURE].mean()
-    kept = {method: means[method].nlargest(count).index for method in means.index.unique("method")}
-    return {
-        method: [change for change in tried[method] if _named(method, change)["candidate"] in those]
-        for method, those in kept.items()
-    }
+    kept: dict[str, list[Mapping[str, Any]]] = {}
+    for method in means.index.unique("method"):
+        changes = {_named(method, change)["candidate"]: change for change in tried[method]}
+        count = max(2, ceil(keep * len(changes)))
+        highest = means[method].reindex(list(changes)).nlargest(count).index
+        kept[method] = [change for name, change in changes.items() if name in highest]
+    return kept
 
 
 def beyond_the_edge(found: pd.DataFrame) -> Candidates:

@@ -161,7 +161,8 @@ class SearchSettings(Settings):
     Attributes:
         rates: learning rates by what is trained, ascending.
         epochs: passes of `pbft` over the n examples, of `cd` over the pool, whatever is trained.
-        seeds: of support sets and pools. All candidates are tried on the first, the `finalists` on all.
+        seeds: of support sets and pools. All candidates are tried on the first.
+        keep: the share of them that goes on to the next seed.
         items: evaluated, in domain.
         reserved: more of the evaluated items than the profile itself reports, where another one reports them.
     """
@@ -173,7 +174,7 @@ class SearchSettings(Settings):
     }
     epochs: dict[Literal["pbft", "cd"], tuple[Positive, ...]] = {"pbft": (10, 30), "cd": (1, 3)}
     seeds: Annotated[tuple[NotNegative, ...], Field(min_length=2)] = (100, 101, 102)
-    finalists: Positive = 2
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.5
     items: Positive = 400
     reserved: NotNegative = 0
 

@@ -19,7 +19,7 @@ from lib.runs.search import (
     best,
     beyond_the_edge,
     candidates,
-    finalists,
+    leading,
     profile_lines,
     search,
     search_settings,
@@ -30,8 +30,7 @@ CHANGES = {"seeds": [5], "support_sizes": [4]}
 SMALL = {
     "eval_limit": 2,
     "search.items": 2,
-    "search.seeds": [100, 101],
-    "search.finalists": 1,
+    "search.seeds": [100, 101, 102],
     "search.rates": {"full": [1e-3, 1e-2], "lora": [1e-3, 1e-2], "bitfit": [1e-3, 1e-2]},
 }
 
@@ -88,7 +87,7 @@ def test_icl_has_the_patterns_where_there_are_several():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"search.rates": {"full": [1.0, 2.0], "lora": [1.0], "bitfit": [1.0, 2.0]}}, r"search\.rates.*full"),
+        ({"search.rates": {"full": [1.0, 2.0], "lora": [1.0, 2.0, 3.0], "bitfit": [1.0, 2.0]}}, r"search\.rates.*full"),
         ({"search.rates.full": [1.0, 2.0]}, r"search\.rates: .*lora, bitfit"),
         ({"search.epochs": {"pbft": [10], "cd": [1, 3]}}, r"search\.epochs: .*\(10,\).* as many"),
         ({"search.epochs": {"pbft": [3, 1], "cd": [1, 3]}}, r"search\.epochs: .*\(3, 1\).* ascend"),
@@ -105,13 +104,12 @@ def test_the_whole_search_gives_each_method_the_same_runs_but_for_the_edge(figur
     found = search_settings(profile)
     assert list(dict.fromkeys(found.method)) == ["icl", "pbft", "cd_lora"]
     for _, own in found[found.method != "icl"].groupby("method"):
-        seeds = Counter(own.candidate)
         inside = own[own.learning_rate.isin([1e-3, 1e-2])]
         assert inside.candidate.nunique() == 4
-        assert sorted(Counter(inside.candidate).values()) == [1, 1, 1, 2]
+        assert sorted(Counter(inside.candidate).values()) == [1, 1, 3, 3]
         beyond = own[~own.learning_rate.isin([1e-3, 1e-2])]  # of two rates one is always at an edge
-        assert list(beyond.seed) == [100, 101]
-        assert seeds[best(own).item()] == 2
+        assert list(beyond.seed) == [100, 101, 102]
+        assert Counter(own.candidate)[best(own).item()] == 3
     stored = search_settings(profile.changed({"stored_only": True}))
     assert stored[MEASURE].tolist() == found[MEASURE].tolist()
 
@@ -152,10 +150,13 @@ def test_beyond_an_edge_the_next_rate_is_tried_with_the_bests_epochs(best_rate, 
     assert beyond_the_edge(found) == ({"cd": [change]} if further else {})
 
 
-def test_finalists_are_the_highest_of_each_method_and_the_first_of_equal_ones():
-    of_cd = [{"learning_rate.cd": rate, "epochs.cd": 1} for rate in (1e-3, 3e-3, 1e-2)]
-    found = tried((1e-3, 1, 0.5), (3e-3, 1, 0.7), (1e-2, 1, 0.5))
-    assert finalists(found, {"cd": of_cd, "pbft": [{}]}, 2) == {"cd": of_cd[:2]}
+def test_half_of_each_methods_candidates_go_on_by_their_means_so_far_and_at_least_two():
+    of_cd = [{"learning_rate.cd": rate, "epochs.cd": 1} for rate in (1e-4, 1e-3, 3e-3, 1e-2, 3e-2)]
+    first = tried((1e-4, 1, 0.9), (1e-3, 1, 0.5), (3e-3, 1, 0.7), (1e-2, 1, 0.5), (3e-2, 1, 0.1))
+    assert leading(first, {"cd": of_cd, "pbft": [{}]}, 0.5) == {"cd": of_cd[:3]}
+    second = pd.concat([first, tried((1e-4, 1, 0.1), (1e-3, 1, 0.8), (3e-3, 1, 0.7))])
+    assert leading(second, {"cd": of_cd[:3]}, 0.5) == {"cd": of_cd[1:3]}
+    assert leading(second, {"cd": of_cd[1:3]}, 0.5) == {"cd": of_cd[1:3]}
 
 
 def test_the_chosen_settings_are_lines_of_a_profile():

@@ -2,9 +2,10 @@
 # Regenerates every figure of the study: makes the environment, then hands over to lib/__main__.py.
 #   ./run_all.sh [--profile NAME | --smoke] [--only 01,05] [--set KEY=VALUE ...]
 #   ./run_all.sh test [pytest's options]
+#   ./run_all.sh search [--profile NAME]
 #   ./run_all.sh fits --gpu GIB [--student MODEL --teacher MODEL --method NAME ...]
 #   ./run_all.sh export [--profile NAME --method NAME --support N --seed S --to FOLDER]
-#   ./run_all.sh [fits | export] --help
+#   ./run_all.sh [search | fits | export] --help
 set -euo pipefail
 from=$PWD # a path of the user's is meant from there
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")"

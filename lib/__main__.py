@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from lib.errors import StudyError
-from lib.paths import ROOT
+from lib.paths import NOTEBOOKS, ROOT
 
 DEFAULT_PROFILE = "tiny"
 COMMANDS = {
     "figures": "regenerate figures and report (what is done without a command)",
+    "search": "choose learning rates, epochs and ICL's pattern on what is not reported; prints lines for the profile",
     "fits": "say whether a method fits on a card; needs no GPU and no weights",
     "export": "save a trained student with a model card",
 }
@@ -25,6 +26,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     added = {name: commands.add_parser(name, help=about, parents=[_changes()]) for name, about in COMMANDS.items()}
     _add_figures(added["figures"])
+    _add_search(added["search"])
     _add_fits(added["fits"])
     _add_export(added["export"])
     parser.epilog = "run_all.sh test makes the same environment and runs the tests; further words go to pytest.\n\n"
@@ -55,6 +57,11 @@ def _add_figures(parser: argparse.ArgumentParser) -> None:
         change = {"action": "append_const", "const": (setting, True), "dest": "changes"}
         parser.add_argument(option, **change, help=f"{about}; short for --set {setting}=true")
     parser.set_defaults(run=figures)
+
+
+def _add_search(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", default=DEFAULT_PROFILE, help=f"whose settings (default: {DEFAULT_PROFILE})")
+    parser.set_defaults(run=search)
 
 
 def _add_fits(parser: argparse.ArgumentParser) -> None:
@@ -106,6 +113,23 @@ def figures(options: argparse.Namespace) -> int:
     for name, reason in problems.items():
         print(f"FAILED {name}: {reason}", file=sys.stderr)
     return 1 if problems else 0
+
+
+def search(options: argparse.Namespace) -> int:
+    """Run what is missing of a profile's search, draw its page, and print the chosen settings."""
+    from lib.models.loading import quiet
+    from lib.report import book
+    from lib.runs.profile import read_profile
+    from lib.runs.search import profile_lines, search_settings
+    from lib.runs.store import Store
+
+    quiet()
+    profile = read_profile(options.profile, dict(options.changes))
+    Store(profile.folder).forget_failures()
+    found = search_settings(profile)
+    page = book.draw(NOTEBOOKS / "settings_search.ipynb", profile, list(profile.methods))
+    print(f"Page: {os.path.relpath(page, ROOT)}\nChosen:\n\n{profile_lines(found)}")
+    return 0
 
 
 def fits(options: argparse.Namespace) -> int:

@@ -83,12 +83,18 @@ def rows_by_length(task: Task, domain: str, split: Split) -> tuple[list[Query], 
 @lru_cache(maxsize=64)
 def evaluation_items(task: Task, domain: str) -> list[Query]:
     """The items that every method and seed is scored on in a domain."""
-    rows, _ = rows_by_length(task, domain, "evaluation")
-    if task.reserved:
-        rows = without(rows, evaluation_sample(rows, task.classes, *task.reserved, setting="reserved"))
-        if not rows:
-            raise StudyError(f"reserved: {list(task.reserved)} takes all rows of {task.domains[domain].name}.")
+    rows = without(rows_by_length(task, domain, "evaluation")[0], _reserved_items(task, domain))
+    if not rows:
+        raise StudyError(f"reserved: {list(task.reserved or ())} takes all rows of {task.domains[domain].name}.")
     return evaluation_sample(rows, task.classes, task.eval_limit, task.eval_seed)
+
+
+def _reserved_items(task: Task, domain: str) -> list[Query]:
+    """What a study reports, where settings are searched: neither evaluated nor learnt from."""
+    if not task.reserved:
+        return []
+    rows, _ = rows_by_length(task, domain, "evaluation")
+    return evaluation_sample(rows, task.classes, *task.reserved, setting="reserved")
 
 
 @lru_cache(maxsize=64)
@@ -99,7 +105,7 @@ def _train(task: Task, domain: str = IN_DOMAIN) -> list[Query]:
         StudyError: nothing is left.
     """
     rows, _ = rows_by_length(task, domain, "train")
-    left = without(rows, evaluation_items(task, domain))
+    left = without(rows, [*evaluation_items(task, domain), *_reserved_items(task, domain)])
     if not left:
         raise StudyError(
             f"eval_limit: all {len(rows)} rows of {task.domains[domain].name} are evaluated, so none is left to learn "

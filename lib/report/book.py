@@ -25,8 +25,9 @@ from lib.runs.profile import Profile
 START_SECONDS = 600  # a kernel may take so long to start, as on a busy machine or a slow disk
 LONGEST_FOLDER = 70  # characters; the path of a socket has room for some thirty more
 _KERNEL = {"NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=50"]}}  # no word of the interrupt at its end
-# A page is without the cells that only pass parameters.
-_REMOVED = {"enabled": True, "remove_cell_tags": ["injected-parameters", "parameters", "settings"]}
+# A page is without the cells that only pass parameters, and without the code of sentences with numbers in them.
+_NOT_SHOWN = {"remove_cell_tags": ["injected-parameters", "parameters", "settings"], "remove_input_tags": ["sentences"]}
+_REMOVED = {"enabled": True, **_NOT_SHOWN}
 _HTML = {
     "template_file": str(Path(__file__).with_name("page.html.jinja")),
     "exclude_input_prompt": True,
@@ -61,8 +62,11 @@ def methods_of(notebook: Path) -> list[str]:
     return ast.literal_eval(declared["methods"]["default"])
 
 
-def draw(notebook: Path, profile: Profile, methods: list[str]) -> None:
+def draw(notebook: Path, profile: Profile, methods: list[str]) -> Path:
     """Run a notebook with a profile, and render it beside the profile's other pages, if it ran to its end.
+
+    Returns:
+        The page.
 
     Raises:
         StorageError: the page cannot be written.
@@ -84,7 +88,9 @@ def draw(notebook: Path, profile: Profile, methods: list[str]) -> None:
         raise StudyError(f"{notebook.name}: {type(error).__name__}: {first_line(error)}") from error
     replace_file(executed, lambda scratch: nbformat.write(content, scratch))
     page, _ = HTMLExporter(config=_PAGE).from_filename(str(executed))
-    write_text(executed.with_suffix(".html"), page)
+    rendered = executed.with_suffix(".html")
+    write_text(rendered, page)
+    return rendered
 
 
 def _execute(notebook: Path, parameters: dict[str, Any], seconds: float) -> nbformat.NotebookNode:

@@ -48,6 +48,11 @@ def rate(profile: Profile) -> float:
     return by_method(profile.learning_rate, METHOD)
 
 
+def patterns(profile: Profile) -> tuple[str, ...]:
+    """Those that a profile can choose from; none where there is one: in the world, and for a task of one's own."""
+    return () if profile.data == "world" or profile.pattern not in PATTERNS else CHOICES["pattern"]
+
+
 def candidates(profile: Profile) -> dict[tuple[str, Any], dict[str, Any]]:
     """(choice, value) to the change that makes it; the profile's own value is among each choice's.
 
@@ -56,8 +61,8 @@ def candidates(profile: Profile) -> dict[tuple[str, Any], dict[str, Any]]:
     """
     own = profile_values(profile)
     values = CHOICES | {"learning_rate": tuple(rate(profile) * factor for factor in RATES)}
-    if profile.data == "world" or profile.pattern not in PATTERNS:
-        del values["pattern"]  # of the world the tokenizer knows one; a task of one's own has one
+    if not patterns(profile):
+        del values["pattern"]
     settings = {"learning_rate": f"learning_rate.{METHOD}"}
     return {
         (choice, value): {settings.get(choice, choice): value}

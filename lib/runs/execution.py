@@ -92,25 +92,28 @@ def fill(profile: Profile, methods: Sequence[str] | None = None, benchmark: str 
     Raises:
         StudyError: a setting cannot work and nothing was computed, or every method is refused.
     """
-    (sweep,) = fill_together([profile], methods, benchmark)
+    (sweep,) = fill_together([(profile, methods)], benchmark)
     return sweep
 
 
-def fill_together(
-    profiles: Sequence[Profile], methods: Sequence[str] | None = None, benchmark: str | None = None
-) -> list[Sweep]:
-    """`fill` for several profiles of one name, variants of one another; what is missing is computed as one list."""
+def fill_together(asked: Sequence[tuple[Profile, Sequence[str] | None]], benchmark: str | None = None) -> list[Sweep]:
+    """`fill` for several profiles of one name, variants of one another; what is missing is computed as one list.
+
+    Raises:
+        StudyError: as `fill`, where every method of every profile is refused.
+    """
     quiet()
-    for name in methods or ():
-        require_one_of("methods", name, ON_BENCHMARKS if benchmark else ON_TASKS)
-    wanted = [_runs(profile, methods, benchmark) for profile in profiles]
-    stored = compute(profiles[0], list(dict.fromkeys(run for runs in wanted for run in runs)))
-    return [
-        collect(profile, {run: stored[run] for run in runs}) for profile, runs in zip(profiles, wanted, strict=True)
-    ]
+    wanted = [(profile, _runs(profile, methods, benchmark)) for profile, methods in asked]
+    stored = compute(asked[0][0], list(dict.fromkeys(run for _, runs in wanted for run in runs)))
+    sweeps = [collect(profile, {run: stored[run] for run in runs}) for profile, runs in wanted]
+    if all(sweep.refused and not sweep.stored and not sweep.failed for sweep in sweeps):
+        raise StudyError("\n".join(dict.fromkeys(reason for sweep in sweeps for reason in sweep.refused.values())))
+    return sweeps
 
 
 def _runs(profile: Profile, methods: Sequence[str] | None, benchmark: str | None) -> list[Run]:
+    for name in methods or ():
+        require_one_of("methods", name, ON_BENCHMARKS if benchmark else ON_TASKS)
     if benchmark is None:
         runs = profile.runs(None if methods is None else tuple(methods))
     else:
@@ -379,16 +382,10 @@ def _rough(seconds: float) -> str:
 
 
 def collect(profile: Profile, stored: Stored) -> Sweep:
-    """What is stored of runs, as a sweep.
-
-    Raises:
-        StudyError: every method is refused.
-    """
+    """What is stored of runs, as a sweep."""
     store = Store(profile.folder)
     done = [result for result in stored.values() if isinstance(result, Result)]
     refused = {run.method: result.reason for run, result in stored.items() if isinstance(result, Refusal)}
     failed = {run.name: reason for run in stored if (reason := store.failure(run))}
     missing = [run.name for run, result in stored.items() if result is None and run.name not in failed]
-    if refused and not done and not failed:
-        raise StudyError("\n".join(dict.fromkeys(refused.values())))
     return Sweep(profile, results_frame(done), done, refused, failed, missing)

@@ -248,7 +248,7 @@ def read_profile(profile: str | dict[str, Any], changes: dict[str, Any] | None =
         profile: the name of a file in notebooks/profiles, the path of another such file, or its content
             (papermill hands notebooks the content).
         changes: settings that replace the profile's; `learning_rate.cd` replaces that of one method,
-            `in_context.lama.items` one of a part.
+            `in_context.lama.items` and `search.items` one of a part.
 
     Raises:
         StudyError: naming each unknown key or bad value, and what is allowed.
@@ -286,17 +286,17 @@ def _change(settings: dict[str, Any], name: str, value: object) -> None:
     outer, _, inner = name.partition(".")
     if not inner:
         settings[name] = value
-    elif outer == "in_context":
-        settings[outer] = _with(settings.get(outer) or {}, inner.split("."), value)
+    elif outer in ("in_context", "search"):
+        settings[outer] = _with(outer, settings.get(outer) or {}, inner.split("."), value)
     else:
         require_one_of(f"{name}: a setting by method", outer, BY_METHOD)
         old = settings.get(outer)
         settings[outer] = {**(old if isinstance(old, dict) else dict.fromkeys(TRAINED, old)), inner: value}
 
 
-def _with(settings: dict[str, Any], path: list[str], value: object) -> dict[str, Any]:
+def _with(outer: str, settings: dict[str, Any], path: list[str], value: object) -> dict[str, Any]:
     """A copy of nested settings with one of them replaced."""
     first, *rest = path
     if rest and not isinstance(settings.get(first) or {}, dict):
-        raise StudyError(f"in_context: {first} is one value, {settings[first]!r}; {'.'.join(rest)} is no part of it.")
-    return {**settings, first: _with(settings.get(first) or {}, rest, value) if rest else value}
+        raise StudyError(f"{outer}: {first} is one value, {settings[first]!r}; {'.'.join(rest)} is no part of it.")
+    return {**settings, first: _with(outer, settings.get(first) or {}, rest, value) if rest else value}

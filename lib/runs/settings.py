@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from math import isclose
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -14,6 +14,7 @@ from lib.methods.table import ON_TASKS, TRAINED
 from lib.models.loading import DTYPES, Device, Memory
 from lib.models.losses import HARD_WEIGHTS
 from lib.models.training import OPTIMIZERS
+from lib.models.tuning import Tuning
 from lib.tasks import catalogue
 from lib.tasks.patterns import LABEL_WORDS, PATTERNS, placeholders
 from lib.tasks.task import DROPPED, Benchmark, Dataset, domain_keys
@@ -187,6 +188,42 @@ class InContextSettings(Settings):
         return Benchmark(name=name, fewest=settings.fewest, **fields)
 
 
+class SearchSettings(Settings):
+    """What a search of training settings tries: as many candidates for each method, on what is not reported.
+
+    Attributes:
+        rates: learning rates by what is trained, ascending.
+        epochs: passes of `pbft` over the n examples, of `cd` over the pool, whatever is trained.
+        seeds: of support sets and pools. All candidates are tried on the first.
+        keep: the share of them that goes on to the next seed.
+        items: evaluated, in domain.
+        reserved: more of the evaluated items than the profile itself reports, where another one reports them.
+    """
+
+    rates: dict[Tuning, Annotated[tuple[AboveZero, ...], Field(min_length=2)]] = {
+        "full": (5e-6, 1.5e-5, 5e-5, 1.5e-4),
+        "lora": (3e-4, 1e-3, 3e-3, 1e-2),
+        "bitfit": (3e-4, 1e-3, 3e-3, 1e-2),
+    }
+    epochs: dict[Literal["pbft", "cd"], tuple[Positive, ...]] = {"pbft": (10, 30), "cd": (1, 3)}
+    seeds: Annotated[tuple[NotNegative, ...], Field(min_length=2)] = (100, 101, 102)
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.5
+    items: Positive = 400
+    reserved: NotNegative = 0
+
+    @model_validator(mode="after")
+    def _as_many_candidates_for_each_method(self) -> Self:
+        for name, by, wanted in (
+            ("rates", self.rates, get_args(Tuning)),
+            ("epochs", self.epochs, ("pbft", "cd")),
+        ):
+            if {*by} != {*wanted} or len({len(tried) for tried in by.values()}) > 1:
+                raise ValueError(f"search.{name}: {by} must have as many values for each of {', '.join(wanted)}.")
+            if any(list(tried) != sorted({*tried}) for tried in by.values()):
+                raise ValueError(f"search.{name}: {by} must ascend.")
+        return self
+
+
 class ProfileSettings(Settings):
     """All settings of a profile. A setting `by method` is one value for all methods or a mapping from method names.
 
@@ -271,6 +308,7 @@ class ProfileSettings(Settings):
     anew: bool = False
     choices: Texts | None = None
     ablations: Texts | None = None
+    search: SearchSettings = SearchSettings()
     in_context: InContextSettings | None = None
 
     @field_validator("label_words", mode="before")

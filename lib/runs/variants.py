@@ -77,7 +77,7 @@ def fill_variants(profile: Profile, changes: Mapping[str, Mapping[str, Any]], me
             left_out[name] = str(error)
     if not profiles:
         raise StudyError("\n".join(left_out.values()))
-    sweeps = dict(zip(profiles, fill_together(list(profiles.values()), methods), strict=True))
+    sweeps = dict(zip(profiles, fill_together([(changed, methods) for changed in profiles.values()]), strict=True))
     if profile.stored_only:
         left_out |= {name: NOT_STORED for name, sweep in sweeps.items() if not sweep.stored}
         sweeps = {name: sweep for name, sweep in sweeps.items() if sweep.stored}

@@ -81,7 +81,7 @@ class Task:
         eval_seed: of their draw.
         readers: models that must be able to read each row; rows that are too long for one of them are left out.
         beside: how many rows as long must fit beside each, as demonstrations.
-        reserved: (limit, seed) of a sample that none of the evaluated items may be from: what a study reports, where
+        reserved: (limit, seed) of a sample that is neither evaluated nor learnt from: what a study reports, where
             settings are searched.
     """
 

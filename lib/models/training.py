@@ -11,9 +11,10 @@ from torch import Tensor
 from transformers import get_scheduler
 
 from lib.errors import NonFiniteLossError, StudyError
+from lib.models.forward import last_logits, packed_logits
 from lib.models.loading import DTYPES
 from lib.models.losses import cross_entropy, kl_divergence
-from lib.models.scoring import answer_log_probs, last_logits, packed_logits
+from lib.models.scoring import answer_log_probs
 from lib.models.tuning import Tuning
 from lib.tasks.prompts import first_tokens
 

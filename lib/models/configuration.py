@@ -57,10 +57,8 @@ def cache_reaches(config: PretrainedConfig) -> float:
 
 def position_switch(config: PretrainedConfig) -> float:
     """Tokens from which on all positions of a text are encoded otherwise; infinite where none are."""
-    content = text_part(config).to_dict()
-    return min(
-        (value for name, value in _numbers(content) if name == "original_max_position_embeddings"), default=math.inf
-    )
+    named = _numbers(text_part(config).to_dict())
+    return min((value for name, value in named if name == "original_max_position_embeddings"), default=math.inf)
 
 
 def other_switches(config: PretrainedConfig) -> list[int]:

@@ -1,4 +1,4 @@
-"""Log-probabilities of answers, of one or of several tokens, after prompts: from a shared prefix where that is right."""
+"""Log-probabilities of answers, of one or of several tokens, after prompts, whose shared prefix is read once."""
 
 from collections.abc import Sequence
 

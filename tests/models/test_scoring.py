@@ -16,7 +16,7 @@ from transformers import (
 )
 
 import lib.models.cached_prompts
-from lib.models.cached_prompts import read_prefix, select_rows
+from lib.models.cached_prompts import cached_log_probs, read_prefix, select_rows
 from lib.models.forward import last_logits, packed_logits, pad_right
 from lib.models.scoring import answer_log_probs, class_log_probs, score_answers
 from lib.tasks.prompts import EncodedPrompts
@@ -203,14 +203,14 @@ def test_normalised_scores_are_means_over_an_answers_tokens(model):
 def test_log_probabilities_extend_a_prefix_of_the_callers(model):
     with torch.no_grad():
         shared = select_rows(read_prefix(model, PREFIX), [0] * len(PROMPTS), CPU)
-        assert_rows_close(answer_log_probs(model, PROMPTS, ANSWERS, shared), all_in_full(model, PREFIX))
+        assert_rows_close(cached_log_probs(model, PROMPTS, ANSWERS, shared), all_in_full(model, PREFIX))
 
 
 def test_selected_rows_leave_their_cache_as_it_was(opt):
     with torch.no_grad():
         cache = read_prefix(opt.eval(), PREFIX)
         before = [layer.keys.clone() for layer in cache.layers]
-        answer_log_probs(opt, PROMPTS, ANSWERS, select_rows(cache, [0] * len(PROMPTS), CPU))
+        cached_log_probs(opt, PROMPTS, ANSWERS, select_rows(cache, [0] * len(PROMPTS), CPU))
     assert all(torch.equal(layer.keys, kept) for layer, kept in zip(cache.layers, before, strict=True))
 
 

@@ -71,10 +71,16 @@ def load_tokenizer(reference: str) -> PreTrainedTokenizerBase:
 
 
 def load_config(reference: str) -> PretrainedConfig:
-    """The configuration of a model reference; errors as `load_tokenizer`."""
+    """The configuration of a model reference.
+
+    Raises:
+        StudyError: as for `load_tokenizer`, or the model does not read text from left to right.
+    """
     if reference in random_models.WIDTHS:
         return random_models.config(reference)
-    return _from_pretrained(AutoConfig, reference)
+    config = _from_pretrained(AutoConfig, reference)
+    require_causal(reference, config)
+    return config
 
 
 def load_model(reference: str, dtype: str, device: str) -> PreTrainedModel:
@@ -90,27 +96,27 @@ def load_model(reference: str, dtype: str, device: str) -> PreTrainedModel:
     """
     if reference in random_models.WIDTHS:
         return random_models.model(reference).to(DTYPES[dtype]).to(device).eval().requires_grad_(False)
-    require_causal(reference, load_config(reference))
+    load_config(reference)  # raises where it is no causal model's
     place = {"device_map": {"": "meta"}} if device == "meta" else {}
     model, found = _from_pretrained(AutoModelForCausalLM, reference, dtype=DTYPES[dtype], **WHOLE, **place)
     _require_whole(reference, found)
     return model.to(device).eval().requires_grad_(False)
 
 
-def empty_model(reference: str, config: PretrainedConfig | None = None) -> PreTrainedModel:
-    """A model of a configuration, by default the reference's own, without weights: on `meta`.
+def random_model(
+    reference: str, config: PretrainedConfig, dtype: str = "float32", device: str = "meta"
+) -> PreTrainedModel:
+    """A model of a configuration with random weights, frozen as `load_model` gives it; by default without any.
 
     Raises:
-        StudyError: the configuration is that of no causal language model, or none can be built from it.
+        StudyError: none can be built from it.
     """
-    config = config or load_config(reference)
-    require_causal(reference, config)
     try:
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config)
+        with torch.device(device):
+            return AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype]).eval().requires_grad_(False)
     except Exception as error:  # each architecture fails in its own way on numbers that make no sense
         raise StudyError(
-            f"model: {reference!r} has a configuration that gives no model: {first_line(error)}"
+            f"model: no model follows from the configuration of {reference!r}: {first_line(error)}."
         ) from error
 
 

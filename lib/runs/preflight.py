@@ -1,6 +1,6 @@
 """What can be known to fail before any model is loaded, is said before any model is loaded."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from lib.methods.episodes import Episode, batches, demonstrations_of, plain_text
 from lib.methods.examples import RunExamples, examples_of, teacher_contexts
 from lib.methods.records import Episodes, PoolLabelling, Run
 from lib.methods.table import METHODS
-from lib.models.loading import check_device
+from lib.models.loading import check_device, load_model
 from lib.models.shared_tokens import shared_tokens
 from lib.models.tuning import Tuning, check_tuning
 from lib.tasks.few_shot import task_set
@@ -26,7 +26,7 @@ LONGEST = 8
 FEWEST_SHARED = 100  # tokens: below, two vocabularies have nothing to compare
 
 
-def check(runs: Iterable[Run]) -> dict[Run, str]:
+def check(runs: Sequence[Run]) -> dict[Run, str]:
     """Check the settings of all runs against the device, the data, the tokenizers and the configurations.
 
     Returns:
@@ -45,7 +45,16 @@ def check(runs: Iterable[Run]) -> dict[Run, str]:
             _check_in_context(run, encoder_of, checked)
         else:
             _check_run(run, encoder_of)
+    for model in {model for run in runs if run not in refused for model in _models(run)}:
+        load_model(model, "float32", "meta")
     return refused
+
+
+def _models(run: Run) -> list[str]:
+    """The model that is evaluated, and the teacher where there is one."""
+    if run.distillation:
+        return [run.model, run.distillation.labelling.teacher]
+    return [run.model, run.in_context.teacher.model] if run.in_context and run.in_context.teacher else [run.model]
 
 
 def _check_run(run: Run, encoder_of: Callable[[str], PromptEncoder]) -> None:

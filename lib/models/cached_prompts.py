@@ -5,6 +5,7 @@ compares, once a model, a few cached scores with those of whole prompts.
 """
 
 import copy
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -111,7 +112,7 @@ def read_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> DynamicCache |
     cache = DynamicCache(config=model.config)
     last_logits(model, [prefix], cache)
     if cache.get_seq_length() != len(prefix):
-        raise StudyError(f"it keeps {cache.get_seq_length()} of {len(prefix)} tokens in its cache")
+        raise StudyError(f"{_name(model)} keeps {cache.get_seq_length()} of {len(prefix)} tokens in its cache")
     return cache
 
 
@@ -123,15 +124,13 @@ def select_rows(cache: DynamicCache, rows: Sequence[int], device: torch.device) 
     return selected
 
 
-_SEEN: WeakKeyDictionary[torch.nn.Module, dict[int, bool]] = WeakKeyDictionary()  # what comparisons showed, by length
-
-
 @torch.no_grad()
 def cache_serves(model: PreTrainedModel, longest: Sequence[int]) -> bool:
     """Whether scores from a cache are those of whole prompts; where they are not, a warning says so once.
 
     A few are compared, once a model: of a few tokens and, of a model whose configuration has lengths from which it may
-    attend otherwise, of prompts on both sides of these. Fake tensors have no values to compare.
+    attend otherwise, of prompts on both sides of these. Fake tensors have no values to compare: of their models the
+    cache is taken to serve.
 
     Args:
         model: a causal language model.
@@ -140,6 +139,8 @@ def cache_serves(model: PreTrainedModel, longest: Sequence[int]) -> bool:
     Raises:
         StudyError: what the model says after a prompt depends on what stands behind it.
     """
+    if isinstance(next(model.parameters()), FakeTensor):
+        return len(longest) <= cache_reaches(model.config)
     seen = _SERVES.setdefault(model, {})
     for length in [FEW, *(one for one in other_switches(model.config) if FEW < one < len(longest))]:
         if length not in seen:
@@ -157,25 +158,24 @@ def cache_serves(model: PreTrainedModel, longest: Sequence[int]) -> bool:
 
 
 def _agrees(model: PreTrainedModel, ids: Sequence[int], length: int) -> bool:
-    """Whether scores agree of a text a little shorter than `length` and of one a little longer."""
-    texts, further = [list(ids[: length - 1]), list(ids[: length + 3])], list(ids[length + 3 : length + 5])
+    """Whether scores agree after texts a little shorter than `length` and a little longer."""
+    ids, ends = list(ids[: length + 5]), (length - 1, length + 3)
     with _evaluated(model):
-        fake = isinstance(next(model.parameters()), FakeTensor)
-        expected = None if fake else _in_full(model, texts, further)
-        if not fake and _difference(last_logits(model, texts), expected[:, 0]) > TOLERANCE[model.dtype]:
-            raise StudyError(f"model: {_name(model)} lets what stands behind a prompt change what it says after it.")
+        read = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0]
+        expected = torch.stack([read[end - 1 : end + 2] for end in ends])
         try:
-            found = _from_cache(model, texts, further)
+            difference = _difference(_from_cache(model, ids, ends), expected)
+            reason = f"scores from its cache differ from theirs by {difference:.2g} of the vocabulary's spread"
         except Exception as error:  # caches of other kinds fail in ways of their own
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            _warn(model, f"its cache cannot be shared ({first_line(error)})")
-            return False
-    difference = 0.0 if fake else _difference(found, expected)
-    if difference > TOLERANCE[model.dtype]:
-        _warn(model, f"scores from its cache differ from theirs by {difference:.2g} of the vocabulary's spread")
-        return False
-    return True
+            difference, reason = math.inf, f"its cache cannot be shared ({first_line(error)})"
+        if not difference > TOLERANCE[model.dtype]:
+            return True
+        if _difference(last_logits(model, [ids[:end] for end in ends]), expected[:, 0]) > TOLERANCE[model.dtype]:
+            raise StudyError(f"model: {_name(model)} lets what stands behind a prompt change what it says after it.")
+    _warn(model, reason)
+    return False
 
 
 @contextmanager
@@ -183,24 +183,23 @@ def _evaluated(model: torch.nn.Module) -> Iterator[None]:
     """Without dropout, checkpointing and autocast; afterwards as it was."""
     training = model.training
     model.eval()
-    with torch.autocast(model.device.type, enabled=False):
-        yield
-    model.train(training)
+    try:
+        with torch.autocast(model.device.type, enabled=False):
+            yield
+    finally:
+        model.train(training)
 
 
-def _in_full(model: PreTrainedModel, texts: Sequence[list[int]], further: list[int]) -> Tensor:
-    """Logits [texts, 3, vocabulary] after each text and after each of two further tokens, read alone."""
-    read = [torch.tensor([text + further], device=model.device) for text in texts]
-    return torch.stack([model(input_ids=ids, use_cache=False).logits[0, -3:] for ids in read])
+def _from_cache(model: PreTrainedModel, ids: list[int], ends: tuple[int, int]) -> Tensor:
+    """Logits [2, 3, vocabulary] after two beginnings of a text, and after each of the two tokens that follow them.
 
-
-def _from_cache(model: PreTrainedModel, texts: Sequence[list[int]], further: list[int]) -> Tensor:
-    """The same from the cache of what the texts share, in one padded batch that is read on."""
-    shared = len(texts[0]) - 2
-    cache = select_rows(read_prefix(model, texts[0][:shared]), [0, 0], model.device)
-    first = last_logits(model, [text[shared:] for text in texts], cache)
-    ids = torch.tensor([further, further], device=model.device)
-    then = _read_on(model, cache, [0, 1], [len(text) for text in texts], ids, torch.ones_like(ids))
+    Read as scores are: what both share once, the rest in one padded batch, which is then read on.
+    """
+    shared = ends[0] - 2
+    cache = select_rows(read_prefix(model, ids[:shared]), [0, 0], model.device)
+    first = last_logits(model, [ids[shared:end] for end in ends], cache)
+    further = torch.tensor([ids[end : end + 2] for end in ends], device=model.device)
+    then = _read_on(model, cache, [0, 1], ends, further, torch.ones_like(further))
     return torch.cat([first[:, None], then], dim=1)
 
 

@@ -20,6 +20,8 @@ POSITIONS = (
     "seq_length",
     "n_ctx",
 )
+# Rotary positions that do not depend on a text's length, as long as it is within the context.
+ROTATED_ALIKE = {"default", "linear", "dynamic", "llama3", "yarn", "proportional"}
 # Whole numbers that may be a length in tokens from which a model attends otherwise.
 SWITCH = re.compile(r"window|chunk|topk|local_attention|block_size")
 
@@ -57,7 +59,12 @@ def cache_reaches(config: PretrainedConfig) -> float:
 
 def position_switch(config: PretrainedConfig) -> float:
     """Tokens from which on all positions of a text are encoded otherwise; infinite where none are."""
-    named = _numbers(text_part(config).to_dict())
+    text = text_part(config)
+    rotary = getattr(text, "rope_parameters", None) or {}
+    kinds = {part.get("rope_type", "default") for part in (rotary, *rotary.values()) if isinstance(part, dict)}
+    if kinds <= ROTATED_ALIKE:
+        return math.inf
+    named = _numbers(text.to_dict())
     return min((value for name, value in named if name == "original_max_position_embeddings"), default=math.inf)
 
 

@@ -230,7 +230,8 @@ def train(
         StudyError: `padding_free`, of a model that does not keep prompts in one row apart.
     """
     if settings.padding_free:
-        _require_apart(model, [row.ids for row in [*pool, *support][:2]])
+        by_length = sorted([*pool, *support], key=lambda row: len(row.ids))
+        _require_apart(model, [by_length[0].ids, by_length[-1].ids])
     drawn = list(batches(pool, support, settings.batch_size, settings.epochs, seed))
     steps = (partial(step_loss, model, rows, objective, settings) for rows in drawn)
     losses = optimise(model, steps, len(drawn), settings, seed)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import Conv1D, PretrainedConfig, PreTrainedModel
 
 from lib.errors import RefusedMethod, first_line
 from lib.models.loading import load_config, random_model
@@ -11,6 +11,7 @@ from lib.models.loading import load_config, random_model
 if TYPE_CHECKING:
     from peft import LoraConfig
 
+LINEAR = (torch.nn.Linear, Conv1D)  # GPT's and GPT-2's linear layers are of the second kind
 Tuning = Literal["full", "lora", "bitfit"]
 
 
@@ -59,8 +60,9 @@ def adapt(
         from peft import get_peft_model  # here, so that redrawing does not wait for it
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
 
-        if lora.target_modules is None and model.config.model_type not in KNOWN:
-            lora.target_modules = "all-linear"
+        if lora.target_modules is None:
+            every = [name for name, _ in _linear_layers(model)]
+            lora.target_modules = KNOWN.get(model.config.model_type, every)
         return get_peft_model(model, lora)
     if tuning == "bitfit" and biases == "add":
         _add_biases(model)
@@ -71,10 +73,15 @@ def adapt(
 
 def _add_biases(model: PreTrainedModel) -> None:
     """Give each linear layer but the vocabulary's a bias of zeros, which changes no output."""
-    head = model.get_output_embeddings()
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.Linear) and layer.bias is None and layer is not head:
+    for _, layer in _linear_layers(model):
+        if layer.bias is None:
             layer.bias = torch.nn.Parameter(layer.weight.new_zeros(layer.out_features))
+
+
+def _linear_layers(model: PreTrainedModel) -> list[tuple[str, torch.nn.Linear]]:
+    """Names and layers, without the vocabulary's and without kinds of their own, such as the routers of experts."""
+    head = model.get_output_embeddings()
+    return [(name, one) for name, one in model.named_modules() if type(one) in LINEAR and one is not head]
 
 
 def merged(model: torch.nn.Module) -> PreTrainedModel:

@@ -69,7 +69,6 @@ def test_the_loss_of_a_step_is_that_of_texts_read_alone_and_a_step_changes_it(na
     loss = step_loss(model, rows(), AIM, settings("full"))
     torch.testing.assert_close(loss.detach(), -expected.mean(), rtol=1e-5, atol=2e-5)
     first, last = train(model, [], rows(), AIM, settings("full"), 0).losses
-    assert first == pytest.approx(loss.item(), rel=1e-4, abs=1e-4)
     assert last != first
 
 

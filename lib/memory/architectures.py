@@ -1,10 +1,9 @@
 """The shapes of the OPT models, as published, so that their memory is known without the hub."""
 
-import torch
-from transformers import AutoModelForCausalLM, OPTConfig, PretrainedConfig, PreTrainedModel
+from transformers import OPTConfig, PretrainedConfig, PreTrainedModel
 
 from lib.errors import StudyError
-from lib.models.loading import DTYPES, load_config
+from lib.models import loading
 
 # Zhang et al. 2022 (arXiv 2205.01068), table 1, and the configurations published with the weights: hidden width,
 # layers, attention heads. The inner width is four times the hidden one; the rest is as `OPTConfig` has it by default.
@@ -27,7 +26,7 @@ def architecture(reference: str) -> PretrainedConfig:
     if reference in OPT:
         return _opt(reference)
     try:
-        return load_config(reference)
+        return loading.load_config(reference)
     except StudyError as error:
         raise StudyError(f"{error} Known without any file: {', '.join(OPT)}.") from error
 
@@ -47,6 +46,4 @@ def _opt(reference: str) -> OPTConfig:
 
 def random_model(reference: str, dtype: str, device: str = "cpu") -> PreTrainedModel:
     """A model of that architecture with random weights, frozen as `load_model` of `lib.models` gives it."""
-    with torch.device(device):
-        model = AutoModelForCausalLM.from_config(architecture(reference), dtype=DTYPES[dtype])
-    return model.eval().requires_grad_(False)
+    return loading.random_model(reference, architecture(reference), dtype, device)

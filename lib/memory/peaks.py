@@ -30,6 +30,7 @@ from lib.memory.prompt_lengths import Prefixed, PromptLengths, largest_batch
 from lib.methods.context_distillation import objective, trains_on_support
 from lib.methods.records import PoolLabelling, Run
 from lib.methods.student import adapted
+from lib.models.configuration import context_length, text_part
 from lib.models.scoring import class_log_probs
 from lib.models.streaming import unweighted
 from lib.models.training import (
@@ -87,7 +88,7 @@ class Questions:
     def require_room(self) -> None:
         """Raise `StudyError` where the longest prompt has more tokens than the model has positions."""
         longest = max(prompts.longest for prompts in self.prompts)
-        positions = architecture(self.model).max_position_embeddings
+        positions = context_length(architecture(self.model))
         if longest > positions:
             raise StudyError(
                 f"prompt: {longest} tokens do not fit the {positions} positions of {self.model}; "
@@ -211,7 +212,7 @@ def rows_of(setting: Setting) -> tuple[list[TrainingRow], list[TrainingRow]]:
     run, lengths = setting.run, setting.lengths
     distillation = run.distillation
     over_vocabulary = objective(run, lengths.answers).kl_over_vocabulary
-    width = architecture(run.model).vocab_size if over_vocabulary else len(lengths.answers)
+    width = text_part(architecture(run.model)).vocab_size if over_vocabulary else len(lengths.answers)
     gold = 0 if distillation and distillation.ce_on != "support" else None
     pool = [TrainingRow([0] * length, torch.zeros(width), gold) for length in lengths.pool]
     with_support = distillation is None or trains_on_support(distillation)
@@ -247,7 +248,7 @@ def _prime(optimizer: torch.optim.Optimizer, one_by_one: bool) -> None:
 @contextmanager
 def _counted(model: PreTrainedModel, device: str) -> Iterator[Allocations]:
     block = CUDA_BLOCK if device == "cuda" else 1
-    with ModTracker() as modules, Allocations(model.config.vocab_size, block, modules) as allocations:
+    with ModTracker() as modules, Allocations(text_part(model.config).vocab_size, block, modules) as allocations:
         allocations.claim("parameters", [*model.parameters(), *model.buffers()])
         yield allocations
 

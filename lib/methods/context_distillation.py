@@ -15,7 +15,7 @@ from lib.methods.records import Distillation, PoolLabelling, Run
 from lib.methods.student import TrainedStudent, train_student
 from lib.methods.table import METHODS, TRAINED
 from lib.models.cost import Cost, PhaseMeter
-from lib.models.scoring import class_log_probs
+from lib.models.scoring import class_log_probs, tokens_read
 from lib.models.streaming import is_streamed, load
 from lib.models.training import Objective, Training, TrainingLog, TrainingRow, train
 from lib.tasks.patterns import CONTENT_FREE_TEXTS, content_free
@@ -85,7 +85,7 @@ def _answers(
         prompts = encoder.encode(demonstrations, of_domain)
         at_once = run.queries_a_pass if is_streamed(model) else run.eval_batch_size
         log_probs = class_log_probs(model, prompts, answers_of(encoder, run.task), at_once)
-        cost.tokens += prompts.tokens
+        cost.tokens += tokens_read(model, prompts)
         require_finite(log_probs, run.model)
         answers[domain] = log_probs.double().numpy()
     return answers
@@ -151,7 +151,7 @@ def ask_teacher(labelling: PoolLabelling, isolated: bool = True) -> SoftLabels:
     with meter.phase() as cost:
         contexts = teacher_prompts(labelling, encoder)
         answers = [_soft_labels(labelling, model, encoder, prompts) for prompts in contexts]
-        cost.tokens = sum(prompts.tokens for prompts in contexts)
+        cost.tokens = sum(tokens_read(model, prompts) for prompts in contexts)
     last = len(CONTENT_FREE_TEXTS)
     log_probs = torch.cat([answer[:-last] for answer in answers])
     without_content = torch.stack([answer[-last:] for answer in answers]).mean(0)

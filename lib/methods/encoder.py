@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
-from transformers import DynamicCache, PretrainedConfig
-
+from lib.models.configuration import context_length
 from lib.models.loading import load_config, load_tokenizer
 from lib.tasks.prompts import SEPARATOR, EncodedPrompts, answer_tokens, encode, prompt
 from lib.tasks.task import Query
@@ -66,13 +65,3 @@ class PromptEncoder:
     def require_room(self, texts: Sequence[str]) -> None:
         """Raise `StudyError` where a plain text has more tokens than the model has positions."""
         encode(self.tokenizer, texts, self._max_positions)
-
-
-def context_length(config: PretrainedConfig) -> int:
-    """Tokens that a model can read: of one with a sliding window, as many as are in the window.
-
-    Beyond it a cache keeps only what is last, padding included, and answers of several tokens would be scored wrongly.
-    """
-    layers = DynamicCache(config=config).layers
-    windows = [layer.sliding_window - 1 for layer in layers if getattr(layer, "is_sliding", False)]
-    return min([config.max_position_embeddings, *windows])

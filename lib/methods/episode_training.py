@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 from lib.methods.encoder import PromptEncoder
 from lib.methods.episodes import Episode, batches, plain_texts
 from lib.methods.records import EpisodeObjective, Episodes
+from lib.models.forward import pad_right
 from lib.models.losses import HARD_WEIGHTS, soft_cross_entropy
-from lib.models.scoring import answer_log_probs, pad_right
+from lib.models.scoring import answer_log_probs
 from lib.models.shared_tokens import SharedTokens, shared_positions, shared_tokens
 from lib.models.training import Step, Training, TrainingLog, optimise
 

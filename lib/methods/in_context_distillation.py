@@ -14,7 +14,7 @@ from lib.methods.records import EpisodeObjective, Run, TunedTeacher
 from lib.methods.student import TrainedStudent, adapted, train_student
 from lib.models.cost import Cost, PhaseMeter
 from lib.models.loading import DTYPES, load_model
-from lib.models.scoring import score_answers
+from lib.models.scoring import score_answers, tokens_read
 from lib.models.training import Training, TrainingLog
 from lib.models.tuning import merged
 from lib.tasks.few_shot import FewShotTask, task_set
@@ -136,7 +136,7 @@ class TaskEvaluator:
         before = demonstrations_of(task, k, vote, self.run.seed)
         prompts = self.encoder.prompts([Episode(before, item) for item in task.items])
         options = [self.encoder.answers(item) for item in task.items]
-        self.cost.tokens += prompts.tokens + sum(len(option) - 1 for row in options for option in row)
+        self.cost.tokens += tokens_read(self.model, prompts) + sum(len(option) - 1 for row in options for option in row)
         by_length = self.run.in_context.length_normalized
         scores = score_answers(self.model, prompts, options, self.run.eval_batch_size, by_length)
         require_finite(torch.cat(scores), self.run.model)

@@ -4,15 +4,19 @@ A model is named by one string, its reference. Loading is always a fresh object,
 """
 
 import os
+import re
 import shutil
 import tempfile
 import warnings
+from difflib import get_close_matches
 from logging import getLogger
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
 from datasets.utils import disable_progress_bars
+from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.utils import logging as hub_logging
 from transformers import (
     AutoConfig,
@@ -27,8 +31,15 @@ from transformers.utils import logging
 
 from lib.errors import StudyError, first_line
 from lib.models import random_models
-from lib.paths import digest, locate
+from lib.models.configuration import require_causal
+from lib.paths import ROOT, digest, locate
 
+# Loads what fits and tells what does not, which `_require_whole` refuses.
+WHOLE = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+TOKENIZER_FILE = re.compile(r"tokenizer|vocab|merges|.*\.(model|tiktoken|spm)$")
+HUB_SECONDS = 10  # to wait for the hub's first answer
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 MADE_FROM = ".made-from"  # in a folder of unpacked weights: the digest of the file that they came from
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Device = Literal["cpu", "cuda"]
@@ -54,14 +65,25 @@ def load_tokenizer(reference: str) -> PreTrainedTokenizerBase:
     """
     if reference in random_models.WIDTHS:
         return random_models.tokenizer()
-    return _from_pretrained(AutoTokenizer, reference)
+    folder = _folder(reference)
+    files = [file for file in folder.iterdir() if TOKENIZER_FILE.match(file.name)] if folder else [reference]
+    tokenizer = _from_pretrained(AutoTokenizer, reference) if files or not (folder / "config.json").is_file() else []
+    if len(tokenizer) <= len(getattr(tokenizer, "all_special_ids", [])):  # transformers makes an empty one of nothing
+        raise StudyError(f"model: {reference!r} has no tokenizer. Allowed: a folder with the tokenizer's files.")
+    return tokenizer
 
 
 def load_config(reference: str) -> PretrainedConfig:
-    """The configuration of a model reference; errors as `load_tokenizer`."""
+    """The configuration of a model reference.
+
+    Raises:
+        StudyError: as for `load_tokenizer`, or the model does not read text from left to right.
+    """
     if reference in random_models.WIDTHS:
         return random_models.config(reference)
-    return _from_pretrained(AutoConfig, reference)
+    config = _from_pretrained(AutoConfig, reference)
+    require_causal(reference, config)
+    return config
 
 
 def load_model(reference: str, dtype: str, device: str | None, **options: object) -> PreTrainedModel:
@@ -70,19 +92,50 @@ def load_model(reference: str, dtype: str, device: str | None, **options: object
     Args:
         reference: hub name, folder, GGUF file, or a model of `lib.models.random_models`.
         dtype: a key of `DTYPES`.
-        device: `cpu` or `cuda`; None leaves the weights where `options` put them.
+        device: `cpu`, `cuda`, or `meta`, which checks that all weights are there and takes no memory for them; None
+            leaves the weights where `options` put them.
         options: further ones of `from_pretrained`.
+
+    Raises:
+        StudyError: also where weights are missing or of another shape; transformers would leave them random.
     """
     if reference in random_models.WIDTHS:
         model = random_models.model(reference).to(DTYPES[dtype])
     else:
-        model, loading = _from_pretrained(
-            AutoModelForCausalLM, reference, dtype=DTYPES[dtype], output_loading_info=True, **options
-        )
-        if loading["missing_keys"]:  # transformers would leave them random
-            some = ", ".join(sorted(loading["missing_keys"])[:3])
-            raise StudyError(f"model: {reference!r} lacks weights that its configuration asks for: {some}.")
+        load_config(reference)  # raises where it is no causal model's
+        place = {"device_map": {"": "meta"}} if device == "meta" else options
+        model, found = _from_pretrained(AutoModelForCausalLM, reference, dtype=DTYPES[dtype], **WHOLE, **place)
+        _require_whole(reference, found)
     return (model.to(device) if device else model).eval().requires_grad_(False)
+
+
+def random_model(
+    reference: str, config: PretrainedConfig, dtype: str = "float32", device: str = "meta"
+) -> PreTrainedModel:
+    """A model of a configuration with random weights, frozen as `load_model` gives it; by default without any.
+
+    Raises:
+        StudyError: none can be built from it.
+    """
+    try:
+        with torch.device(device):
+            return AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype]).eval().requires_grad_(False)
+    except Exception as error:  # each architecture fails in its own way on numbers that make no sense
+        raise StudyError(
+            f"model: no model follows from the configuration of {reference!r}: {first_line(error)}."
+        ) from error
+
+
+def _require_whole(reference: str, found: dict[str, Any]) -> None:
+    """Raise unless every weight of a model came from its files, in its shape."""
+    missing = sorted(found["missing_keys"])
+    other = [f"{name} {[*there]}, not {[*asked]}" for name, there, asked in sorted(found["mismatched_keys"])]
+    for what, names in (
+        ("lacks weights that its configuration asks for", missing),
+        ("has weights of other shapes", other),
+    ):
+        if names:
+            raise StudyError(f"model: {reference!r} {what}, {len(names)} of them: {'; '.join(names[:3])}.")
 
 
 def check_device(device: str) -> None:
@@ -93,14 +146,27 @@ def check_device(device: str) -> None:
 
 def _from_pretrained(loader: type, reference: str, **options: object) -> Any:  # noqa: ANN401 - what the loader loads
     folder = _folder(reference)
+    where = f"the folder {folder}" if folder else "the hub (no network, or no such model)"
     try:
+        if not folder:
+            _require_reachable(reference)
         return loader.from_pretrained(str(folder or reference), **options)
+    except UnpicklingError as error:
+        raise StudyError(
+            f"model: {reference!r} has pickled weights that hold other things than weights, which can run code when "
+            "they are loaded. Allowed: safetensors, GGUF, or pickles of weights alone."
+        ) from error
     except Exception as error:  # a hub, a file system and several parsers each raise their own kinds
-        where = f"the folder {folder}" if folder else "the hub (no network, or no such model)"
         raise StudyError(
             f"model: {reference!r} could not be loaded from {where}: {first_line(error)} "
             "Allowed: a hub name, a folder made by save_pretrained, or a .gguf file."
         ) from error
+
+
+def _require_reachable(name: str) -> None:
+    """Ask the hub once for a model that is in no cache: its libraries would ask for a minute."""
+    if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+        HfApi().model_info(name, timeout=HUB_SECONDS)
 
 
 def files_of(reference: str) -> list[Path]:
@@ -112,14 +178,23 @@ def files_of(reference: str) -> list[Path]:
 
 
 def _folder(reference: str) -> Path | None:
-    """The local folder that a reference means, or None for a hub name."""
+    """The local folder that a reference means, or None for a hub name.
+
+    Raises:
+        StudyError: it can be neither, or the folder holds an adapter.
+    """
     path = locate(reference)
     if reference.endswith(".gguf"):
         return _unpacked(path)
     if path.is_dir():
+        if (path / "adapter_config.json").is_file():
+            raise StudyError(f"model: {reference!r} is an adapter. Allowed: the model that it was merged into.")
         return path
-    if reference.startswith((".", "/", "~")) or reference.count("/") > 1:
-        raise StudyError(f"model: {reference!r} is not there: no folder {path}.")
+    local = path.exists() or (path.parent != ROOT and path.parent.is_dir())
+    if local or not HUB_NAME.fullmatch(reference):
+        near = get_close_matches(path.name, os.listdir(path.parent) if path.parent.is_dir() else [], 1)
+        hint = f" Did you mean {str(path.parent / near[0])!r}?" if near else ""
+        raise StudyError(f"model: {reference!r} is not there: no folder {path}.{hint}")
     return None
 
 
@@ -127,6 +202,11 @@ def _unpacked(file: Path) -> Path:
     """The GGUF file as a folder of bfloat16 safetensors beside it, made once; later loads take seconds."""
     if not file.is_file():
         raise StudyError(f"model: no GGUF file {file}.")
+    if part := PART.search(file.name):
+        raise StudyError(
+            f"model: {file} is part {int(part[1])} of {int(part[2])}. Allowed: one file, as `llama-gguf-split --merge` "
+            "makes of all parts."
+        )
     folder = file.with_suffix(".unpacked")
     made_from = folder / MADE_FROM
     if made_from.is_file() and made_from.read_text(encoding="utf-8") == digest(file):
@@ -135,6 +215,8 @@ def _unpacked(file: Path) -> Path:
         made = Path(scratch, "made")
         try:
             _unpack(file, made)
+        except StudyError:
+            raise
         except Exception as error:  # the parsers of a broken file raise whatever they stumble on
             raise StudyError(f"model: {file} could not be read as GGUF: {error}") from error
         shutil.rmtree(folder, ignore_errors=True)
@@ -146,5 +228,9 @@ def _unpack(file: Path, folder: Path) -> None:
     source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     whole = {"dtype": torch.bfloat16, "quantization_config": GgufConfig(dequantize=True)}
     AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
-    AutoModelForCausalLM.from_pretrained(**source, **whole).save_pretrained(folder)
+    model, found = AutoModelForCausalLM.from_pretrained(**source, **whole, **WHOLE)
+    _require_whole(str(file), found)
+    model.save_pretrained(folder)
+    for part in folder.iterdir():  # safetensors lets none but their owner read them
+        part.chmod(part.stat().st_mode | (folder.stat().st_mode & 0o044))
     (folder / MADE_FROM).write_text(digest(file), encoding="utf-8")

@@ -11,9 +11,10 @@ from torch import Tensor
 from transformers import get_scheduler
 
 from lib.errors import NonFiniteLossError, StudyError
+from lib.models.forward import last_logits, packed_logits
 from lib.models.loading import DTYPES
 from lib.models.losses import cross_entropy, kl_divergence
-from lib.models.scoring import answer_log_probs, last_logits, packed_logits
+from lib.models.scoring import answer_log_probs
 from lib.models.tuning import Tuning
 from lib.tasks.prompts import first_tokens
 
@@ -258,7 +259,8 @@ def train(
         StudyError: `padding_free`, of a model that does not keep prompts in one row apart.
     """
     if settings.padding_free:
-        _require_apart(model, [row.ids for row in [*pool, *support][:2]])
+        by_length = sorted([*pool, *support], key=lambda row: len(row.ids))
+        _require_apart(model, [by_length[0].ids, by_length[-1].ids])
     drawn = list(batches(pool, support, settings.batch_size, settings.epochs, seed))
     steps = (step_of(model, rows, objective, settings) for rows in drawn)
     losses = optimise(model, steps, len(drawn), settings, seed)

@@ -1,7 +1,7 @@
 """What can be known to fail before any model is loaded, is said before any model is loaded."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from itertools import permutations, product
@@ -14,7 +14,7 @@ from lib.methods.episodes import Episode, batches, demonstrations_of, plain_text
 from lib.methods.examples import RunExamples, examples_of, rows_by_length, teacher_contexts
 from lib.methods.records import Episodes, PoolLabelling, Run
 from lib.methods.table import METHODS
-from lib.models.loading import check_device
+from lib.models.loading import check_device, load_model
 from lib.models.shared_tokens import shared_tokens
 from lib.models.streaming import check_streams
 from lib.models.tuning import Tuning, check_tuning
@@ -31,7 +31,7 @@ LONGEST = 8
 FEWEST_SHARED = 100  # tokens: below, two vocabularies have nothing to compare
 
 
-def check(runs: Iterable[Run]) -> dict[Run, str]:
+def check(runs: Sequence[Run]) -> dict[Run, str]:
     """Check the settings of all runs against the device, the data, the tokenizers and the configurations.
 
     What is doubtful and can be worked with is a warning on the standard error.
@@ -57,11 +57,20 @@ def check(runs: Iterable[Run]) -> dict[Run, str]:
             _check_run(run, encoder_of)
             for doubt in _doubts_of_words(run, encoder_of(run.model)):
                 warn(doubt)
+    for model in {model for run in runs if run not in refused for model in _models(run)}:
+        load_model(model, "float32", "meta")
     return refused
 
 
 def _warn(doubt: str) -> None:
     print(f"warning: {doubt}", file=sys.stderr)
+
+
+def _models(run: Run) -> list[str]:
+    """The model that is evaluated, and the teacher where there is one."""
+    if run.distillation:
+        return [run.model, run.distillation.labelling.teacher]
+    return [run.model, run.in_context.teacher.model] if run.in_context and run.in_context.teacher else [run.model]
 
 
 def _check_run(run: Run, encoder_of: Callable[[str], PromptEncoder]) -> None:

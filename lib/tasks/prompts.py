@@ -33,6 +33,10 @@ class EncodedPrompts:
         """Tokens that a forward pass with a cached prefix reads, padding not counted."""
         return len(self.prefix) + sum(map(len, self.suffixes))
 
+    def whole(self) -> "EncodedPrompts":
+        """The same prompts, of which nothing is shared."""
+        return EncodedPrompts([], [self.prefix + suffix for suffix in self.suffixes])
+
 
 def encode(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_positions: int, room: int = 0

@@ -15,17 +15,10 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-import lib.models.scoring
-from lib.models.scoring import (
-    answer_log_probs,
-    class_log_probs,
-    last_logits,
-    packed_logits,
-    pad_right,
-    read_prefix,
-    score_answers,
-    select_rows,
-)
+import lib.models.cached_prompts
+from lib.models.cached_prompts import cached_log_probs, read_prefix, select_rows
+from lib.models.forward import last_logits, packed_logits, pad_right
+from lib.models.scoring import answer_log_probs, class_log_probs, score_answers
 from lib.tasks.prompts import EncodedPrompts
 
 CPU = torch.device("cpu")
@@ -175,7 +168,7 @@ def test_prompts_tell_next_tokens_apart(any_model):
 @pytest.mark.parametrize("rows", [1, 2, 5])
 def test_how_many_answers_are_read_on_at_a_time_does_not_matter(model, rows, monkeypatch):
     whole = score_answers(model, EncodedPrompts(PREFIX, PROMPTS), ANSWERS, 16)
-    monkeypatch.setattr(lib.models.scoring, "ROWS", rows)
+    monkeypatch.setattr(lib.models.cached_prompts, "ROWS", rows)
     assert_rows_close(score_answers(model, EncodedPrompts(PREFIX, PROMPTS), ANSWERS, 16), whole)
 
 
@@ -210,14 +203,14 @@ def test_normalised_scores_are_means_over_an_answers_tokens(model):
 def test_log_probabilities_extend_a_prefix_of_the_callers(model):
     with torch.no_grad():
         shared = select_rows(read_prefix(model, PREFIX), [0] * len(PROMPTS), CPU)
-        assert_rows_close(answer_log_probs(model, PROMPTS, ANSWERS, shared), all_in_full(model, PREFIX))
+        assert_rows_close(cached_log_probs(model, PROMPTS, ANSWERS, shared), all_in_full(model, PREFIX))
 
 
 def test_selected_rows_leave_their_cache_as_it_was(opt):
     with torch.no_grad():
         cache = read_prefix(opt.eval(), PREFIX)
         before = [layer.keys.clone() for layer in cache.layers]
-        answer_log_probs(opt, PROMPTS, ANSWERS, select_rows(cache, [0] * len(PROMPTS), CPU))
+        cached_log_probs(opt, PROMPTS, ANSWERS, select_rows(cache, [0] * len(PROMPTS), CPU))
     assert all(torch.equal(layer.keys, kept) for layer, kept in zip(cache.layers, before, strict=True))
 
 
@@ -235,7 +228,7 @@ def test_the_gradient_is_that_of_plain_forward_passes(model, answers):
 def test_the_gradient_is_the_same_however_many_answers_are_read_on_at_a_time(opt, monkeypatch):
     gradients = []
     for rows in (256, 2):
-        monkeypatch.setattr(lib.models.scoring, "ROWS", rows)
+        monkeypatch.setattr(lib.models.cached_prompts, "ROWS", rows)
         loss = torch.cat(answer_log_probs(opt.eval(), PROMPTS, ANSWERS)).logsumexp(0)
         gradients.append(torch.autograd.grad(loss, list(opt.parameters())))
     assert_gradients_close(*gradients)

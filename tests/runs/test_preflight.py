@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import lib.methods.context_distillation
 import lib.models.loading
@@ -94,9 +94,9 @@ def test_demonstrations_that_do_not_fit_the_model_are_refused(refusal, long_data
 
 @pytest.fixture
 def narrow_student(tmp_path):
-    """A model folder without weights, of 200 positions."""
+    """A model folder of 200 positions."""
     narrow = LlamaConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, max_position_embeddings=200)
-    narrow.save_pretrained(tmp_path / "narrow")
+    LlamaForCausalLM(narrow).save_pretrained(tmp_path / "narrow")
     random_models.tokenizer().save_pretrained(tmp_path / "narrow")
     return str(tmp_path / "narrow")
 
@@ -244,8 +244,8 @@ def test_evaluation_items_have_to_be_as_many_of_each_class(refusal):
 
 
 def save_reader(folder, tokenizer):
-    """A model folder without weights: what preflight may read."""
-    random_models.config("random-opt-teacher").save_pretrained(folder)
+    """A model folder with this tokenizer."""
+    random_models.model("random-opt-teacher").save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
 
@@ -320,7 +320,8 @@ def test_a_missing_model_is_refused(refusal, role, reference):
 
 
 def test_a_method_that_does_not_apply_is_returned_with_its_reason_and_the_others_pass(tmp_path):
-    LlamaConfig(vocab_size=200, hidden_size=8, num_attention_heads=2, num_hidden_layers=1).save_pretrained(tmp_path)
+    config = LlamaConfig(vocab_size=221, hidden_size=8, num_attention_heads=2, num_hidden_layers=1)
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
     random_models.tokenizer().save_pretrained(tmp_path)
     runs = read_profile("smoke", {"student": str(tmp_path)}).runs(("pbft", "pbft_bitfit", "cd_bitfit"))
     refused = preflight.check(runs)

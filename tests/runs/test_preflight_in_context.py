@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import lib.methods.in_context_distillation
 import lib.models.loading
@@ -46,9 +46,9 @@ def check(changes, methods=ON_BENCHMARKS, benchmark="crossfit"):
 
 
 def save_reader(folder, positions, tokenizer=None):
-    """A model folder without weights, of so many positions: what preflight may read."""
+    """A model folder of so many positions."""
     config = LlamaConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, max_position_embeddings=positions)
-    config.save_pretrained(folder)
+    LlamaForCausalLM(config).save_pretrained(folder)
     (tokenizer or random_models.tokenizer()).save_pretrained(folder)
     return str(folder)
 

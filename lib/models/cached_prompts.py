@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._guards import detect_fake_mode
 from transformers import DynamicCache, PreTrainedModel
 
 from lib.errors import StudyError, first_line
@@ -139,7 +139,7 @@ def cache_serves(model: PreTrainedModel, longest: Sequence[int]) -> bool:
     Raises:
         StudyError: what the model says after a prompt depends on what stands behind it.
     """
-    if isinstance(next(model.parameters()), FakeTensor):
+    if detect_fake_mode(next(model.parameters())):
         return len(longest) <= cache_reaches(model.config)
     seen = _SERVES.setdefault(model, {})
     for length in [FEW, *(one for one in other_switches(model.config) if FEW < one < len(longest))]:

@@ -396,7 +396,7 @@ DATA = [
     own("hub", "nobody-here/nothing", "network", dataset={"source": "hub:nobody-here/nothing"}),
     own("hub", "''", dataset={"source": "hub:"}),
     own("hub", "a/b/c/d", dataset={"source": "hub:a/b/c/d"}),
-    own("dataset", "'../reviews'", in_domain="../reviews", data="{at}/sub", files={"sub/x.csv": ""}),
+    own("data", "'../reviews'", in_domain="../reviews", data="{at}/sub", files={"sub/x.csv": ""}),
 ]  # fmt: skip
 
 COMMANDS = [
@@ -431,7 +431,7 @@ COMMANDS = [
     command("export", "--profile", "smoke", "--support", "1", "--seed", "9", message=("seed", "9", "0, 1")),
     command("export", "--profile", "smoke", "--support", "1", "--seed", "-1", message=("seed", "-1", "0, 1")),
     command("export", "--profile", "smoke", "--support", "1", message=("no result", "cd")),
-    command("export", "--profile", "smoke", "--support", "1", "--to", "", message=("to", "'.'", "something else")),
+    command("export", "--profile", "smoke", "--support", "1", "--to", "", message=("to", "something else")),
     Case(("export", "--profile", "smoke", "--support", "1", "--to", "{at}"), ("to", "something else"), {"x": ""}),
     command("export", "--profile", "", message=("profile", "''")),
 ]  # fmt: skip

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -72,8 +73,10 @@ def _run(profile: Profile, method: str, size: int, seed: int) -> Run:
 def _require_ours(target: Path) -> None:
     """Raise where nothing can be written, or something else than an earlier exported student would be replaced."""
     try:
-        require_writable(next(place for place in target.parents if os.path.exists(place)))
-    except StorageError as error:
+        require_writable(target.parent)
+        with suppress(FileNotFoundError):
+            os.stat(target)  # a name can be too long
+    except (StorageError, OSError) as error:
         raise StudyError(f"to: {str(target)!r}: {error}") from error
     if not os.path.exists(target) or (target.is_dir() and not any(target.iterdir())):
         return

@@ -56,8 +56,8 @@ def write_csv(file: Path, table: pd.DataFrame) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """Make the folder if need be, and raise `StorageError` where nothing can be written to it."""
-    probe = folder / ".writable"
+    """Raise `StorageError` where nothing can be written to a folder, or it is not there and could not be made."""
+    probe = next(place for place in (folder, *folder.parents) if os.path.lexists(place)) / ".writable"
     replace_file(probe, lambda scratch: Path(scratch).write_bytes(PROBE))
     remove(probe)
 

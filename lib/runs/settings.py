@@ -20,7 +20,7 @@ from lib.tasks.patterns import LABEL_WORDS, PATTERNS, placeholders
 from lib.tasks.task import DROPPED, Benchmark, Dataset, domain_keys
 
 LARGEST = 2**32 - 1  # of whole numbers: generators take no larger seed
-LARGEST_REAL = 1e6
+LARGEST_REAL = 1e30
 
 
 def _distinct(values: tuple[object, ...]) -> tuple[object, ...]:

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from lib.errors import StudyError
 from lib.methods.records import PoolLabelling, Run
+from lib.tasks.few_shot import task_set
 from lib.tasks.samples import (
     evaluation_sample,
     held_out_kinds,
@@ -55,7 +56,7 @@ def examples_of(run: Run) -> RunExamples:
 
 def forget_examples() -> None:
     """Read the data again where they are next asked for, as where a file was replaced."""
-    for cached in (queries, evaluation_items, _train, examples_of):
+    for cached in (queries, evaluation_items, _train, examples_of, task_set):
         cached.cache_clear()
 
 

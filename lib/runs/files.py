@@ -37,9 +37,7 @@ def replace_file(file: Path, write: Callable[[str], object]) -> None:
         finally:
             Path(scratch).unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
-        raise StorageError(
-            f"{file} cannot be written: {_hindrance(file) or getattr(error, 'strerror', None) or error}."
-        ) from error
+        raise StorageError(f"{file} cannot be written: {_hindrance(file, error)}.") from error
 
 
 def write_text(file: Path, text: str) -> None:

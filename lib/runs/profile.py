@@ -1,5 +1,6 @@
 """Profiles: papermill parameter files that say which models, data, methods and settings a run of the study uses."""
 
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -257,7 +258,7 @@ def read_profile(profile: str | dict[str, Any], changes: dict[str, Any] | None =
 
 
 def _read_yaml(profile: str) -> dict[str, Any]:
-    file = Path(profile) if profile.endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
+    file = Path(os.path.expanduser(profile)) if profile.endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
     if not file.is_file():
         require_one_of("profile", profile, [*profile_names(), "the path of a .yaml file"])
     try:

@@ -6,6 +6,7 @@ from functools import lru_cache
 from lib.errors import StudyError
 from lib.methods.encoder import PromptEncoder
 from lib.methods.records import PoolLabelling, Run
+from lib.tasks.few_shot import task_set
 from lib.tasks.samples import (
     evaluation_sample,
     held_out_kinds,
@@ -56,7 +57,7 @@ def examples_of(run: Run) -> RunExamples:
 
 def forget_examples() -> None:
     """Read the data again where they are next asked for, as where a file was replaced."""
-    for cached in (read, rows_by_length, evaluation_items, _train, examples_of):
+    for cached in (read, rows_by_length, evaluation_items, _train, examples_of, task_set):
         cached.cache_clear()
 
 

@@ -17,7 +17,7 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from lib.errors import StudyError, first_line, require_one_of
+from lib.errors import StorageError, StudyError, first_line, require_one_of
 from lib.paths import NOTEBOOKS
 from lib.runs.files import replace_file, write_text
 from lib.runs.profile import Profile
@@ -69,7 +69,7 @@ def draw(notebook: Path, profile: Profile, methods: list[str]) -> Path:
         The page.
 
     Raises:
-        StorageError: the page cannot be written.
+        StorageError: the page, or a figure of it, cannot be written.
         StudyError: a cell raised or took too long, or the kernel died or did not start.
     """
     executed = profile.folder / "report" / notebook.name
@@ -77,7 +77,8 @@ def draw(notebook: Path, profile: Profile, methods: list[str]) -> Path:
     try:
         content = _execute(notebook, parameters, profile.page_timeout)
     except PapermillExecutionError as error:
-        raise StudyError(f"{notebook.name}: {error.ename}: {error.evalue}") from None
+        kind = StorageError if error.ename == StorageError.__name__ else StudyError
+        raise kind(f"{notebook.name}: {error.ename}: {error.evalue}") from None
     except DeadKernelError:
         raise StudyError(f"{notebook.name}: its kernel died; was it killed for using too much memory?") from None
     except CellTimeoutError:

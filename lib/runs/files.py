@@ -37,7 +37,7 @@ def replace_file(file: Path, write: Callable[[str], object]) -> None:
         finally:
             Path(scratch).unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
-        raise StorageError(f"{file} cannot be written: {_hindrance(file) or error}.") from error
+        raise StorageError(f"{file} cannot be written: {_hindrance(file, error)}.") from error
 
 
 def write_text(file: Path, text: str) -> None:
@@ -82,12 +82,12 @@ def _scratch_of_this_machine() -> str:
     return f".writing-{platform.node()}-"
 
 
-def _hindrance(file: Path) -> str:
-    """The first part of a file's path that is there and is no folder, if any."""
+def _hindrance(file: Path, error: Exception) -> str:
+    """The first part of a file's path that is there and is no folder, if any; else what the system says."""
     for part in reversed(file.parents):
         if os.path.lexists(part) and not part.is_dir():
             return f"{part} is {'a link to what is not there' if part.is_symlink() else 'no folder'}"
-    return ""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def warn_altered(file: Path) -> None:

@@ -10,7 +10,7 @@ import nbformat
 import psutil
 import pytest
 
-from lib.errors import StudyError
+from lib.errors import StorageError, StudyError
 from lib.paths import ROOT
 from lib.report import book
 from lib.report.pages import draw_report
@@ -60,6 +60,15 @@ def test_a_kernel_that_dies_or_takes_too_long_is_one_line_and_leaves_no_page(tmp
         book.draw(notebook(tmp_path, PARAMETERS, cell), smoke_profile.changed({"page_timeout": 20}), [])
     assert not list(smoke_profile.folder.rglob("*"))
     assert not kernels()
+
+
+def test_a_figure_that_cannot_be_written_is_no_fault_of_its_page(tmp_path, smoke_profile):
+    """It ends the whole report, as a page that cannot be written does."""
+    cell = (
+        f"from pathlib import Path; from lib.runs.files import write_text; write_text(Path({str(tmp_path)!r}), 'text')"
+    )
+    with pytest.raises(StorageError, match=f"^09_tried.ipynb: .*{tmp_path}"):
+        book.draw(notebook(tmp_path, PARAMETERS, cell), smoke_profile, [])
 
 
 @pytest.mark.parametrize("start", ["import sys; sys.exit(3)", "import time; time.sleep(600)"])

@@ -42,6 +42,7 @@ COLUMNS = (
     *("claim", "paper", "quantity", "support_size", "seeds"),
     *("effect", "low", "high", "corrected_low", "corrected_high", "verdict"),
 )
+DIFFERENCE = ("difference", "difference_low", "difference_high")
 Verdict = Literal["supported", "not supported", "contradicted", "cannot be told", "not testable here"]
 
 
@@ -144,6 +145,26 @@ def differs(difference: Estimate, level: float) -> bool:
     """Whether an interval of this level excludes 0; fewer than three seeds tell nothing."""
     low, high = difference.bounds(level)
     return len(difference.by_seed) >= FEWEST_SEEDS and not low <= 0 <= high
+
+
+def of_difference(difference: Estimate | None, level: float) -> dict[str, float | bool]:
+    """A difference of accuracies as columns: difference, difference_low, difference_high (95%), `differs` at the level.
+
+    They are nan and False where there is none.
+    """
+    if difference is None:
+        return dict.fromkeys(DIFFERENCE, np.nan) | {"differs": False}
+    bounds = np.clip(difference.bounds(), -1, 1)
+    return dict(zip(DIFFERENCE, (difference.value, *bounds), strict=True)) | {"differs": differs(difference, level)}
+
+
+def shown_differences(frame: pd.DataFrame) -> list[str]:
+    """The columns of `of_difference` as text, with a star where it `differs`; blank where there is none."""
+    rows = frame[[*DIFFERENCE, "differs"]].itertuples(index=False)
+    return [
+        "" if np.isnan(value) else with_bounds(value, *bounds, "{:+.2f}".format) + " *" * stands
+        for value, *bounds, stands in rows
+    ]
 
 
 def _judged(claim: Claim, size: object, effect: Estimate, level: float, at_floor: bool) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.evidence.claims import SIGNIFICANT, differs
+from lib.evidence.claims import SIGNIFICANT, of_difference, shown_differences
 from lib.evidence.estimates import HOW, Array, Correct, Estimate, correct_items, mean, with_bounds
 from lib.methods.calibration import Calibration
 from lib.methods.table import METHODS
@@ -59,9 +59,8 @@ def _rows(
         row["auc"] = results[results.method == method][f"{domain}_auc"].mean()
         row["majority"] = correct.majority
         reference = of_name.get(LARGE)
-        if method == METHOD and name != LARGE and reference and reference.items:
-            row |= _difference(correct, reference, level)
-        yield name, row
+        compared = method == METHOD and name != LARGE and reference and reference.items
+        yield name, row | of_difference(_difference(correct, reference) if compared else None, level)
 
 
 def _right(correct: Correct) -> dict[int, Array]:
@@ -73,30 +72,21 @@ def _estimate(correct: Correct, by_seed: dict[int, Array]) -> Estimate:
     return mean(np.stack(list(by_seed.values())), correct.gold, correct.clusters)
 
 
-def _difference(correct: Correct, reference: Correct, level: float) -> dict[str, Any]:
+def _difference(correct: Correct, reference: Correct) -> Estimate | None:
+    """On the seeds that both have."""
     own, other = _right(correct), _right(reference)
     both = sorted({*own} & {*other})
-    if not both:
-        return {}
-    difference = _estimate(correct, {seed: own[seed] - other[seed] for seed in both})
-    low, high = difference.bounds()
-    row = {"difference": difference.value, "difference_low": low, "difference_high": high}
-    return row | {"differs": differs(difference, level)}
+    return _estimate(correct, {seed: own[seed] - other[seed] for seed in both}) if both else None
 
 
 def controls_table(frame: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """`controls_frame` as text: a row a control and method, columns by domain; a star where a difference `differs`."""
-    whole = frame.reindex(columns=frame.columns.union(["difference", "difference_low", "difference_high"], sort=False))
-    accuracy = map(with_bounds, whole.accuracy, whole.low, whole.high)
-    bounds = zip(whole.difference, whole.difference_low, whole.difference_high, strict=True)
-    difference = ["" if np.isnan(one[0]) else with_bounds(*one, "{:+.2f}".format) for one in bounds]
-    stars = whole.get("differs", pd.Series(False, whole.index)).eq(True).map({True: " *", False: ""})
-    texts = whole.assign(
-        accuracy=list(accuracy),
-        difference=[text + star for text, star in zip(difference, stars, strict=True)],
-        auc=whole.auc.map("{:.2f}".format),
-        domain=whole.domain.map(profile.domains),
-        method=whole.method.map(lambda name: "teacher" if name == TEACHER else "student"),
+    texts = frame.assign(
+        accuracy=list(map(with_bounds, frame.accuracy, frame.low, frame.high)),
+        difference=shown_differences(frame),
+        auc=frame.auc.map("{:.2f}".format),
+        domain=frame.domain.map(profile.domains),
+        method=frame.method.map(lambda name: "teacher" if name == TEACHER else "student"),
     )
     calibrated = texts[texts.answers == "calibrated"].set_index(["name", "method", "domain"])
     plain = texts[texts.answers == "plain"].set_index(["name", "method", "domain"])

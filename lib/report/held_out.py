@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.evidence.claims import SIGNIFICANT, differs
+from lib.evidence.claims import SIGNIFICANT, of_difference, shown_differences
 from lib.evidence.estimates import HOW, Array, Estimate, mean, with_bounds
 from lib.methods.evaluation import Evaluation
 from lib.methods.table import METHODS
@@ -21,7 +21,6 @@ from lib.tasks.task import OUT_OF_DOMAIN
 HELD_OUT = {"templates": "held-out templates", "subcases": "held-out subcases"}  # titles of their columns
 NOT_RUN = "not run"
 ONE_ANSWER = "one answer for everything"
-DIFFERENCE = ("difference", "difference_low", "difference_high")
 
 Masks = Mapping[int, Array]  # by seed [items], whether an item's kind is held out
 Evaluations = Mapping[tuple[int, int], Evaluation]  # by support size and seed
@@ -142,13 +141,13 @@ def _scores(answers: Answers, size: int, how: str, level: float) -> dict[str, An
     row: dict[str, Any] = {"accuracy": accuracy.value, "low": low, "high": high}
     row["majority"] = np.mean([max(np.bincount(np.asarray(own[0].gold)[items])) / items.sum() for items in taken])
     row["auc"] = np.mean([one.area_under_curve(items) for one, items in zip(own, taken, strict=True)])
+    row |= {"all_kinds": np.nan, "seeds": len(seeds)}
+    difference = None
     if all((size, seed) in answers.all_kinds for seed in seeds):
         beside = np.stack([answers.all_kinds[size, seed].correct(HOW[how]) for seed in seeds])
-        difference = _mean(right - beside, taken, own[0])
         row["all_kinds"] = beside[taken].mean()
-        row |= dict(zip(DIFFERENCE, (difference.value, *np.clip(difference.bounds(), -1, 1)), strict=True))
-        row["differs"] = differs(difference, level)
-    return row | {"seeds": len(seeds)}
+        difference = _mean(right - beside, taken, own[0])
+    return row | of_difference(difference, level)
 
 
 def _mean(values: Array, taken: Array, items: Evaluation) -> Estimate:
@@ -190,18 +189,13 @@ def controls_table(frame: pd.DataFrame) -> pd.DataFrame:
 
     A star marks a difference that `differs`. Empty without a control beside which its ablation stands.
     """
-    if "difference" not in frame:
-        return pd.DataFrame()
     rows = frame[frame.difference.notna() & (frame.answers == "calibrated")]
     texts = {
         "accuracy": map(with_bounds, rows.accuracy, rows.low, rows.high),
         "one answer": rows.majority.map("{:.2f}".format),
         "area": rows.auc.map("{:.2f}".format, na_action="ignore"),
         "all kinds in the pool": rows.all_kinds.map("{:.2f}".format),
-        "difference": [
-            with_bounds(*values, "{:+.2f}".format) + " *" * differs
-            for *values, differs in rows[[*DIFFERENCE, "differs"]].itertuples(index=False)
-        ],
+        "difference": shown_differences(rows),
         "seeds": rows.seeds,
     }
     index = pd.MultiIndex.from_frame(rows[["name", "support_size", "items"]].rename(columns={"support_size": "n"}))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.errors import StudyError
-from lib.evidence.claims import FEWEST_SEEDS, SIGNIFICANT, differs
+from lib.evidence.claims import FEWEST_SEEDS, SIGNIFICANT, of_difference, shown_differences
 from lib.evidence.estimates import HOW, Correct, Estimate, correct_items, mean, over_sizes, with_bounds
 from lib.report.ablation_figures import CLASS_MARKERS
 from lib.report.figures import REFERENCE_LINE, error_lengths, house_style, of_seeds
@@ -42,7 +42,7 @@ def choice_effects(profile: Profile, variants: Variants) -> pd.DataFrame:
     if not found:
         raise StudyError("sensitivity: no choice can be compared; two values of one need results at the same seeds.")
     level = 1 - SIGNIFICANT * len(HOW) / max(len(HOW), sum(difference is not None for _, difference in found))
-    return pd.DataFrame([row | _of_difference(difference, level) for row, difference in found])
+    return pd.DataFrame([row | of_difference(difference, level) for row, difference in found])
 
 
 def _effects(profile: Profile, variants: Variants) -> Iterator[tuple[dict[str, Any], Estimate | None]]:
@@ -84,14 +84,6 @@ def _values(
         yield row, mean(right - by_value[own], gold, clusters) if compared else None
 
 
-def _of_difference(difference: Estimate | None, level: float) -> dict[str, Any]:
-    if difference is None:
-        return {"difference": np.nan, "difference_low": np.nan, "difference_high": np.nan, "differs": False}
-    low, high = difference.bounds()
-    shown = {"difference": difference.value, "difference_low": low, "difference_high": high}
-    return shown | {"differs": differs(difference, level)}
-
-
 def choices_table(moved: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """`choice_effects` as text: a row a value, the choice first that moves calibrated accuracy in domain most.
 
@@ -99,7 +91,9 @@ def choices_table(moved: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     with a star where it `differs`.
     """
     texts = moved.assign(
-        text=list(map(with_bounds, moved.accuracy, moved.low, moved.high)), value=_named(moved), difference=_told(moved)
+        text=list(map(with_bounds, moved.accuracy, moved.low, moved.high)),
+        value=_named(moved),
+        difference=shown_differences(moved),
     )
     index = ["choice", "value"]
     columns = {}
@@ -116,11 +110,6 @@ def _named(moved: pd.DataFrame) -> pd.Series:
     return moved.value.map(shown) + moved.own.map({True: " (own)", False: ""})
 
 
-def _told(moved: pd.DataFrame) -> list[str]:
-    bounds = moved[["difference", "difference_low", "difference_high", "differs"]].itertuples(index=False)
-    return ["" if np.isnan(one[0]) else with_bounds(*one[:3], "{:+.2f}".format) + " *" * one[3] for one in bounds]
-
-
 def _by_spread(moved: pd.DataFrame) -> list[str]:
     """The choices, that first whose calibrated accuracies in domain are farthest apart."""
     first = moved[(moved.answers == "calibrated") & (moved.domain == moved.domain.iloc[0])]
@@ -131,9 +120,9 @@ def _by_spread(moved: pd.DataFrame) -> list[str]:
 def what_stands(moved: pd.DataFrame, profile: Profile) -> str:
     """In words, which calibrated differences from the profile's own values stand when they are corrected."""
     compared = moved[(moved.answers == "calibrated") & moved.difference.notna()]
-    standing = compared[compared.differs.astype(bool)]
+    standing = compared[compared.differs]
     places = zip(standing.choice, standing.value.map(shown), standing.domain.map(profile.domains), strict=True)
-    told = [f"{' '.join(place)}: {text}" for place, text in zip(places, _told(standing), strict=True)]
+    told = [f"{' '.join(place)}: {text}" for place, text in zip(places, shown_differences(standing), strict=True)]
     few = compared.loc[compared.seeds < FEWEST_SEEDS, "choice"].unique()
     untold = f" With fewer than {FEWEST_SEEDS} seeds nothing can be told of {', '.join(few)}." if len(few) else ""
     which = f"these {len(told)} stand: {'; '.join(told)}." if told else "none stands."

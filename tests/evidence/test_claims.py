@@ -18,12 +18,15 @@ from lib.evidence.claims import (
     at_floor,
     details,
     judge,
+    of_difference,
     recovered,
+    shown_differences,
     study_effects,
     summary_size,
     verdict,
     verdict_table,
 )
+from lib.evidence.estimates import over_seeds
 from lib.runs.execution import Sweep
 from tests.support.stored import answering, run_of, smoke, stored
 from tests.support.stored import result as stored_result
@@ -298,3 +301,17 @@ def test_the_share_recovered_is_of_the_distance_from_the_untuned_student_to_the_
     assert table.loc[("in domain", "share"), 4].startswith("50% [")
     near = recovered(sweep(*seeds("teacher_icl", [0.55] * 3), *seeds("cd", [0.7] * 3), ("baseline", 0, 0, 0.5)))
     assert near.loc[("in domain", "share"), 4] == ""
+
+
+def test_a_difference_has_a_star_where_the_wider_interval_excludes_nothing_and_is_blank_where_there_is_none():
+    clear, few = over_seeds([0.2, 0.21, 0.19]), over_seeds([0.2, 0.2])
+    rows = pd.DataFrame([of_difference(one, 0.99) for one in (clear, few, None)])
+    assert rows.differs.tolist() == [True, False, False]
+    assert rows.difference_low[0] < 0.2 < rows.difference_high[0]
+    assert shown_differences(rows)[1:] == ["+0.20 [+0.20, +0.20]", ""]
+    assert shown_differences(rows)[0].endswith("] *")
+
+
+def test_a_difference_of_accuracies_is_at_most_one():
+    wide = of_difference(over_seeds([0.9, -0.9]), 0.95)
+    assert (wide["difference_low"], wide["difference_high"]) == (-1, 1)

@@ -97,7 +97,7 @@ def test_a_control_is_compared_with_its_ablation_on_the_same_items_and_seeds():
     assert row.difference == pytest.approx(0.5)
     assert row.difference_low <= row.difference <= row.difference_high
     assert not row.differs  # two seeds tell nothing
-    assert frame(CONTROLLED, **{SECOND: ALL_KINDS[:1]}).get("difference") is None
+    assert frame(CONTROLLED, **{SECOND: ALL_KINDS[:1]}).difference.isna().all()
 
 
 def test_intervals_stay_within_what_can_be():
@@ -137,4 +137,4 @@ def test_controls_have_a_table_where_their_ablation_stands_beside_them():
     assert text["all kinds in the pool"] == "0.50"
     assert text["difference"].startswith("+0.50 [")
     assert not text["difference"].endswith("*")
-    assert controls_table(frame(CONTROLLED)).empty
+    assert controls_table(frame(CONTROLLED, [result([1, 0] * 40, 0, method="icl")])).empty

@@ -20,14 +20,17 @@ def test_ablations_add_one_ingredient_at_a_time_to_the_papers_way():
     tried = ablations(read_profile("smoke"))
     assert tried[PLAIN] == {}
     label_free = ", prior removed, KL alone"
-    whole = tried[f"both pools in full{label_free}"]
+    whole = tried[f"second domain in the pool, in full{label_free}"]
     assert whole == {"pool": "both", "pool_size": 2 * 2, "calibration": "pool", "kl_weight": 1.0}
     for name, times in (("doubled", 2), ("fourfold", 4)):
-        assert tried[f"both pools {name}{label_free}"] == {**whole, "pool_size": times * 2 * 2}
-    assert tried[f"both pools in full{label_free}, in four times the steps"] == {**whole, "epochs": 4 * 2}
+        assert tried[f"second domain in the pool, {name}{label_free}"] == {**whole, "pool_size": times * 2 * 2}
+    assert tried[f"second domain in the pool, in full{label_free}, in four times the steps"] == {
+        **whole,
+        "epochs": 4 * 2,
+    }
     for kind in ("subcases", "templates"):
-        control = tried[f"both pools fourfold{label_free}, half the {kind} held out"]
-        assert control == {**tried[f"both pools fourfold{label_free}"], "held_out": kind}
+        control = tried[f"second domain in the pool, fourfold{label_free}, half the {kind} held out"]
+        assert control == {**tried[f"second domain in the pool, fourfold{label_free}"], "held_out": kind}
     for change in tried.values():
         read_profile("smoke", change)
 
@@ -35,8 +38,8 @@ def test_ablations_add_one_ingredient_at_a_time_to_the_papers_way():
 @pytest.mark.parametrize(
     ("words", "setting"),
     [
-        ("target's pool", {"pool": "target"}),
-        ("both pools", {"pool": "both"}),
+        ("second domain alone in the pool", {"pool": "target"}),
+        ("second domain in the pool", {"pool": "both"}),
         ("prior removed", {"calibration": "pool"}),
         ("KL alone", {"kl_weight": 1.0}),
         ("templates held out", {"held_out": "templates"}),
@@ -51,7 +54,7 @@ def test_a_name_says_all_that_is_changed(words, setting):
 def test_one_ablation_and_what_it_betters_are_tried_at_every_number_of_demonstrations():
     study = read_profile("smoke", {"support_sizes": [0, 1, 4, 12]})
     tried = {name: change["support_sizes"] for name, change in ablation_variants(study).items()}
-    for everywhere in ("as in the paper", "both pools fourfold, prior removed, KL alone"):
+    for everywhere in ("as in the paper", "second domain in the pool, fourfold, prior removed, KL alone"):
         assert tried.pop(everywhere) == [1, 4, 12]
     assert all(sizes == [4, 12] for sizes in tried.values())
 

@@ -23,7 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mod_tracker import ModTracker
 from transformers import PreTrainedModel
 
-from lib.errors import StudyError
+from lib.errors import StudyError, first_line
 from lib.memory.allocations import CUDA_BLOCK, Allocations, Peak
 from lib.memory.architectures import architecture, random_model
 from lib.memory.prompt_lengths import Prefixed, PromptLengths, largest_batch
@@ -127,9 +127,20 @@ def predict(setting: Setting) -> Prediction:
     """The peak of each phase of a run on its device.
 
     Raises:
-        StudyError: a model's configuration cannot be found, a prompt does not fit its positions, or the method does
-            not apply to it.
+        StudyError: a model's configuration cannot be found, a prompt does not fit its positions, the method does not
+            apply to it, or it asks for values, which fake tensors do not have.
     """
+    try:
+        return _walked(setting)
+    except StudyError:
+        raise
+    except Exception as error:  # what cannot be walked fails in the words of its architecture
+        raise StudyError(
+            f"memory: {setting.run.model} cannot be walked without weights ({first_line(error)})."
+        ) from error
+
+
+def _walked(setting: Setting) -> Prediction:
     run, asked = setting.run, questions(setting)
     if run.training:
         check_tuning(run.model, run.training.tuning, architecture(run.model), run.training.biases)

@@ -138,17 +138,25 @@ def of_profile(profile: Profile, methods: Sequence[str]) -> pd.DataFrame:
     """The rows of `frame` for the first seed's runs of these methods, from `predicted.csv` in the profile's folder.
 
     What is missing there is predicted from the profile's own data and added, but for a profile with `stored_only`.
-    Where data or models are not there either, or a method does not apply, there are no rows.
+    Of what cannot be predicted there are no rows; `attrs["unavailable"]` has the reasons by method.
     """
     file = profile.folder / "predicted.csv"
     known = _table(file)
     runs = profile.model_copy(update={"seeds": profile.seeds[:1]}).runs(tuple(methods))
     missing = [run for run in runs if _name(run) not in set(known.run) and not profile.stored_only]
-    if new := [row for run in missing for row in _rows_from_data(run)]:
-        table = pd.DataFrame([*known.to_dict("records"), *new])
-        write_csv(file, table)
+    new: list[dict[str, Any]] = []
+    unavailable: dict[str, str] = {}
+    for run in missing:
+        try:
+            new += _rows_from_data(run)
+        except StudyError as error:  # the figures do without
+            unavailable[run.method] = str(error)
+    if new:
+        write_csv(file, pd.DataFrame([*known.to_dict("records"), *new]))
         known = _table(file)
-    return known[known.run.isin([_name(run) for run in runs])].reset_index(drop=True)
+    wanted = known[known.run.isin([_name(run) for run in runs])].reset_index(drop=True)
+    wanted.attrs["unavailable"] = unavailable
+    return wanted
 
 
 def _table(file: Path) -> pd.DataFrame:
@@ -157,8 +165,4 @@ def _table(file: Path) -> pd.DataFrame:
 
 
 def _rows_from_data(run: Run) -> list[dict[str, Any]]:
-    try:
-        prediction = predict(Setting(run, real_lengths(run)))
-    except StudyError:  # the figure does without
-        return []
-    return [{"run": _name(run), **row} for row in _rows(run, prediction)]
+    return [{"run": _name(run), **row} for row in _rows(run, predict(Setting(run, real_lengths(run))))]

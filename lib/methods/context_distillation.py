@@ -189,6 +189,12 @@ def objective(run: Run, answers: Sequence[Sequence[int]]) -> Objective:
     )
 
 
+def _likeliest(answers: torch.Tensor) -> list[int | None]:
+    """The likeliest class of each row; None where several are as likely, which is no label."""
+    best = answers == answers.max(dim=1, keepdim=True).values
+    return [row.nonzero().item() if row.sum() == 1 else None for row in best]
+
+
 def _pool_rows(
     distillation: Distillation, encoder: PromptEncoder, examples: RunExamples, soft_labels: SoftLabels
 ) -> list[TrainingRow]:
@@ -202,7 +208,7 @@ def _pool_rows(
     labels = {
         "support": [None] * len(queries),
         "pool": [query.gold for query in queries],
-        "teacher": answers[:, columns].argmax(-1).tolist(),
+        "teacher": _likeliest(answers[:, columns]),
     }[distillation.ce_on]
     return [
         TrainingRow(encoder.ids(query), target, label)

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from sklearn.metrics import accuracy_score, f1_score, recall_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from lib.errors import StudyError
 from lib.methods.calibration import Array, Calibration, log_prior, split_calibrated, without_prior
@@ -153,24 +153,15 @@ def shared_votes(log_probs: Array) -> Array:
 
 
 def scores(log_probs: Array, gold: Sequence[int]) -> Scores:
-    """Scores of predicting the likeliest class; in accuracy, recall and shares a tie counts by its share.
-
-    Macro-F1 takes the first of tied classes.
-    """
-    votes, gold_array = shared_votes(log_probs), np.asarray(gold)
-    tied = votes.max(axis=1) < 1
-    classes = range(log_probs.shape[1])
-    first = votes.argmax(axis=1)
-    if tied.any():
-        right = votes[np.arange(len(gold_array)), gold_array]
-        recall = [float(right[gold_array == place].mean()) if (gold_array == place).any() else 0.0 for place in classes]
-        accuracy, predicted = float(right.mean()), votes.mean(axis=0).tolist()
-    else:
-        accuracy = float(accuracy_score(gold, first))
-        recall = recall_score(gold, first, labels=classes, average=None, zero_division=0).tolist()
-        predicted = [float(np.mean(first == place)) for place in classes]
-    macro_f1 = float(f1_score(gold, first, labels=classes, average="macro", zero_division=0))
-    return Scores(accuracy, macro_f1, recall, predicted, float(tied.mean()))
+    """Scores of predicting the likeliest class; in all of them a tie counts by its share."""
+    votes = shared_votes(log_probs)
+    confusion = np.eye(log_probs.shape[1])[gold].T @ votes  # [gold, predicted]
+    right, of_class, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    recall = np.divide(right, of_class, out=np.zeros_like(right), where=of_class > 0)
+    f1 = np.divide(2 * right, of_class + predicted, out=np.zeros_like(right), where=of_class + predicted > 0)
+    shares = (predicted / len(gold)).tolist()
+    tied = float((votes.max(axis=1) < 1).mean())
+    return Scores(float(right.sum() / len(gold)), float(f1.mean()), recall.tolist(), shares, tied)
 
 
 def clusters_of(items: Sequence[Query]) -> list[int]:

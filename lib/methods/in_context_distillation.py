@@ -1,5 +1,6 @@
 """In-context learning distillation: tuned teachers, the students that learn from them, and their evaluation."""
 
+import random
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from transformers import PreTrainedModel
 from lib.methods.encoder import PromptEncoder
 from lib.methods.episode_training import InContextTuning, TokenizedModel
 from lib.methods.episodes import Episode, demonstrations_of
-from lib.methods.evaluation import Outcome, TaskScores, require_finite
+from lib.methods.evaluation import Outcome, TaskScores, require_finite, shared_votes
 from lib.methods.records import EpisodeObjective, Run, TunedTeacher
 from lib.methods.student import TrainedStudent, adapted, train_student
 from lib.models.cost import Cost, PhaseMeter
@@ -119,7 +120,7 @@ class TaskEvaluator:
     def scores(self, task: FewShotTask, k: int) -> TaskScores:
         """One task's items after k demonstrations; several votes are put together by `by_majority`."""
         votes = [self._answers(task, k, vote) for vote in range(self.run.in_context.votes if k else 1)]
-        orders = [by_majority(torch.stack(of_item)) for of_item in zip(*votes, strict=True)]
+        orders = [by_majority(torch.stack(of_item), item) for item, of_item in enumerate(zip(*votes, strict=True))]
         place = {label: i for i, label in enumerate(task.labels)}
         ordered = list(zip(task.items, orders, strict=True))
         return TaskScores(
@@ -143,12 +144,16 @@ class TaskEvaluator:
         return scores
 
 
-def by_majority(scores: Tensor) -> list[int]:
+def by_majority(scores: Tensor, item: int = 0) -> list[int]:
     """Options in the order of how many votes put them first; ties by mean probability over the votes.
+
+    A vote that puts several first is divided between them. What is tied even then comes in an order drawn for the item.
 
     Args:
         scores: [votes, options] log-probabilities, up to a constant per vote.
+        item: its number.
     """
-    votes = torch.bincount(scores.argmax(dim=1), minlength=scores.shape[1])
+    votes = torch.from_numpy(shared_votes(scores.double().numpy())).sum(dim=0)
     mean = torch.softmax(scores.double(), dim=1).mean(dim=0)
-    return sorted(range(scores.shape[1]), key=lambda i: (-int(votes[i]), -float(mean[i])))
+    drawn = random.Random(item).sample(range(len(mean)), len(mean))
+    return sorted(range(len(mean)), key=lambda i: (-float(votes[i]), -float(mean[i]), drawn[i]))

@@ -231,6 +231,11 @@ def _unpack(file: Path, folder: Path) -> None:
     model, found = AutoModelForCausalLM.from_pretrained(**source, **whole, **WHOLE)
     _require_whole(str(file), found)
     model.save_pretrained(folder)
-    for part in folder.iterdir():  # safetensors lets none but their owner read them
-        part.chmod(part.stat().st_mode | (folder.stat().st_mode & 0o044))
+    let_others_read(folder)
     (folder / MADE_FROM).write_text(digest(file), encoding="utf-8")
+
+
+def let_others_read(folder: Path) -> None:
+    """Give a folder's files the rights to read that the folder has; safetensors gives them to their owner alone."""
+    for file in folder.iterdir():
+        file.chmod(file.stat().st_mode | (folder.stat().st_mode & 0o044))

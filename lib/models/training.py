@@ -115,12 +115,20 @@ def step_loss(
     if taught:
         targets = torch.stack([rows[i].target for i in taught]).to(student.device)
         share = len(taught) / sum(row.target is not None for row in step or rows)
-        kl = share * kl_divergence(targets, student[taught], objective.temperature)
+        kl = share * kl_divergence(*_common_columns(targets, student[taught]), objective.temperature)
     if labelled:
         labels = torch.tensor([rows[i].label for i in labelled], device=student.device)
         share = len(labelled) / sum(row.label is not None for row in step or rows)
         ce = share * cross_entropy(over_labels[labelled], labels)
     return objective.kl_weight * kl + (1.0 - objective.kl_weight) * ce
+
+
+def _common_columns(targets: Tensor, student: Tensor) -> tuple[Tensor, Tensor]:
+    """What two models with one tokenizer have both, where one has filled its vocabulary up further than the other."""
+    if targets.shape[1] == student.shape[1]:
+        return targets, student
+    width = min(targets.shape[1], student.shape[1])
+    return targets[:, :width], student[:, :width]
 
 
 def _student_logits(

@@ -22,6 +22,7 @@ HOW = ("", "calibrated_", "content_free_")  # plain, by the model's own answers,
 MOST_ROWS = 3  # classes whose recall has a row of its own below the accuracy
 COST = {"memory_gb": "peak memory, GB", "method_seconds": "teacher's soft labels and training, s"}
 MEASURED, PREDICTED = "measured on the GPU", "predicted"
+REFUSED = {"bitfit": "the model has no bias terms", "lora": "the model takes no LoRA adapter"}
 OF_PAPER = "faint: the paper"
 SMALL_GB = 0.5  # peaks below are shown in MB, and beside no points of the paper, whose models are far larger
 FARTHEST = 2  # effects beyond are named at the figure's edge
@@ -163,7 +164,9 @@ def drawn_memory(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:
     peaks = _by_run(results, predicted[predicted.highest_phase.astype(bool)], "peak_gb")
     memory = results.peak_gb.where(on_gpu, peaks)
     kinds = on_gpu.map({True: MEASURED, False: PREDICTED})
-    return replace(sweep, results=results.assign(memory_gb=memory, memory_is=kinds))
+    without = {f"memory of {name}": reason for name, reason in predicted.attrs.get("unavailable", {}).items()}
+    drawn = results.assign(memory_gb=memory, memory_is=kinds)
+    return replace(sweep, results=drawn, failed=sweep.failed | without)
 
 
 def drawn_costs(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:
@@ -267,7 +270,7 @@ def _summary(sweep: Sweep, quantities: Sequence[str]) -> pd.DataFrame:
 def _notes(figure: Figure, sweep: Sweep) -> list[str]:
     seeds = figures.of_seeds(_seeds(sweep.results))
     notes = [f"Profile {sweep.profile.name}; {seeds}; {_devices(sweep.results)}."]
-    notes += [f"{METHODS[method].label}: refused, the model has no bias terms." for method in sweep.refused]
+    notes += [f"{METHODS[method].label}: refused, {REFUSED[METHODS[method].tuning]}." for method in sweep.refused]
     notes += [f"{name}: failed, not drawn." for name in sweep.failed]
     with_paper = any(line.get_label() == OF_PAPER for axis in figure.axes for line in axis.lines)
     return notes + ([f"Paper: {SOURCE}."] if with_paper else [])

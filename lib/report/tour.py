@@ -15,8 +15,8 @@ def answers(sweep: Sweep, position: int, support_size: int, seed: int) -> pd.Dat
     """What each method answers to one in-domain evaluation item, and its two losses there.
 
     Returns:
-        A row a method: the probability of each class among the label words, whether the likeliest is right,
-        KL(teacher with demonstrations ‖ method) and the cross-entropy with the gold label, in nats.
+        A row a method: the probability of each class among the label words, whether the likeliest is right (a share of a
+        tie), KL(teacher with demonstrations ‖ method) and the cross-entropy with the gold label, in nats.
     """
     wanted = {True: [(support_size, seed)], False: [(0, 0), (0, seed)]}  # by whether the support set is read
     evaluations = {
@@ -31,7 +31,7 @@ def answers(sweep: Sweep, position: int, support_size: int, seed: int) -> pd.Dat
         shares, gold = log_probs[method].softmax(-1)[0].tolist(), evaluations[method].gold[position]
         rows[METHODS[method].label] = {
             **{f"P({name})": share for name, share in zip(sweep.profile.classes, shares, strict=True)},
-            "right": shares[gold] == max(shares),
+            "right": evaluations[method].correct()[position],
             "KL from teacher": kl_divergence(teacher, log_probs[method]).item(),
             "CE": cross_entropy(log_probs[method], torch.tensor([gold])).item(),
         }

@@ -22,7 +22,7 @@ from lib.methods.context_distillation import ask_teacher, trained_student
 from lib.methods.examples import evaluation_items, support_of
 from lib.methods.records import Run
 from lib.methods.table import TRAINED
-from lib.models.loading import load_tokenizer
+from lib.models.loading import let_others_read, load_tokenizer
 from lib.runs.files import require_writable
 from lib.runs.profile import Profile
 from lib.runs.store import Result, Store
@@ -107,6 +107,7 @@ def _save(model: PreTrainedModel, result: Result, target: Path) -> None:
             model.save_pretrained(student)
             load_tokenizer(result.run.model).save_pretrained(student)
             _card(result).save(student / "README.md")
+            let_others_read(student)
             shutil.rmtree(target, ignore_errors=True)
             student.rename(target)
     except (OSError, SafetensorError) as error:

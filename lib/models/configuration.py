@@ -20,6 +20,8 @@ POSITIONS = (
     "seq_length",
     "n_ctx",
 )
+# Families that read on beyond the length that they name: by linear biases, by a recurrent state.
+ENDLESS = {"bloom", "rwkv"}
 # Rotary positions that do not depend on a text's length, as long as it is within the context.
 ROTATED_ALIKE = {"default", "linear", "dynamic", "llama3", "yarn", "proportional"}
 # Whole numbers that may be a length in tokens from which a model attends otherwise.
@@ -34,7 +36,7 @@ def text_part(config: PretrainedConfig) -> PretrainedConfig:
 def context_length(config: PretrainedConfig) -> float:
     """Tokens that a model can read; infinite where nothing limits them: linear biases (ALiBi), recurrent states."""
     text = text_part(config)
-    if _alibi(text):
+    if _alibi(text) or text.model_type in ENDLESS:
         return math.inf
     return next((number for name in POSITIONS if (number := getattr(text, name, None))), math.inf)
 
@@ -43,7 +45,7 @@ def _alibi(text: PretrainedConfig) -> bool:
     """Attention falls with distance and no position is embedded (Press et al. 2022, arXiv 2108.12409)."""
     attention = getattr(text, "attn_config", None)
     flags = [getattr(part, name, False) for part in (text, attention) for name in ("alibi", "use_alibi")]
-    return any(flags) or text.model_type == "bloom" or getattr(text, "position_embedding_type", "") == "alibi"
+    return any(flags) or getattr(text, "position_embedding_type", "") == "alibi"
 
 
 def cache_reaches(config: PretrainedConfig) -> float:

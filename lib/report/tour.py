@@ -15,8 +15,8 @@ def answers(sweep: Sweep, position: int, support_size: int, seed: int) -> pd.Dat
     """What each method answers to one in-domain evaluation item, and its two losses there.
 
     Returns:
-        A row a method: the probability of each class among the label words, whether the likeliest is right (a share of a
-        tie), KL(teacher with demonstrations ‖ method) and the cross-entropy with the gold label, in nats.
+        A row a method: the probability of each class among the label words, whether the likeliest is right (of tied
+        ones a share), KL(teacher with demonstrations ‖ method) and the cross-entropy with the gold label, in nats.
     """
     wanted = {True: [(support_size, seed)], False: [(0, 0), (0, seed)]}  # by whether the support set is read
     evaluations = {

@@ -2,11 +2,11 @@
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, MistralConfig, PreTrainedTokenizerFast
+from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from lib.errors import StudyError
 from lib.methods import encoder
-from lib.methods.encoder import PromptEncoder, context_length
+from lib.methods.encoder import PromptEncoder
 from lib.methods.episodes import Episode, demonstrations_of
 from lib.models import random_models
 from lib.tasks import smoke
@@ -173,22 +173,3 @@ def test_an_answer_follows_the_last_word_of_its_own_query(monkeypatch):
     found = reading(monkeypatch, last_words_too)
     read = [found.answers(Query(text, ("ab", "c"), 0)) for text in ("a one", "a three", "b\none")]
     assert read == [[[n * 1000 + 97, n * 1000 + 98], [n * 1000 + 99]] for n in (3, 5, 3)]
-
-
-def test_of_a_sliding_window_no_more_is_read_than_it_holds(monkeypatch):
-    windowed = MistralConfig(max_position_embeddings=512, sliding_window=8)
-    monkeypatch.setattr(encoder, "load_config", lambda reference: windowed)
-    with pytest.raises(StudyError, match=r"^prompt: .* 7 positions"):
-        PromptEncoder("random-opt-student").prompts(asked_of_embedded_tasks(2))
-
-
-@pytest.mark.parametrize(
-    ("config", "length"),
-    [
-        (LlamaConfig(max_position_embeddings=77), 77),
-        (MistralConfig(max_position_embeddings=77, sliding_window=None), 77),
-        (MistralConfig(max_position_embeddings=77, sliding_window=20), 19),
-    ],
-)
-def test_a_context_is_as_long_as_the_positions_and_no_longer_than_a_window(config, length):
-    assert context_length(config) == length

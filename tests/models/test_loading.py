@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 
 import gguf
 import pytest
@@ -10,10 +11,18 @@ import torch
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    BertConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    T5Config,
+)
 
 from lib.errors import RefusedMethod, StudyError
-from lib.models.loading import check_device, load_config, load_model, load_tokenizer, random_models
+from lib.models.loading import check_device, load_config, load_model, load_tokenizer, random_model, random_models
 from lib.models.tuning import adapt, check_tuning
 
 STUDENT, TEACHER = "random-opt-student", "random-opt-teacher"
@@ -27,6 +36,10 @@ SIZES = {
     "max_position_embeddings": 64,
     "tie_word_embeddings": False,
 }
+
+
+LOADERS = [load_tokenizer, load_config, lambda reference: load_model(reference, "float32", "cpu")]
+every_loader = pytest.mark.parametrize("load", LOADERS, ids=["tokenizer", "config", "model"])
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +160,122 @@ def test_a_folder_that_lacks_a_weight_is_refused_and_not_filled_at_random(llama_
         load_model(str(folder), "float32", "cpu")
 
 
+def saved_as(form, model, folder):
+    """A model in one of the forms that weights have."""
+    if form == "pickle":
+        torch.save(model.state_dict(), folder / "pytorch_model.bin")
+        model.config.save_pretrained(folder)
+    else:
+        model.save_pretrained(folder, max_shard_size="20KB" if form == "shards" else "1GB")
+
+
+FORMS = pytest.mark.parametrize("form", ["safetensors", "shards", "pickle"])
+DEVICES = pytest.mark.parametrize("device", ["cpu", "meta"])
+
+
+@FORMS
+@DEVICES
+def test_whole_weights_load_in_every_form(form, device, tmp_path, qwen):
+    saved_as(form, qwen, tmp_path)
+    loaded = load_model(str(tmp_path), "float32", device)
+    assert loaded.device.type == device
+    assert {name: weight.shape for name, weight in loaded.state_dict().items()} == {
+        name: weight.shape for name, weight in qwen.state_dict().items()
+    }
+
+
+@FORMS
+@DEVICES
+def test_weights_of_another_shape_are_refused_naming_both_shapes(form, device, tmp_path, qwen):
+    saved_as(form, qwen, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"intermediate_size": 48}))
+    with pytest.raises(
+        StudyError, match=r"^model: .*6 of them: model\.layers\.0\.mlp\.down_proj\.weight \[32, 64\], not \[32, 48\]"
+    ):
+        load_model(str(tmp_path), "float32", device)
+
+
+@FORMS
+@DEVICES
+def test_a_layer_without_weights_is_refused(form, device, tmp_path, qwen):
+    saved_as(form, qwen, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    more = {"num_hidden_layers": 3, "layer_types": ["full_attention"] * 3}
+    (tmp_path / "config.json").write_text(json.dumps(config | more))
+    with pytest.raises(StudyError, match=r"lacks weights .* model\.layers\.2\."):
+        load_model(str(tmp_path), "float32", device)
+
+
+class Intruder:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+@DEVICES
+def test_a_pickle_of_more_than_weights_is_refused_and_runs_nothing(device, tmp_path, qwen):
+    saved_as("pickle", qwen, tmp_path)
+    torch.save({"weight": Intruder(tmp_path / "marker")}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(StudyError) as caught:
+        load_model(str(tmp_path), "float32", device)
+    assert str(caught.value).startswith(f"model: '{tmp_path}' has pickled weights")
+    assert "weights_only" not in str(caught.value)
+    assert not (tmp_path / "marker").exists()
+
+
+def test_an_adapter_is_refused_by_its_name(tmp_path, llama_folder):
+    base = load_model(str(llama_folder), "float32", "cpu")
+    adapt(base, "lora", LORA).save_pretrained(tmp_path)
+    for load in LOADERS:
+        with pytest.raises(StudyError, match=rf"^model: '{tmp_path}' is an adapter\. Allowed: "):
+            load(str(tmp_path))
+
+
+@pytest.mark.parametrize("kept", ["nothing", "its settings"])
+def test_a_folder_without_a_tokenizer_is_refused_as_such(kept, llama_folder, tmp_path):
+    folder = tmp_path / "mute"
+    shutil.copytree(llama_folder, folder, ignore=shutil.ignore_patterns("tokenizer.json"))
+    if kept == "nothing":
+        (folder / "tokenizer_config.json").unlink()
+    with pytest.raises(StudyError, match=rf"^model: '{folder}' .*tokenizer"):
+        load_tokenizer(str(folder))
+
+
+def test_a_configuration_that_makes_no_sense_is_refused_with_its_value(llama_folder, tmp_path):
+    config = json.loads((llama_folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_size": -4}))
+    with pytest.raises(StudyError, match=rf"^model: .*{tmp_path}.*-4"):
+        random_model(str(tmp_path), load_config(str(tmp_path)))
+
+
+@pytest.mark.parametrize("config", [BertConfig(), T5Config()], ids=["encoder", "encoder and decoder"])
+def test_a_folder_with_another_kind_of_model_is_refused(config, tmp_path):
+    config.save_pretrained(tmp_path)
+    with pytest.raises(StudyError, match=rf"^model: '{tmp_path}' is .*{config.model_type}.*Allowed: models that read"):
+        load_config(str(tmp_path))
+
+
+def test_a_name_beside_what_is_there_is_no_hub_name(llama_folder):
+    typed = f"{llama_folder}x"
+    began = time.perf_counter()
+    with pytest.raises(StudyError, match=rf"^model: '{typed}' is not there: .*Did you mean '{llama_folder}'"):
+        load_config(typed)
+    with pytest.raises(StudyError, match=r"^model: 'lib/modles' is not there: .*Did you mean '.*lib/models'"):
+        load_config("lib/modles")
+    assert time.perf_counter() - began < 1
+
+
+@pytest.mark.parametrize("name", ["a b", "what?", "owner/name/more", "-x", "owner/"])
+def test_what_no_hub_name_can_be_is_not_asked_for(name):
+    with pytest.raises(StudyError, match=r"^model: .* is not there: no folder"):
+        load_config(name)
+
+
 def test_full_tuning_trains_every_parameter():
     model = adapt(load_model(STUDENT, "float32", "cpu"), "full", None)
     assert model.num_parameters(only_trainable=True) == model.num_parameters()
@@ -213,10 +342,6 @@ def test_cuda_is_refused_where_there_is_none():
 
 def test_cpu_is_always_allowed():
     check_device("cpu")
-
-
-LOADERS = [load_tokenizer, load_config, lambda reference: load_model(reference, "float32", "cpu")]
-every_loader = pytest.mark.parametrize("load", LOADERS, ids=["tokenizer", "config", "model"])
 
 
 @every_loader
@@ -306,6 +431,33 @@ def test_a_gguf_file_of_the_same_content_is_not_unpacked_again(gguf_file):
     os.utime(gguf_file, (later, later))
     load_model(str(gguf_file), "float32", "cpu")
     assert (folder / "marker").exists()
+
+
+@every_loader
+def test_a_part_of_a_gguf_file_is_refused_as_such(load, gguf_file):
+    part = gguf_file.rename(gguf_file.with_name("tiny-00001-of-00002.gguf"))
+    with pytest.raises(StudyError, match=rf"^model: {part} is part 1 of 2\. Allowed: "):
+        load(str(part))
+    assert os.listdir(part.parent) == [part.name]
+
+
+def test_a_gguf_file_that_lacks_a_tensor_is_refused_naming_it_and_leaves_nothing_behind(gguf_file):
+    content = gguf_file.read_bytes()
+    gguf_file.write_bytes(content.replace(b"blk.1.ffn_up.weight", b"blk.7.ffn_up.weight"))
+    with pytest.raises(StudyError, match=rf"^model: '{gguf_file}' lacks weights .*layers\.1\.mlp\.up_proj"):
+        load_model(str(gguf_file), "float32", "cpu")
+    assert os.listdir(gguf_file.parent) == [gguf_file.name]
+
+
+def test_an_unpacked_model_is_read_by_whoever_reads_its_folder(gguf_file):
+    mask = os.umask(0o022)
+    try:
+        load_model(str(gguf_file), "float32", "cpu")
+    finally:
+        os.umask(mask)
+    folder = gguf_file.with_suffix(".unpacked")
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o644}
 
 
 @pytest.mark.parametrize("kept", [0.2, 0.6, 0.98])

@@ -105,14 +105,14 @@ def read_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> DynamicCache |
     """The key-value cache of a prefix, of one row; None where there is no prefix.
 
     Raises:
-        StudyError: the model put something else into it.
+        ValueError: the model put something else into it.
     """
     if not prefix:
         return None
     cache = DynamicCache(config=model.config)
     last_logits(model, [prefix], cache)
     if cache.get_seq_length() != len(prefix):
-        raise StudyError(f"{_name(model)} keeps {cache.get_seq_length()} of {len(prefix)} tokens in its cache")
+        raise ValueError(f"{_name(model)} keeps {cache.get_seq_length()} of {len(prefix)} tokens in its cache")
     return cache
 
 

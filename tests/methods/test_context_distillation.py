@@ -215,6 +215,14 @@ def test_ce_on_the_teacher_takes_its_likeliest_labels_after_calibration(seen_row
     torch.testing.assert_close(told, calibrated_soft_labels(answers, answers, calibration))
 
 
+def test_a_teacher_that_is_undecided_gives_no_label_and_favours_no_class(seen_rows):
+    answers = torch.tensor([[-1.5, -1.5], [-2.0, -1.0]], dtype=torch.bfloat16).float()
+    outcome = run_method(run_of("cd", ce_on="teacher"), SoftLabels(answers, answers, Cost()))
+    pool, _ = seen_rows[0]
+    assert [row.label for row in pool] == [None, 1]
+    assert np.isfinite(outcome.losses).all()
+
+
 def test_ce_on_a_teacher_that_is_asked_over_the_vocabulary_takes_its_likeliest_label_word(seen_rows):
     run = run_of("cd", ce_on="teacher", kl_over="vocabulary")
     found = ask_teacher(run.distillation.labelling)

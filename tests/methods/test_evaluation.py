@@ -95,6 +95,7 @@ def test_a_tie_of_two_classes_counts_as_half():
     found = scores(np.array([[-1.0, -1.0], [-1.0, -2.0], [-1.0, -2.0]]), [0, 0, 1])
     assert found.accuracy == pytest.approx((0.5 + 1 + 0) / 3)
     assert found.recall == pytest.approx([(0.5 + 1) / 2, 0.0])
+    assert found.macro_f1 == pytest.approx((2 * 1.5 / (2 + 2.5) + 0) / 2)
     assert found.predicted == pytest.approx([(0.5 + 1 + 1) / 3, 0.5 / 3])
     assert found.ties == pytest.approx(1 / 3)
 
@@ -116,11 +117,21 @@ def test_answers_that_say_nothing_are_at_chance_and_all_tied(classes):
     assert (found.accuracy, found.recall, found.predicted, found.ties) == (chance[0], chance, chance, 1.0)
 
 
+@pytest.mark.parametrize("how", ["none", "content_free", "pool"])
+def test_answers_that_tie_go_to_no_class_however_they_are_calibrated(how):
+    log_probs = np.full((8, 2), -1.296875)
+    gold = [0, 1] * 4
+    found = evaluated(log_probs, gold, unlabelled=log_probs).scores(how)
+    assert (found.accuracy, found.macro_f1, found.recall, found.predicted) == (0.5, 0.5, [0.5, 0.5], [0.5, 0.5])
+    assert found.ties == 1.0
+
+
 def test_the_order_of_the_classes_does_not_change_what_ties_count():
     log_probs, gold = np.array([[-1.0, -1.0, -2.0], [-1.0, -3.0, -1.0], [-2.0, -1.0, -1.5]]), [0, 2, 2]
     order = [2, 0, 1]
     there, here = scores(log_probs[:, order], [order.index(place) for place in gold]), scores(log_probs, gold)
     assert there.accuracy == pytest.approx(here.accuracy)
+    assert there.macro_f1 == pytest.approx(here.macro_f1)
     assert there.recall == pytest.approx([here.recall[place] for place in order])
     assert there.predicted == pytest.approx([here.predicted[place] for place in order])
 

@@ -197,6 +197,19 @@ def test_options_come_by_votes_and_ties_by_mean_probability(votes, order):
     assert by_majority(scores.flip(0)) == order
 
 
+def test_a_vote_for_several_options_is_divided_between_them():
+    votes = torch.tensor([[-1.0, -1.0, -9.0], [-2.0, -1.9, -9.0], [-1.0, -1.0, -9.0]])
+    assert by_majority(votes) == [1, 0, 2]
+    assert by_majority(votes.flip(1)) == [1, 2, 0]
+
+
+def test_options_that_are_tied_to_the_end_are_first_about_as_often():
+    tied = torch.full((2, 3), float(torch.tensor(-1.3, dtype=torch.bfloat16)))
+    first = [by_majority(tied, item)[0] for item in range(600)]
+    assert all(150 < first.count(option) < 250 for option in range(3))
+    assert first == [by_majority(tied, item)[0] for item in range(600)]
+
+
 def test_majority_agrees_with_counting_on_random_votes():
     for seed in range(50):
         votes = np.random.default_rng(seed).normal(size=(4, 5)) * 3

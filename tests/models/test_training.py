@@ -122,6 +122,18 @@ def test_step_loss_equals_separate_float64_passes(model, kind, vocabulary, weigh
     assert loss == pytest.approx(loss_by_hand(model, rows, objective), rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.parametrize("more", [-7, 7])
+def test_of_a_vocabulary_that_is_filled_up_further_the_common_columns_are_compared(model, more):
+    width = model.config.vocab_size
+    rows = rows_of("targets", width + more)
+    loss = step_loss(model, rows, Objective(1.0, 2.0, ANSWERS, True), SETTINGS)
+    common = min(width, width + more)
+    own = torch.stack([model(torch.tensor([row.ids])).logits[0, -1, :common] for row in rows]).double() / 2
+    told = torch.stack([row.target[:common] for row in rows]).double() / 2
+    by_hand = (told.softmax(-1) * (told.log_softmax(-1) - own.log_softmax(-1))).sum(-1).mean() * 4
+    assert loss.item() == pytest.approx(by_hand.item(), rel=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["targets", "labels", "both", "mixed"])
 @pytest.mark.parametrize(("weight", "temperature"), [(0.0, 1.0), (1.0, 1.0), (0.3, 2.5)])
 def test_label_words_that_share_a_first_token_are_learnt_as_whole_words(model, kind, weight, temperature):

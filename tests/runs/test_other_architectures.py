@@ -6,10 +6,10 @@ import pytest
 from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, T5Config
 
 from lib.errors import StudyError
+from lib.memory.predictions import of_profile
 from lib.models import random_models
 from lib.report.accuracy_and_cost import accuracy_figure, cost_figure, drawn_costs
 from lib.runs.execution import fill
-from lib.runs.predictions import of_profile
 from lib.runs.profile import read_profile
 from tests.support.architectures import configuration
 

@@ -142,7 +142,7 @@ class Store:
         require_writable(self.folder / job.kept_in)  # before anything is computed
         lock = FileLock(self.folder / "claims" / key(job))
         try:
-            Path(lock.lock_file).parent.mkdir(exist_ok=True)
+            Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(blocking=False)
         except Timeout:
             yield False

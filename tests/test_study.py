@@ -93,28 +93,36 @@ def test_no_page_shows_an_error_or_an_empty_widget(smoke):
                 assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
 
 
-SEARCHES = {
-    "settings_search": """
-        candidates: {smoke: {pbft: [{learning_rate.pbft: 0.1}, {learning_rate.pbft: 0.2}], cd: [{epochs.cd: 1}]}}
-        unreported: {smoke: {seeds: [100], support_sizes: [4]}}
-    """,
-    "in_context_search": """
-        candidates: {smoke: {meta: {untuned: [{}]}, multitask: {ict: [{in_context.steps: 1}, {in_context.steps: 2}]}}}
-        unreported: {smoke: {in_context.seeds: [9], in_context.crossfit.curve: []}}
-    """,
-}
+OF_TUNING = """
+candidates: {smoke: {meta: {untuned: [{}]}, multitask: {ict: [{in_context.steps: 1}, {in_context.steps: 2}]}}}
+unreported: {smoke: {in_context.seeds: [9], in_context.crossfit.curve: []}}
+"""
 
 
-@pytest.mark.parametrize(
-    ("notebook", "rows"), [("settings_search", {"pbft": 2, "cd": 1}), ("in_context_search", {"ict": 2, "untuned": 1})]
-)
-def test_a_search_notebook_runs_on_the_smoke_profile(clone, notebook, rows):
-    words = ["-p", "profile", "smoke", "-y", SEARCHES[notebook], "--cwd", "notebooks"]
+def test_the_notebook_that_searches_in_context_tuning_runs_on_the_smoke_profile(clone):
+    words = ["-p", "profile", "smoke", "-y", OF_TUNING, "--cwd", "notebooks"]
     environment = {**os.environ, "PYTHONPATH": str(clone), "FEW_SHOT_BATCH": "1"}
-    papermill = [sys.executable, "-m", "papermill", f"notebooks/{notebook}.ipynb", "search.ipynb", *words]
+    papermill = [sys.executable, "-m", "papermill", "notebooks/in_context_search.ipynb", "search.ipynb", *words]
     subprocess.run(papermill, cwd=clone, env=environment, capture_output=True, check=True)
-    found = pd.read_csv(clone / "figures" / "smoke" / f"{notebook}.csv")
-    assert found.groupby("method").size().to_dict() == rows
+    found = pd.read_csv(clone / "figures" / "smoke" / "in_context_search.csv")
+    assert found.groupby("method").size().to_dict() == {"ict": 2, "untuned": 1}
+
+
+def test_a_search_of_settings_draws_its_page_and_prints_lines_for_the_profile(clone):
+    settings = ["eval_limit=2", "search.items=2", "search.seeds=[100, 101]", "methods=[icl, pbft, cd]"]
+    words = ["search", "--profile", "smoke", *(word for setting in settings for word in ("--set", setting))]
+    first, again = run_all(clone, *words), run_all(clone, *words)
+    assert (first.returncode, again.returncode) == (0, 0), first.stderr
+    lines = yaml.safe_load(first.stdout.partition("Chosen:")[2])
+    assert {*lines["learning_rate"]} == {*lines["epochs"]} == {"pbft", "cd"}
+    assert again.stdout.partition("Page:")[2] == first.stdout.partition("Page:")[2]
+    assert not re.search(r"^\[\d+/\d+\]", again.stdout, re.MULTILINE)
+    found = pd.read_csv(clone / "figures" / "smoke" / "settings_search.csv")
+    assert {*found.method} == {"icl", "pbft", "cd"}
+    page = (clone / "figures" / "smoke" / "report" / "settings_search.html").read_text()
+    assert "What was chosen" in page
+    assert "<strong>Candidates</strong>" in page
+    assert "of_pbft, of_cd" not in page
 
 
 def test_the_index_links_every_page(smoke):

@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.methods.table import METHODS
 from lib.evidence.estimates import interval, with_bounds
+from lib.methods.table import METHODS
 from lib.report.figures import house_style
 from lib.runs.search import MEASURE
 

@@ -54,6 +54,13 @@ def test_bad_input_ends_in_one_message_and_no_result(name, command, capsys, tmp_
     assert not list(tmp_path.glob("*/runs/*"))
 
 
+def test_a_search_of_a_profile_that_reports_every_item_ends_in_one_message(command, capsys, tmp_path):
+    assert command("search", "--profile", "smoke") == 2
+    shown = capsys.readouterr().err
+    assert re.search("error: eval_limit: profile smoke .*number", shown), shown
+    assert not list(tmp_path.glob("*/runs/*"))
+
+
 def test_pages_that_ask_models_are_not_drawn_from_what_is_stored(command, capsys):
     assert command("--smoke", "--stored", "--only", "00,08") == 2
     assert "00_tour, 08_memory" in capsys.readouterr().err
@@ -86,5 +93,16 @@ def test_help_shows_the_commands_and_the_options_without_one(capsys):
         __main__.arguments(["--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    for word in ("figures", "fits", "export", "run_all.sh test", "--profile", "--smoke", "--only", "--set", "--stored"):
+    for word in (
+        "figures",
+        "search",
+        "fits",
+        "export",
+        "run_all.sh test",
+        "--profile",
+        "--smoke",
+        "--only",
+        "--set",
+        "--stored",
+    ):
         assert word in shown

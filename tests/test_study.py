@@ -2,16 +2,17 @@
 
 import re
 import shutil
+import subprocess
+import sys
 
 import nbformat
 import pandas as pd
-import papermill
 import pytest
 import yaml
 
 from lib.paths import ROOT
 from tests.support.browser import runs_or_loads
-from tests.support.clone import copy_of_the_study, run_all
+from tests.support.clone import copy_of_the_study, environment, run_all
 
 pytestmark = pytest.mark.slow
 
@@ -71,29 +72,36 @@ def test_no_page_runs_a_script_or_loads_anything_from_a_network(smoke):
         assert runs_or_loads(page.read_text()) == [], page.name
 
 
-SEARCHES = {
-    "settings_search": """
-        candidates: {smoke: {pbft: [{learning_rate.pbft: 0.1}, {learning_rate.pbft: 0.2}], cd: [{epochs.cd: 1}]}}
-        unreported: {smoke: {seeds: [100], support_sizes: [4]}}
-    """,
-    "in_context_search": """
-        candidates: {smoke: {meta: {untuned: [{}]}, multitask: {ict: [{in_context.steps: 1}, {in_context.steps: 2}]}}}
-        unreported: {smoke: {in_context.seeds: [9], in_context.crossfit.curve: []}}
-    """,
-}
+OF_TUNING = """
+candidates: {smoke: {meta: {untuned: [{}]}, multitask: {ict: [{in_context.steps: 1}, {in_context.steps: 2}]}}}
+unreported: {smoke: {in_context.seeds: [9], in_context.crossfit.curve: []}}
+"""
 
 
-@pytest.mark.parametrize(
-    ("notebook", "rows"), [("settings_search", {"pbft": 2, "cd": 1}), ("in_context_search", {"ict": 2, "untuned": 1})]
-)
-def test_a_search_notebook_runs_on_the_smoke_profile(clone, monkeypatch, notebook, rows):
-    monkeypatch.setenv("PYTHONPATH", str(clone))
-    monkeypatch.setenv("FEW_SHOT_BATCH", "1")
-    parameters = {"profile": "smoke", **yaml.safe_load(SEARCHES[notebook])}
-    source = clone / "notebooks" / f"{notebook}.ipynb"
-    papermill.execute_notebook(source, None, parameters, cwd=source.parent, progress_bar=False)
-    found = pd.read_csv(clone / "figures" / "smoke" / f"{notebook}.csv")
-    assert found.groupby("method").size().to_dict() == rows
+def test_the_notebook_that_searches_in_context_tuning_runs_on_the_smoke_profile(clone):
+    words = ["-p", "profile", "smoke", "-y", OF_TUNING, "--cwd", "notebooks"]
+    command = [sys.executable, "-m", "papermill", "notebooks/in_context_search.ipynb", "search.ipynb", *words]
+    own = environment(PYTHONPATH=str(clone), FEW_SHOT_BATCH="1")
+    subprocess.run(command, cwd=clone, env=own, capture_output=True, check=True)
+    found = pd.read_csv(clone / "figures" / "smoke" / "in_context_search.csv")
+    assert found.groupby("method").size().to_dict() == {"ict": 2, "untuned": 1}
+
+
+def test_a_search_of_settings_draws_its_page_and_prints_lines_for_the_profile(clone):
+    settings = ["eval_limit=2", "search.items=2", "search.seeds=[100, 101]", "methods=[icl, pbft, cd]"]
+    words = ["search", "--profile", "smoke", *(word for setting in settings for word in ("--set", setting))]
+    first, again = run_all(clone, *words), run_all(clone, *words)
+    assert (first.returncode, again.returncode) == (0, 0), first.stderr
+    lines = yaml.safe_load(first.stdout.partition("Chosen:")[2])
+    assert {*lines["learning_rate"]} == {*lines["epochs"]} == {"pbft", "cd"}
+    assert again.stdout.partition("Page:")[2] == first.stdout.partition("Page:")[2]
+    assert not re.search(r"^\[\d+/\d+\]", again.stdout, re.MULTILINE)
+    found = pd.read_csv(clone / "figures" / "smoke" / "settings_search.csv")
+    assert {*found.method} == {"icl", "pbft", "cd"}
+    page = (clone / "figures" / "smoke" / "report" / "settings_search.html").read_text()
+    assert "What was chosen" in page
+    assert "<strong>Candidates</strong>" in page
+    assert "of_pbft, of_cd" not in page
 
 
 def test_the_index_links_every_page(smoke):

@@ -266,3 +266,17 @@ def test_unlabelled_queries_of_a_student_lack_what_its_pool_lacks(made):
     kept = {query.kind[0] for query in pool_of(replace(run.distillation.labelling, pool_size=20))}
     assert subcases[1] <= kept
     assert not subcases[0] <= kept
+
+
+def test_what_is_reserved_is_neither_evaluated_nor_learnt_from_in_a_file_of_both_splits(tmp_path):
+    rows = [(f"word{i}", ("animal", "plant")[i % 2]) for i in range(40)]
+    file = write_csv(tmp_path / "words.csv", "word,class", rows)
+    of_words = {"datasets": {"things": {"source": str(file), "label": "class"}}, "eval_limit": 10}
+    changes = things(tmp_path, {"animal": "animal", "plant": "plant"}) | of_words
+    reported = run_of("cd", "smoke", pool_size=14, **changes)
+    run = run_of("cd", "smoke", pool_size=16, **changes, reserved=[10, 0])
+    away = texts(evaluation_items(reported.task, IN_DOMAIN))
+    used = [*evaluation_items(run.task, IN_DOMAIN), *support_of(run), *pool_of(run.distillation.labelling)]
+    assert len(away) == 10
+    assert len(texts(used)) == 40 - 10
+    assert not texts(used) & away

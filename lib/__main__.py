@@ -125,7 +125,8 @@ def search(options: argparse.Namespace) -> int:
 
     quiet()
     profile = read_profile(options.profile, dict(options.changes))
-    Store(profile.folder).forget_failures()
+    if not profile.stored_only:
+        Store(profile.folder).forget_failures()
     found = search_settings(profile)
     page = book.draw(NOTEBOOKS / "settings_search.ipynb", profile, list(profile.methods))
     print(f"Page: {os.path.relpath(page, ROOT)}\nChosen:\n\n{profile_lines(found)}")

@@ -27,6 +27,7 @@ ON_THE_HUB = {
         labels=(("0", "entailment"), ("1", DROPPED), ("2", "non-entailment")),
         evaluation=("validation_matched",),
         config="mnli",
+        revision="bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c",
     ),
     "hans": Dataset(
         "hans",

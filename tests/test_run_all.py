@@ -129,7 +129,7 @@ def test_an_environment_whose_making_failed_is_finished_by_the_next_run_and_made
     calls = names["calls"].read_text().splitlines()
     assert [call for call in calls if " venv " in call] == ["python3 -m venv --clear .venv"]
     assert len([call for call in calls if call.startswith("inner -m pip install")]) == 2
-    assert [call for call in calls if "lib" in call] == ["inner -m lib --smoke"] * 2
+    assert [call for call in calls if "lib" in call] == ["inner -P -m lib --smoke"] * 2
 
 
 def test_conda_makes_the_environment_from_the_same_list_and_only_once(tmp_path):
@@ -139,6 +139,6 @@ def test_conda_makes_the_environment_from_the_same_list_and_only_once(tmp_path):
     program(tmp_path / "tools" / "conda", f'echo "$@" >>"{tmp_path}/calls"; {made}')
     for _ in range(2):
         ran = shell(clone, "--smoke", PATH=without_conda(tmp_path / "tools"))
-        assert ran.stdout.splitlines()[-1] == "ran -m lib --smoke"
+        assert ran.stdout.splitlines()[-1] == "ran -P -m lib --smoke"
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls == [f"env create --quiet --prefix {clone}/.conda --file environment.yml"]

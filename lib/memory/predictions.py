@@ -4,7 +4,6 @@ A prediction takes seconds, a page of the study a hundred of them.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, fields
 from functools import cache
@@ -24,7 +23,6 @@ from lib.models.cost import LIBRARIES
 from lib.models.loading import quiet
 from lib.paths import FIGURES, ROOT, digest
 from lib.runs.files import read_json, read_table, warn_altered, write_csv, write_json
-from lib.runs.processes import WorkerDied, spread
 from lib.runs.profile import Profile
 from lib.runs.provenance import key
 
@@ -32,7 +30,6 @@ KEPT = FIGURES / "memory" / "predictions"
 
 # What is walked, and what walks it: where a file there changes, so may every prediction.
 WALKED = ("tasks", "models", "methods", "memory")
-WORKERS = 2
 
 _PREDICTION = TypeAdapter(Prediction)
 
@@ -59,27 +56,12 @@ def setting(profile: Profile, method: str, size: int, teacher_resident: bool = F
 
 
 def predictions(settings: Sequence[Setting]) -> list[Prediction]:
-    """The prediction for each setting; those not made before are made, many of them by two processes, and kept."""
-    missing = [one for one in dict.fromkeys(settings) if _kept(one) is None]
-    if len(missing) <= WORKERS:
-        made = [(one, _quietly(one)) for one in missing]
-    else:
-        made = ((one, _result(one, done)) for one, done in spread(_quietly, missing, WORKERS))
-    for one, prediction in made:
-        write_json(_file(one), {phase: asdict(peak) for phase, peak in prediction.items()})
-    return [_kept(one) for one in settings]
-
-
-def _quietly(one: Setting) -> Prediction:
+    """The prediction for each setting; those not made before are made and kept."""
     quiet()
-    return predict(one)
-
-
-def _result(one: Setting, done: Future) -> Prediction:
-    try:
-        return done.result()
-    except WorkerDied as error:
-        raise StudyError(f"the prediction of {one.run.name}: {error}") from None
+    for one in dict.fromkeys(settings):
+        if _kept(one) is None:
+            write_json(_file(one), {phase: asdict(peak) for phase, peak in predict(one).items()})
+    return [_kept(one) for one in settings]
 
 
 def _kept(one: Setting) -> Prediction | None:

@@ -123,13 +123,14 @@ def search(options: argparse.Namespace) -> int:
     from lib.runs.search import profile_lines, search_settings
     from lib.runs.store import Store
 
+    here = Path.cwd()  # as long as the notebook runs it may be another
     quiet()
     profile = read_profile(options.profile, dict(options.changes))
     if not profile.stored_only:
         Store(profile.folder).forget_failures()
     found = search_settings(profile)
     page = book.draw(NOTEBOOKS / "settings_search.ipynb", profile, list(profile.methods))
-    print(f"Page: {os.path.relpath(page, ROOT)}\nChosen:\n\n{profile_lines(found)}")
+    print(f"Page: {os.path.relpath(page, here)}\nChosen:\n\n{profile_lines(found)}")
     return 0
 
 

@@ -45,9 +45,9 @@ class PromptEncoder:
     def too_long_beside(self, count: int, queries: Sequence[Query]) -> list[Query]:
         """The queries that, answered, do not fit the model together with `count` others of as many tokens."""
         texts = [f"{query.text} {max(query.options, key=len)}{SEPARATOR}" for query in queries]
-        return self._longer(texts, queries, self._max_positions // (count + 1))
+        return self._longer(texts, queries, self._max_positions / (count + 1))
 
-    def _longer(self, texts: list[str], queries: Sequence[Query], tokens: int) -> list[Query]:
+    def _longer(self, texts: list[str], queries: Sequence[Query], tokens: float) -> list[Query]:
         read = self.tokenizer(texts)["input_ids"]
         return [query for query, ids in zip(queries, read, strict=True) if len(ids) > tokens]
 

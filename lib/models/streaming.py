@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from lib.errors import StudyError, first_line
 from lib.models import random_models
-from lib.models.loading import DTYPES, Memory, check_device, files_of, load_config, load_model
+from lib.models.loading import DTYPES, Memory, check_device, files_of, load_config, load_model, random_model
 from lib.models.scoring import class_log_probs
 from lib.tasks.prompts import EncodedPrompts
 
@@ -38,12 +38,13 @@ def load(reference: str, dtype: str, device: str, memory: Memory) -> PreTrainedM
     Raises:
         StudyError: as `load_model`; or there is no room for one module, or for weights that must be written again.
     """
-    config = load_config(reference)
-    if memory == "whole" or (memory == "auto" and ROOM * _sizes(config, dtype)[1] <= _free(device)):
+    if memory == "whole":
         return load_model(reference, dtype, device)
     check_device(device)
+    largest, whole = _sizes(reference, dtype)
+    if memory == "auto" and ROOM * whole <= _free(device):
+        return load_model(reference, dtype, device)
     check_streams(reference, dtype)
-    largest, whole = _sizes(config, dtype)
     if largest > _free(device):
         raise StudyError(
             f"teacher_memory: 'streamed': the largest layer of {reference} takes {largest / GIB:.2f} GiB in {dtype}; "
@@ -133,10 +134,9 @@ def _from_disk(reference: str, dtype: str, device: str, size: int) -> PreTrained
     return _stream(model, weights, device)
 
 
-def _sizes(config: PretrainedConfig, dtype: str) -> tuple[int, int]:
+def _sizes(reference: str, dtype: str) -> tuple[int, int]:
     """Bytes of the largest module and of all."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype])
+    model = random_model(reference, load_config(reference), dtype)
     own = [sum(one.nbytes for one in module.parameters(recurse=False)) for module in model.modules()]
     return max(own), sum(one.nbytes for one in model.parameters())
 

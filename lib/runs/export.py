@@ -49,7 +49,7 @@ def export(profile: Profile, method: str, size: int, seed: int, folder: Path | N
     """
     run = _run(profile, method, size, seed)
     target = (folder or profile.folder / "students" / f"{method}_n{size}_seed{seed}").resolve()
-    _require_ours(target)
+    _check_target(target)
     store = Store(profile.folder)
     result = store.load(run)
     if not isinstance(result, Result):
@@ -70,7 +70,7 @@ def _run(profile: Profile, method: str, size: int, seed: int) -> Run:
     return runs[0]
 
 
-def _require_ours(target: Path) -> None:
+def _check_target(target: Path) -> None:
     """Raise where nothing can be written, or something else than an earlier exported student would be replaced."""
     try:
         require_writable(target.parent)

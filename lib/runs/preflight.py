@@ -18,6 +18,7 @@ from lib.models.loading import check_device, load_model
 from lib.models.shared_tokens import shared_tokens
 from lib.models.streaming import check_streams
 from lib.models.tuning import Tuning, check_tuning
+from lib.runs.provenance import models_of
 from lib.tasks.few_shot import task_set
 from lib.tasks.patterns import content_free
 from lib.tasks.prompts import TooLongError, first_tokens
@@ -57,20 +58,13 @@ def check(runs: Sequence[Run]) -> dict[Run, str]:
             _check_run(run, encoder_of)
             for doubt in _doubts_of_words(run, encoder_of(run.model)):
                 warn(doubt)
-    for model in {model for run in runs if run not in refused for model in _models(run)}:
+    for model in {model for run in runs if run not in refused for model in models_of(run)}:
         load_model(model, "float32", "meta")
     return refused
 
 
 def _warn(doubt: str) -> None:
     print(f"warning: {doubt}", file=sys.stderr)
-
-
-def _models(run: Run) -> list[str]:
-    """The model that is evaluated, and the teacher where there is one."""
-    if run.distillation:
-        return [run.model, run.distillation.labelling.teacher]
-    return [run.model, run.in_context.teacher.model] if run.in_context and run.in_context.teacher else [run.model]
 
 
 def _check_run(run: Run, encoder_of: Callable[[str], PromptEncoder]) -> None:

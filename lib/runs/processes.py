@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-AN_HOUR = 3600  # waiting is begun anew then: no system waits for ever
+AN_HOUR = 3600  # systems limit how long one call may wait; the next call goes on waiting
 _SPAWN = multiprocessing.get_context("spawn")
 
 

@@ -57,7 +57,8 @@ def origins(job: Job) -> dict[str, Path]:
         found[f"data {path if f'data {path.name}' in found else path.name}"] = path
     if isinstance(subject, Task):
         found = {f"data {data.name}": file for data in subject.domains.values() if (file := _file_of(data))}
-    return {name: path for name, path in (found | _models(job)).items() if path.exists()}
+    found |= {f"model {model}": locate(model) for model in models_of(job)}
+    return {name: path for name, path in found.items() if path.exists()}
 
 
 def fingerprint(job: Job) -> Sources:
@@ -74,10 +75,10 @@ def changed(then: Sources, now: Sources) -> list[str]:
     return [name for name, content in then.items() if name in now and now[name] != content]
 
 
-def _models(job: Job) -> dict[str, Path]:
+def models_of(job: Job) -> list[str]:
     """The models that a job reads, those of what it needs first included."""
     own = job.teacher if isinstance(job, PoolLabelling) else job.model
-    return {f"model {own}": locate(own), **(_models(job.needs) if job.needs else {})}
+    return [own, *(models_of(job.needs) if job.needs else [])]
 
 
 def _file_of(data: Dataset) -> Path | None:

@@ -206,8 +206,8 @@ class SearchSettings(Settings):
         "bitfit": (3e-4, 1e-3, 3e-3, 1e-2),
     }
     epochs: dict[Literal["pbft", "cd"], tuple[Positive, ...]] = {"pbft": (10, 30), "cd": (1, 3)}
-    seeds: Annotated[tuple[NotNegative, ...], Field(min_length=2)] = (100, 101, 102)
-    keep: Annotated[float, Field(gt=0, le=1)] = 0.5
+    seeds: Annotated[Sizes, Field(min_length=2)] = (100, 101, 102)
+    keep: Annotated[Number, Field(gt=0, le=1)] = 0.5
     items: Positive = 400
     reserved: NotNegative = 0
 

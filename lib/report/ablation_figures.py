@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.evidence.claims import FEWEST_SEEDS, SIGNIFICANT, differs, share_recovered, shown_share
-from lib.evidence.estimates import Correct, correct_items, interval, mean, seeds_in_common, with_bounds
+from lib.evidence.estimates import Correct, correct_items, mean, seeds_in_common, summarise, with_bounds
+from lib.evidence.scores import over_items
 from lib.methods.calibration import Calibration
 from lib.methods.table import METHODS
 from lib.report.figures import REFERENCE_LINE, error_lengths, house_style
@@ -126,20 +127,19 @@ def differences_table(worth: pd.DataFrame, profile: Profile) -> pd.DataFrame:
 def rankings(variants: Variants, others: Sweep) -> pd.DataFrame:
     """How well each reference and ablation ranks the items, whatever its label prior: the area under the ROC curve.
 
-    A row a support size and name, a column a domain: the mean over seeds with its 95% interval.
+    A row a support size and name, a column a domain: the mean over seeds with its 95% interval over seeds and items.
     """
+    titles = {f"{domain}_auc": title for domain, title in others.profile.domains.items()}
     parts = [
-        sweep.results[sweep.results.method == method].assign(name=name)
+        over_items(summarise(sweep.results[sweep.results.method == method], [*titles]), sweep.stored).assign(name=name)
         for name, (sweep, method) in _named(variants, others).items()
         if len(sweep.results)
     ]
-    groups = pd.concat(parts).groupby(["support_size", "name"], sort=False)
-    columns = {title: groups[f"{domain}_auc"].agg(_area) for domain, title in others.profile.domains.items()}
-    return pd.DataFrame(columns).rename_axis(["n", "name"]).sort_index(level="n", sort_remaining=False, kind="stable")
-
-
-def _area(values: pd.Series) -> str:
-    return with_bounds(values.mean(), *np.clip(interval(values), 0, 1))
+    areas = pd.concat(parts).rename(columns={"support_size": "n"})
+    areas["text"] = [with_bounds(*row) for row in areas[["mean", "low", "high"]].itertuples(index=False)]
+    table = areas.pivot_table("text", ["n", "name"], "quantity", aggfunc="first", sort=False).rename(columns=titles)
+    ordered = table[[*titles.values()]].rename_axis(columns=None)
+    return ordered.sort_index(level="n", sort_remaining=False, kind="stable")
 
 
 def targets_met(variants: Variants, others: Sweep, how: Calibration = "none") -> pd.DataFrame:

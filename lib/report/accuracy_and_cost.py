@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from lib.evidence.claims import CLAIMS, MORE, as_times
 from lib.evidence.estimates import summarise
+from lib.evidence.scores import over_items
 from lib.methods.table import METHODS, Method
 from lib.report import figures
 from lib.report.figures import PAPER_ALPHA, PAPER_DATASETS, REFERENCE_LINE, SOURCE, paper_points
@@ -50,8 +51,8 @@ def _of_classes(classes: Sequence[str]) -> dict[str, str]:
 def accuracy_figure(sweep: Sweep, paper_figure: str) -> Figure:
     """Accuracy against support size, plain and calibrated, a column a domain; below, what plain answers say.
 
-    Points are means over seeds with 95% intervals. The lower rows are the recall of each class and how often it is
-    predicted. They show a model that says one thing always: recalls of 1 and 0, whose mean is no skill.
+    Points are means over seeds with 95% intervals over seeds and items. The lower rows are the recall of each class and
+    how often it is predicted. They show a model that says one thing always: recalls of 1 and 0, whose mean is no skill.
 
     Args:
         sweep: results of the methods to draw.
@@ -121,7 +122,7 @@ def draw_accuracy(sweep: Sweep, name: str) -> Figure:
 def accuracy_table(sweep: Sweep) -> pd.DataFrame:
     """Each domain's accuracy, plain and calibrated, and the recall of each class: a row a score and method, a column n.
 
-    Cells are means with 95% intervals over seeds.
+    Cells are means with 95% intervals over seeds and items.
     """
     titles: dict[str, str] = {}
     for domain, title in sweep.profile.domains.items():
@@ -263,8 +264,9 @@ def save(figure: Figure, sweep: Sweep, name: str, quantities: Sequence[str]) -> 
 
 
 def _summary(sweep: Sweep, quantities: Sequence[str]) -> pd.DataFrame:
-    """Means and intervals over seeds; no score is over 1."""
-    return summarise(sweep.results, quantities, highest=dict.fromkeys(accuracy_columns(sweep.profile), 1.0))
+    """Means over seeds with 95% intervals: of scores over seeds and items, of costs over seeds."""
+    highest = dict.fromkeys(accuracy_columns(sweep.profile), 1.0)
+    return over_items(summarise(sweep.results, quantities, highest=highest), sweep.stored)
 
 
 def _notes(figure: Figure, sweep: Sweep) -> list[str]:

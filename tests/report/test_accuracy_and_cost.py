@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 
 from lib.evidence.claims import CLAIMS
+from lib.evidence.estimates import correct_items
 from lib.memory.predictions import NO_PEAKS
 from lib.methods.table import METHODS, ON_TASKS
 from lib.report import accuracy_and_cost as pages
 from lib.report.figures import PAPER_ALPHA, PAPER_NUMBERS, paper_points, phase_table
-from lib.runs.execution import Sweep
+from lib.runs.execution import Sweep, fill
 from lib.runs.frames import results_frame
 from tests.support.stored import stored
 
@@ -163,14 +164,17 @@ def test_table_shows_means_with_intervals_where_seeds_differ(sweep):
     assert table.loc["CD", 0] == ""
 
 
-def test_intervals_end_where_a_score_or_a_cost_must(sweep):
-    sweep.results.loc[sweep.results.method == "cd", "in_domain_accuracy"] = [0.9, 0.2, 0.9, 0.2]
+def test_intervals_end_where_a_cost_must(sweep):
     sweep.results.loc[sweep.results.method == "cd", "method_seconds"] = [1.0, 9.0, 1.0, 9.0]
-    assert pages.table(sweep, "in_domain_accuracy").loc["CD", 4] == "0.55 [0.00, 1.00]"
     assert pages.table(sweep, "method_seconds").loc["CD", 4] == "5.00 [0.00, 55.82]"
-    pages.save(pages.accuracy_figure(sweep, "fig1"), sweep, "fig1", ["in_domain_accuracy"])
-    saved = pd.read_csv(sweep.profile.folder / "fig1.csv").set_index(["method", "support_size"])
-    assert saved.loc[("cd", 4), ["low", "high"]].tolist() == [0, 1]
+
+
+def test_a_figure_keeps_intervals_over_seeds_and_items(smoke_profile):
+    found = fill(smoke_profile, ["icl"])
+    pages.save(pages.accuracy_figure(found, "fig1"), found, "fig1", ["in_domain_accuracy"])
+    (kept,) = pd.read_csv(smoke_profile.folder / "fig1.csv").query("support_size == 4")[["low", "high"]].to_numpy()
+    correct = correct_items(found.stored, "in_domain", "icl")
+    assert kept == pytest.approx(np.clip(correct.accuracy(4, smoke_profile.seeds).bounds(), 0, 1), rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,124 @@
+"""Every score of answers as an estimate over seeds and items: the intervals of figures 1 to 6 and of their tables."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial, reduce
+from itertools import permutations
+from operator import add
+
+import numpy as np
+import pandas as pd
+
+from lib.evidence.estimates import Array, Estimate, mean
+from lib.methods.calibration import Calibration
+from lib.methods.evaluation import Evaluation, shared_votes
+from lib.runs.store import Result
+
+# What `lib.runs.frames` puts before the name of a score.
+PREFIXES: dict[str, Calibration] = {"calibrated_": "pool", "content_free_": "content_free", "": "none"}
+
+
+def over_items(summary: pd.DataFrame, results: Sequence[Result]) -> pd.DataFrame:
+    """The summary with 95% intervals over seeds and items for each score of answers; costs keep theirs over seeds.
+
+    Args:
+        summary: of `lib.evidence.estimates.summarise`, by method and support size.
+        results: the stored ones that it sums up.
+    """
+    groups: dict[tuple[str, int], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.run.method, result.run.support_size), []).append(result)
+    rows = summary.to_dict("records")
+    for row in rows:
+        found = _estimate(groups.get((row["method"], row["support_size"]), []), row["quantity"])
+        if found:
+            row["low"], row["high"] = np.clip(found.bounds(), 0, 1)
+    return pd.DataFrame(rows, columns=summary.columns)
+
+
+def _estimate(results: Sequence[Result], quantity: str) -> Estimate | None:
+    there = results[0].outcome.evaluations if results else ()
+    domains = [domain for domain in there if quantity.startswith(f"{domain}_")]
+    if not domains:
+        return None
+    domain = max(domains, key=len)  # the name of one may begin with that of another
+    prefix = next(name for name in PREFIXES if quantity.startswith(f"{domain}_{name}"))
+    evaluations = [result.outcome.evaluations[domain] for result in results]
+    score = quantity.removeprefix(f"{domain}_{prefix}")
+    return estimate(evaluations, results[0].run.task.classes, score, PREFIXES[prefix])
+
+
+def estimate(
+    evaluations: Sequence[Evaluation], classes: Sequence[str], score: str, how: Calibration = "none"
+) -> Estimate | None:
+    """A score of answers to the same items.
+
+    Args:
+        evaluations: one a seed.
+        classes: their names.
+        score: `accuracy`, `macro_f1`, `ties`, `auc`, `accuracy_on_<class>` (recall) or `share_<class>` (of answers).
+        how: the calibration of the answers, which does not move the area under the curve.
+
+    Returns:
+        None for another score, and for the recall of a class without items.
+    """
+    if score == "auc":
+        return area(evaluations)
+    votes = np.stack([shared_votes(evaluation.calibrated(how)) for evaluation in evaluations])
+    gold = np.eye(len(classes))[evaluations[0].gold]
+    right = votes * gold
+    over = partial(mean, classes=gold.argmax(axis=1), clusters=evaluations[0].clusters)
+    if score == "accuracy":
+        return over(right.sum(axis=2))
+    if score == "ties":
+        return over((votes.max(axis=2) < 1).astype(float))
+    if score == "macro_f1":
+        there = [k for k in range(len(classes)) if (votes[..., k] + gold[:, k]).any()]
+        f1 = [over(2 * right[..., k]) / over(votes[..., k] + gold[:, k]) for k in there]
+        return reduce(add, f1) * (1 / len(classes))
+    for k, name in enumerate(classes):
+        if score == f"share_{name}":
+            return over(votes[..., k])
+        if score == f"accuracy_on_{name}" and gold[:, k].any():
+            return over(right[..., k]) * (1 / gold[:, k].mean())
+    return None
+
+
+def area(evaluations: Sequence[Evaluation]) -> Estimate | None:
+    """The area under the ROC curve, and with more than two classes its mean over pairs of them.
+
+    An item moves it by its placement, the share of items of another class that it is ranked rightly against (DeLong,
+    DeLong and Clarke-Pearson 1988, doi 10.2307/2531595).
+
+    Args:
+        evaluations: one a seed, of the same items.
+
+    Returns:
+        None where the items do not have every class.
+    """
+    first = evaluations[0]
+    gold = np.asarray(first.gold)
+    if len(np.unique(gold)) < first.scores_by_item.shape[1]:
+        return None
+    placed = mean(np.stack([_placements(one.scores_by_item, gold) for one in evaluations]), gold, first.clusters)
+    # each pair of items is in the mean twice, once for either item
+    return replace(placed * 0.5, by_item=placed.by_item)
+
+
+def _placements(log_probs: Array, gold: Array) -> Array:
+    """[items], whose mean is twice the area, and whose share of the mean moves with the item as the area does."""
+    shares = np.exp(log_probs - np.logaddexp.reduce(log_probs, axis=1)[:, None])
+    pairs = list(permutations(range(log_probs.shape[1]), 2))
+    placed = np.zeros(len(gold))
+    for of, against in pairs:
+        first, second = gold == of, gold == against
+        placed[first] += _share_below(shares[second, of], shares[first, of]) / first.mean()
+        placed[second] += (1 - _share_below(shares[first, of], shares[second, of])) / second.mean()
+    return placed / len(pairs)
+
+
+def _share_below(others: Array, values: Array) -> Array:
+    """Of each value, the share of others that it is above; one as high counts half."""
+    others = np.sort(others)
+    places = [np.searchsorted(others, values, side) for side in ("left", "right")]
+    return np.mean(places, axis=0) / len(others)

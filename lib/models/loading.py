@@ -208,8 +208,7 @@ def _unpacked(file: Path) -> Path:
             "makes of all parts."
         )
     folder = file.with_suffix(".unpacked")
-    made_from = folder / MADE_FROM
-    if made_from.is_file() and made_from.read_text(encoding="utf-8") == digest(file):
+    if _is_unpacked(file, folder):
         return folder
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".unpacking-") as scratch:
         made = Path(scratch, "made")
@@ -219,9 +218,23 @@ def _unpacked(file: Path) -> Path:
             raise
         except Exception as error:  # the parsers of a broken file raise whatever they stumble on
             raise StudyError(f"model: {file} could not be read as GGUF: {error}") from error
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(made, folder)
+        _put_in_place(made, file, folder)
     return folder
+
+
+def _is_unpacked(file: Path, folder: Path) -> bool:
+    made_from = folder / MADE_FROM
+    return made_from.is_file() and made_from.read_text(encoding="utf-8") == digest(file)
+
+
+def _put_in_place(made: Path, file: Path, folder: Path) -> None:
+    """Of two processes that unpack a file at once the first wins: the second may not take away what is being read."""
+    try:
+        os.rename(made, folder)
+    except OSError:  # there is a folder already
+        if not _is_unpacked(file, folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(made, folder)
 
 
 def _unpack(file: Path, folder: Path) -> None:

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from lib.errors import RefusedMethod, StudyError
+from lib.models import loading
 from lib.models.loading import check_device, load_config, load_model, load_tokenizer, random_model, random_models
 from lib.models.tuning import adapt, check_tuning
 
@@ -431,6 +432,21 @@ def test_a_gguf_file_of_the_same_content_is_not_unpacked_again(gguf_file):
     os.utime(gguf_file, (later, later))
     load_model(str(gguf_file), "float32", "cpu")
     assert (folder / "marker").exists()
+
+
+def test_of_two_processes_that_unpack_a_file_at_once_the_first_wins(gguf_file, monkeypatch):
+    folder, unpack = gguf_file.with_suffix(".unpacked"), loading.AutoTokenizer.from_pretrained
+
+    def after_another_process(*args, **kwargs):
+        monkeypatch.undo()
+        load_model(str(gguf_file), "float32", "cpu")  # the other one, which is done before this one
+        (folder / "marker").touch()
+        return unpack(*args, **kwargs)
+
+    monkeypatch.setattr(loading.AutoTokenizer, "from_pretrained", after_another_process)
+    load_tokenizer(str(gguf_file))
+    assert (folder / "marker").exists()
+    assert sorted(os.listdir(gguf_file.parent)) == ["tiny.gguf", "tiny.unpacked"]
 
 
 @every_loader

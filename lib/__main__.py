@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ COMMANDS = {
     "search": "choose learning rates, epochs and ICL's pattern on what is not reported; prints lines for the profile",
     "fits": "say whether a method fits on a card; needs no GPU and no weights",
     "export": "save a trained student with a model card",
+    "init": "write a profile for a file of labelled texts of your own",
+    "check": "say what a profile would do and cost, in seconds and without weights",
+    "ask": "answer a text by a profile's distilled student, which is trained first where it is not there",
 }
 
 
@@ -29,6 +33,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     _add_search(added["search"])
     _add_fits(added["fits"])
     _add_export(added["export"])
+    _add_own_task(added["init"], added["check"], added["ask"])
     parser.epilog = "run_all.sh test makes the same environment and runs the tests; further words go to pytest.\n\n"
     parser.epilog += f"Without a command:\n\n{added['figures'].format_help()}"
     named = words and (words[0] in commands.choices or words[0] in ("-h", "--help"))
@@ -80,7 +85,25 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--support", type=int, default=8, metavar="N", help="support examples (default: 8)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="default: students/ in the profile's folder")
+    parser.add_argument("--dtype", default="float16", help="of the saved weights (default: float16)")
     parser.set_defaults(run=export)
+
+
+def _add_own_task(init: argparse.ArgumentParser, check: argparse.ArgumentParser, ask: argparse.ArgumentParser) -> None:
+    init.add_argument("data", metavar="FILE", help="csv, tsv, json lines or parquet, a labelled text a row")
+    init.add_argument("--name", default="mine", help="of the profile in notebooks/profiles (default: mine)")
+    init.add_argument("--label", metavar="COLUMN", help="of the labels (default: guessed)")
+    init.add_argument("--student", default="HuggingFaceTB/SmolLM2-135M", help="a hub name, a folder or a .gguf file")
+    init.add_argument("--teacher", default="Qwen/Qwen2.5-1.5B", help="likewise")
+    init.set_defaults(run=init_profile)
+    for parser, run in ((check, check_profile), (ask, ask_student)):
+        parser.add_argument("--profile", required=True, metavar="NAME", help="in notebooks/profiles, or a file's path")
+        parser.set_defaults(run=run)
+    ask.add_argument(
+        "query", nargs="+", metavar="TEXT", help="one text; FIELD=TEXT for each field where there are more"
+    )
+    ask.add_argument("--method", help="default: the profile's first that distils")
+    ask.add_argument("--support", type=int, metavar="N", help="support examples (default: the profile's most)")
 
 
 def _change(text: str) -> tuple[str, Any]:
@@ -155,7 +178,44 @@ def export(options: argparse.Namespace) -> int:
 
     quiet()
     profile = read_profile(options.profile, dict(options.changes))
-    print(exporting.export(profile, options.method, options.support, options.seed, options.to))
+    kept = exporting.export(profile, options.method, options.support, options.seed, options.to, options.dtype)
+    print(f"{kept} ({exporting.megabytes(kept):.3g} MB)")
+    return 0
+
+
+def init_profile(options: argparse.Namespace) -> int:
+    """Write a profile for a file of one's own, and say what was guessed and what comes next."""
+    from lib.runs.own_data import write_profile
+
+    file, label, how = write_profile(options.data, options.name, options.label, options.student, options.teacher)
+    print(f"Wrote {file}.\nThe label column is {label!r}, {how}.")
+    print(f"Edit it, then: ./run_all.sh check --profile {options.name}")
+    return 0
+
+
+def check_profile(options: argparse.Namespace) -> int:
+    """Say what a profile would do and cost."""
+    from lib.models.loading import quiet
+    from lib.report.own_task import checked
+    from lib.runs.profile import read_profile
+
+    quiet()
+    for line in checked(read_profile(options.profile, dict(options.changes))):
+        print(line, flush=True)
+    return 0
+
+
+def ask_student(options: argparse.Namespace) -> int:
+    """Print the probability of each class, and nothing else: how far its training is goes to the standard error."""
+    from lib.own_task import asked, student_of
+    from lib.runs.profile import read_profile
+
+    profile = read_profile(options.profile, dict(options.changes))
+    query = asked(profile, options.query)
+    with redirect_stdout(sys.stderr):
+        student = student_of(profile, options.method, options.support)
+    for name, share in student(query).items():
+        print(f"{name}\t{share:.3f}")
     return 0
 
 

@@ -1,6 +1,6 @@
 """Context distillation: the teacher's soft labels on a pool, the student that learns from them, and its evaluation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,13 +36,19 @@ class SoftLabels:
     cost: Cost
 
 
-def run_method(run: Run, soft_labels: SoftLabels | None, isolated: bool = True) -> Outcome:
+def run_method(
+    run: Run,
+    soft_labels: SoftLabels | None,
+    isolated: bool = True,
+    keep: Callable[[PreTrainedModel], object] | None = None,
+) -> Outcome:
     """Train the student if the method trains, then evaluate in and out of domain.
 
     Args:
         run: what to do.
         soft_labels: the teacher's, for methods that distil, None for the others.
         isolated: this process runs nothing else, so that its resident memory is the run's.
+        keep: is given the model when it has been evaluated.
 
     Raises:
         StudyError: a setting does not fit the data or the model, or a loss or score is not finite.
@@ -68,6 +74,8 @@ def run_method(run: Run, soft_labels: SoftLabels | None, isolated: bool = True) 
         domain: _evaluation(answers[domain], items, unlabelled.get(domain))
         for domain, items in examples.evaluation.items()
     }
+    if keep:
+        keep(student.model)
     return Outcome(costs, student.trainable_parameters, student.losses, evaluations, _held_out(run))
 
 

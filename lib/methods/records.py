@@ -170,6 +170,7 @@ class Run:
         calibration_pool: unlabelled queries like those of each domain that the model also answers, so that its own
             label prior is known; they change no other number of the result.
         teacher_memory, queries_a_pass: where a teacher is evaluated, as in `PoolLabelling`.
+        keeps_student: the trained student is kept beside its result, as `lib.runs.export` writes it.
         in_context: of the methods of in-context learning distillation.
     """
 
@@ -189,6 +190,7 @@ class Run:
     calibration_pool: int = field(default=0, metadata=EXECUTION)
     teacher_memory: Memory = field(default="whole", metadata=EXECUTION)
     queries_a_pass: int = field(default=16, metadata=EXECUTION)
+    keeps_student: bool = field(default=False, metadata=EXECUTION)
     in_context: InContextLearning | None = None
 
     @property

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import torch
 import tqdm.auto
+from transformers import PreTrainedModel
 
 from lib.errors import StorageError, StudyError, require_one_of
 from lib.methods import context_distillation, in_context_distillation
@@ -25,6 +26,7 @@ from lib.methods.table import METHODS, ON_BENCHMARKS, ON_TASKS
 from lib.models.cost import describe
 from lib.models.loading import quiet
 from lib.runs import preflight
+from lib.runs.export import kept_folder, save_student
 from lib.runs.frames import METRICS, results_frame
 from lib.runs.processes import OutOfTime, WorkerDied, spread
 from lib.runs.profile import Profile
@@ -257,10 +259,16 @@ def _run(run: Run, store: Store, isolated: bool) -> None:
     prepared = store.load_prepared(run.needs) if run.needs else None
     if run.needs and prepared is None:
         raise StudyError(f"it needs {run.needs.name}, which is missing: {store.failure(run.needs)}")
-    do = in_context_distillation.run_in_context if run.in_context else context_distillation.run_method
-    outcome = do(run, prepared, isolated)
+    kept: list[PreTrainedModel] = []
+    if run.in_context:
+        outcome = in_context_distillation.run_in_context(run, prepared, isolated)
+    else:
+        keep = kept.append if run.keeps_student else None
+        outcome = context_distillation.run_method(run, prepared, isolated, keep)
     _require_unchanged(run)
     store.save(run, outcome, describe(run.device))
+    for model in kept:
+        save_student(model, store.load(run), kept_folder(store.folder, run))
 
 
 _DO: dict[type, Callable[[Any, Store, bool], None]] = {

@@ -32,10 +32,14 @@ LONGEST = 8
 FEWEST_SHARED = 100  # tokens: below, two vocabularies have nothing to compare
 
 
-def check(runs: Sequence[Run]) -> dict[Run, str]:
+def check(runs: Sequence[Run], weights: bool = True) -> dict[Run, str]:
     """Check the settings of all runs against the device, the data, the tokenizers and the configurations.
 
     What is doubtful and can be worked with is a warning on the standard error.
+
+    Args:
+        runs: what is to be computed.
+        weights: also whether the models' weights are all there, for which those of the hub are fetched.
 
     Returns:
         The runs whose method does not apply to their model, with the reason.
@@ -58,7 +62,7 @@ def check(runs: Sequence[Run]) -> dict[Run, str]:
             _check_run(run, encoder_of)
             for doubt in _doubts_of_words(run, encoder_of(run.model)):
                 warn(doubt)
-    for model in {model for run in runs if run not in refused for model in models_of(run)}:
+    for model in {model for run in runs if run not in refused for model in models_of(run)} if weights else ():
         load_model(model, "float32", "meta")
     return refused
 

@@ -1,18 +1,22 @@
 """A student that is exported: plain transformers load it and it answers as the stored result says."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from gguf import GGUFWriter
+from huggingface_hub import ModelCard
 from nbconvert.filters.markdown import markdown2html
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lib.errors import StudyError
+from lib.methods.encoder import PromptEncoder
 from lib.methods.examples import evaluation_items
 from lib.runs.execution import fill
-from lib.runs.export import export
+from lib.runs.export import _card, _licence, export, megabytes
 from lib.runs.store import Store
 from lib.tasks.task import IN_DOMAIN
 from tests.support.browser import HOSTILE, runs_or_loads, visible
@@ -27,7 +31,7 @@ def filled(smoke_profile):
 
 @pytest.mark.parametrize("method", ["pbft", "cd", "cd_lora"])
 def test_plain_transformers_load_it_and_it_scores_as_stored(filled, method):
-    folder = export(filled, method, 4, 1)
+    folder = export(filled, method, 4, 1, dtype="float32")
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     (run,) = filled.changed({"support_sizes": [4], "seeds": [1]}).runs((method,))
     stored = Store(filled.folder).load(run).outcome.evaluations[IN_DOMAIN].label_log_probs
@@ -37,6 +41,41 @@ def test_plain_transformers_load_it_and_it_scores_as_stored(filled, method):
         with torch.no_grad():
             found = model(ids).logits[0, -1].log_softmax(-1)[columns]
         np.testing.assert_allclose(found.numpy(), log_probs, atol=2e-4)
+
+
+def test_weights_are_float16_where_nothing_is_said_and_half_as_large(filled, tmp_path):
+    long, short = (export(filled, "cd", 4, 1, tmp_path / dtype, dtype) for dtype in ("float32", "float16"))
+    assert export(filled, "cd", 4, 1, tmp_path / "usual") and megabytes(tmp_path / "usual") == megabytes(short)
+    assert 0.5 <= megabytes(short) / megabytes(long) < 0.55
+    assert f"take {megabytes(short):.3g} MB in float16" in (short / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("where", "licence"), [("folder", "mit"), ("folder without a card", None), ("gguf", "apache-2.0")]
+)
+def test_the_licence_is_that_of_the_base_model(filled, tmp_path, monkeypatch, where, licence):
+    base, target = tmp_path / "base", tmp_path / "student"
+    if where == "gguf":
+        writer = GGUFWriter(base.with_suffix(".gguf"), "llama")
+        writer.add_license(licence)
+        for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.close):
+            write()
+        assert _licence(str(base.with_suffix(".gguf"))) == licence
+        return
+    base.mkdir()
+    if licence:
+        ModelCard(f"---\nlicense: {licence}\n---\nA base model.").save(base / "README.md")
+    monkeypatch.setattr("lib.runs.export._licence", lambda _: _licence(str(base)))
+    data = ModelCard.load(export(filled, "cd", 4, 0, target) / "README.md").data
+    assert data.license == (licence or "unknown") and data.base_model is None
+
+
+def test_the_base_model_of_the_hub_is_named(filled, monkeypatch):
+    (run,) = filled.changed({"support_sizes": [4], "seeds": [0]}).runs(("cd",))
+    result = replace(Store(filled.folder).load(run), run=replace(run, model="owner/model"))
+    monkeypatch.setattr("lib.runs.export.PromptEncoder", lambda _: PromptEncoder(run.model))
+    card = _card(result, classifies=False, dtype="float16", size=1.0)
+    assert card.data.base_model == "owner/model" and "No text-classification pipeline" in card.text
 
 
 def test_the_card_says_where_it_comes_from(filled, tmp_path):

@@ -14,7 +14,7 @@ from lib.methods.episodes import Episode, batches, demonstrations_of, plain_text
 from lib.methods.examples import RunExamples, examples_of, rows_by_length, teacher_contexts
 from lib.methods.records import Episodes, PoolLabelling, Run
 from lib.methods.table import METHODS
-from lib.models.loading import check_device, load_model
+from lib.models.loading import check_device, check_dtype, load_model
 from lib.models.shared_tokens import shared_tokens
 from lib.models.streaming import check_streams
 from lib.models.tuning import Tuning, check_tuning
@@ -48,6 +48,8 @@ def check(runs: Sequence[Run]) -> dict[Run, str]:
     encoder_of, refusal_of, checked = cache(PromptEncoder), cache(_refusal), cache(_check_episodes)  # few models
     for run in runs:
         check_device(run.device)
+        for dtype in {run.dtype, *([run.needs.dtype] if run.needs else [])}:
+            check_dtype(run.device, dtype)
         if run.training and (reason := refusal_of(run.model, run.training.tuning, run.training.biases)):
             refused[run] = reason
         elif run.in_context:

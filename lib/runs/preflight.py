@@ -145,8 +145,6 @@ def _check_answers(run: Run, encoder: PromptEncoder) -> None:
             )
     if first_tokens(answers) is not None:
         return
-    if run.training and run.training.checkpointing:
-        raise StudyError("checkpointing: true needs label words that differ in their first token. Allowed: false.")
     if run.distillation and run.distillation.labelling.kl_over == "vocabulary":
         raise StudyError("kl_over: 'vocabulary' needs label words that differ in their first token. Allowed: labels.")
 
@@ -216,17 +214,8 @@ def _check_in_context(
         check_episodes(teacher.episodes, teacher.training.batch_size, encoder_of(teacher.model))
     if part.episodes:
         check_episodes(part.episodes, run.training.batch_size, encoder)
-        if run.training.checkpointing:
-            _check_checkpointing(part.episodes, encoder)
         if part.objective.lm_weight:
             _check_texts(run, encoder_of)
-
-
-def _check_checkpointing(episodes: Episodes, encoder: PromptEncoder) -> None:
-    """Answers of several tokens are scored from a cache, which checkpointing drops."""
-    queries = [query for task in tuned_on(episodes) for query in task.examples]
-    if any(len(answer) > 1 for query in queries for answer in encoder.answers(query)):
-        raise StudyError("checkpointing: true needs options of one token each. Allowed: false.")
 
 
 def _check_evaluation(run: Run, encoder: PromptEncoder) -> None:

@@ -89,4 +89,4 @@ def test_the_largest_row_is_the_one_with_the_most_tokens():
 
 def test_a_row_has_no_more_prompts_than_it_has_room_for():
     assert row(5, (1500, 1400, 1300, 1900), 4) == Prefixed(5, (1300, 1900))
-    assert row(5, (1500, 1400, 1300, 700), 4, ((0, 1, 2), (0, 1, 3)) * 10) == Prefixed(5, (1500, 1400))
+    assert row(5, (1500, 1400, 1300, 700), 4, ((0, 1, 2), (0, 1, 3)) * 2) == Prefixed(5, (1500, 1400))

@@ -10,7 +10,7 @@ from typing import TypeVar
 from lib.errors import RefusedMethod, StudyError
 from lib.methods.context_distillation import answers_of
 from lib.methods.encoder import PromptEncoder
-from lib.methods.episodes import Episode, batches, demonstrations_of, plain_texts, tuned_on
+from lib.methods.episodes import Episode, batches, demonstrations_of, plain_texts
 from lib.methods.examples import RunExamples, examples_of, rows_by_length, teacher_contexts
 from lib.methods.records import Episodes, PoolLabelling, Run
 from lib.methods.table import METHODS

@@ -26,12 +26,12 @@ from transformers import PreTrainedModel
 from lib.errors import StudyError, first_line
 from lib.memory.allocations import CUDA_BLOCK, Allocations, Peak
 from lib.memory.architectures import architecture, random_model
-from lib.memory.prompt_lengths import Prefixed, PromptLengths, largest_batch
+from lib.memory.prompt_lengths import Prefixed, PromptLengths, largest_row
 from lib.methods.context_distillation import objective, trains_on_support
 from lib.methods.records import PoolLabelling, Run
 from lib.methods.student import adapted
 from lib.models.configuration import context_length, text_part
-from lib.models.scoring import class_log_probs
+from lib.models.scoring import class_log_probs, compared_tokens
 from lib.models.streaming import unweighted
 from lib.models.training import (
     TrainingRow,
@@ -96,10 +96,14 @@ class Questions:
             )
 
     def largest(self) -> "Questions":
-        """The largest batch of each prefix, or all where rows of the vocabulary wait on the CPU for each other."""
+        """The largest row of each prefix, or all where rows of the vocabulary wait on the CPU for each other."""
         if self.device == "cpu" and self.answers is None:
             return self
-        return replace(self, prompts=tuple(largest_batch(prompts, self.batch_size) for prompts in self.prompts))
+        return replace(self, prompts=tuple(self._largest_row(prompts) for prompts in self.prompts))
+
+    def _largest_row(self, prompts: Prefixed) -> Prefixed:
+        compared = None if self.answers is None else compared_tokens(self.answers)
+        return largest_row(prompts, compared, self.batch_size, architecture(self.model))
 
 
 def questions(setting: Setting) -> dict[str, Questions]:
@@ -215,7 +219,7 @@ def _asked_beside_training(setting: Setting) -> Questions | None:
     if not (setting.teacher_resident and setting.run.distillation):
         return None
     asked, batch_size = questions(setting)["teacher"], setting.run.training.batch_size
-    return replace(asked, prompts=(largest_batch(asked.prompts[0], batch_size),), batch_size=batch_size)
+    return replace(asked, prompts=asked.prompts[:1], batch_size=batch_size).largest()
 
 
 def rows_of(setting: Setting) -> tuple[list[TrainingRow], list[TrainingRow]]:

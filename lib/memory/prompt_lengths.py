@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from transformers import PretrainedConfig
 
 from lib.errors import require_one_of
 from lib.methods.context_distillation import answers_of, teacher_prompts
@@ -13,6 +14,7 @@ from lib.methods.encoder import PromptEncoder
 from lib.methods.examples import examples_of
 from lib.methods.records import Run
 from lib.methods.table import METHODS
+from lib.models.cached_prompts import room_of_row, rows, sizes_in_row
 from lib.tasks.patterns import content_free
 from lib.tasks.prompts import EncodedPrompts
 from lib.tasks.task import Query, Split
@@ -134,9 +136,12 @@ def _quantiles(dataset: str, split: Split, at: np.ndarray) -> tuple[int, ...]:
     return tuple(np.interp(100 * at, rows.percentile, rows.tokens).round().astype(int).tolist())
 
 
-def largest_batch(asked: Prefixed, batch_size: int) -> Prefixed:
-    """The one batch of `asked` that needs the most: where batches are cut from prompts sorted by length."""
-    ordered = sorted(asked.suffixes)
-    batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
-    most = max(batches[-2:], key=lambda batch: len(batch) * (asked.prefix + batch[-1]))
-    return Prefixed(asked.prefix, tuple(most))
+def largest_row(
+    asked: Prefixed, answers: Sequence[Sequence[int]] | None, batch_size: int, config: PretrainedConfig
+) -> Prefixed:
+    """The one row of `asked` with the most tokens, of prompts that have these answers."""
+    of_each = None if answers is None else [answers] * len(asked.suffixes)
+    sizes = sizes_in_row(asked.without_content().suffixes, of_each)
+    cut = rows(sizes, batch_size, room_of_row(config, asked.prefix))
+    suffixes = (tuple(asked.suffixes[place] for place in row) for row in cut)
+    return Prefixed(asked.prefix, max(suffixes, key=sum))

@@ -1,10 +1,10 @@
 """Scores of prompts that share a prefix: it is read once, and each prompt once, whatever number of answers it has.
 
-The rest is in the key-value cache. Not every architecture keeps one that stands for what was read: `cache_serves`
-compares, once a model, a few cached scores with those of whole prompts.
+The prefix is in the key-value cache, of which there is one copy. Prompts and answers are laid end to end after it. Not
+every architecture keeps a cache that stands for what was read, or the prompts of a row apart: `cache_serves` compares,
+once a model, a few scores with those of whole prompts.
 """
 
-import copy
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,14 +14,17 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 from torch._guards import detect_fake_mode
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from lib.errors import StudyError, first_line
-from lib.models.configuration import cache_reaches, other_switches
-from lib.models.forward import last_logits, pad_right
+from lib.models.configuration import cache_reaches, other_switches, packs
+from lib.models.forward import last_logits, packed_logits
+from lib.models.whole_prompts import last_log_probs
 
-# Answers at a time that have further tokens: each holds a copy of its prompt's cache.
-ROWS = 32
+# Tokens of a row, beside the prefix, since its mask grows with their square; a position that the vocabulary's head is
+# applied to counts as so many tokens.
+ROW, POSITION = 4096, 16
 # Of the spread of the vocabulary's log-probabilities, by which a cached score may be off: some times what rounding
 # was seen to do to models of 135 million parameters (3e-6, .008 and .07).
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.2}
@@ -31,78 +34,24 @@ FEW = 8  # tokens of the shortest comparison
 _SERVES: WeakKeyDictionary[torch.nn.Module, dict[float, bool]] = WeakKeyDictionary()
 
 
-def cached_log_probs(
-    model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    answers: Sequence[Sequence[Sequence[int]]],
-    prefix: DynamicCache | None = None,
-) -> list[Tensor]:
-    """log P(answer | prompt), the sum over the answer's tokens, for each answer of each prompt. Differentiable.
+class LentLayer(DynamicLayer):
+    """A layer's keys and values of one row, which each batch sees before its own; it keeps nothing of these."""
 
-    Args:
-        model: a causal language model.
-        prompts: token ids of each prompt, without what all share.
-        answers: for each prompt, the token ids of its answers.
-        prefix: one copy of what the prompts share for each of them; it is extended.
+    def __init__(self, layer: DynamicLayer) -> None:
+        """Lend what a layer holds."""
+        super().__init__()
+        self.keys, self.values, self.is_initialized = layer.keys, layer.values, True
 
-    Returns:
-        For each prompt a tensor [answers], float32.
-
-    Raises:
-        StudyError: the model keeps no cache, as in training with checkpointing, and an answer has several tokens.
-    """
-    flat = [answer for own in answers for answer in own]
-    rows = [i for i, (_, own) in enumerate(zip(prompts, answers, strict=True)) for _ in own]
-    longer = [k for k, answer in enumerate(flat) if len(answer) > 1]
-    seen = prefix.get_seq_length() if prefix is not None else 0
-    cache = DynamicCache(config=model.config) if longer and prefix is None else prefix
-    next_token = torch.log_softmax(last_logits(model, prompts, cache).float(), dim=-1)
-    scores = next_token[rows, [answer[0] for answer in flat]]
-    for start in range(0, len(longer), ROWS):
-        chosen = longer[start : start + ROWS]
-        of_prompts = [rows[k] for k in chosen]
-        read = [seen + len(prompts[i]) for i in of_prompts]
-        further = _further_tokens(model, cache, of_prompts, read, [flat[k] for k in chosen])
-        scores = scores.index_add(0, torch.tensor(chosen, device=scores.device), further)
-    return list(scores.split([len(own) for own in answers]))
+    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        """Keys and values [rows, heads, tokens, width] of all that the rows see."""
+        pairs = (self.keys, key_states), (self.values, value_states)
+        keys, values = (torch.cat([lent.expand(len(own), -1, -1, -1), own], dim=-2) for lent, own in pairs)
+        return keys, values
 
 
-def _further_tokens(
-    model: PreTrainedModel,
-    cache: DynamicCache,
-    rows: Sequence[int],
-    read: Sequence[int],
-    answers: Sequence[Sequence[int]],
-) -> Tensor:
-    """[answers]: the log-probability of each answer's tokens after its first.
-
-    `rows` are those of the answers' prompts in the cache; `read` is how many tokens of each row are not padding.
-    """
-    if not cache.get_seq_length():
-        raise StudyError("checkpointing: true keeps no cache, which answers of several tokens need. Allowed: false.")
-    ids, mask = pad_right([answer[:-1] for answer in answers], model.device)
-    targets, _ = pad_right([answer[1:] for answer in answers], model.device)
-    log_probs = torch.log_softmax(_read_on(model, cache, rows, read, ids, mask).float(), dim=-1)
-    return (log_probs.gather(-1, targets[..., None])[..., 0] * mask).sum(1)
-
-
-def _read_on(
-    model: PreTrainedModel, cache: DynamicCache, rows: Sequence[int], read: Sequence[int], ids: Tensor, mask: Tensor
-) -> Tensor:
-    """Logits [rows, tokens, vocabulary] of further tokens, [rows, tokens], after rows of a cache; these as above."""
-    first = torch.tensor(read, device=model.device)[:, None]
-    before = (torch.arange(cache.get_seq_length(), device=model.device) < first).long()
-    return model(
-        input_ids=ids,
-        attention_mask=torch.cat([before, mask], dim=1),
-        position_ids=first + torch.arange(ids.shape[1], device=model.device),
-        past_key_values=select_rows(cache, rows, model.device),
-        use_cache=True,
-    ).logits
-
-
+@torch.no_grad()
 def read_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> DynamicCache | None:
-    """The key-value cache of a prefix, of one row; None where there is no prefix.
+    """The key-value cache of a prefix, of one row that can be lent; None where there is no prefix.
 
     Raises:
         ValueError: the model put something else into it.
@@ -110,18 +59,106 @@ def read_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> DynamicCache |
     if not prefix:
         return None
     cache = DynamicCache(config=model.config)
-    last_logits(model, [prefix], cache)
+    ids = torch.tensor([prefix], device=model.device)
+    model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
     if cache.get_seq_length() != len(prefix):
         raise ValueError(f"{_name(model)} keeps {cache.get_seq_length()} of {len(prefix)} tokens in its cache")
+    cache.layers = [LentLayer(layer) for layer in cache.layers]
     return cache
 
 
-def select_rows(cache: DynamicCache, rows: Sequence[int], device: torch.device) -> DynamicCache:
-    """A cache of these rows, any of them several times; the one that they come from stays as it is."""
-    selected = copy.copy(cache)
-    selected.layers = [copy.copy(layer) for layer in cache.layers]
-    selected.batch_select_indices(torch.tensor(rows, device=device))
-    return selected
+def cached_log_probs(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[Sequence[int]]] | None,
+    batch_size: int,
+    prefix: DynamicCache | None = None,
+) -> Iterator[Tensor]:
+    """log P(answer | prompt), the sum over the answer's tokens, for each answer of each prompt. Differentiable.
+
+    Args:
+        model: a causal language model that keeps the prompts of a row apart.
+        prompts: token ids of each prompt, without what all share.
+        answers: for each prompt, the token ids of its answers; None for the vocabulary, [vocabulary] for each prompt.
+        batch_size: prompts in a row, at most.
+        prefix: what all prompts share.
+
+    Returns:
+        For each prompt a tensor [answers], float32.
+    """
+    room = room_of_row(model.config, prefix.get_seq_length() if prefix is not None else 0)
+    for row in rows(sizes_in_row(prompts, answers), batch_size, room):
+        of_row = None if answers is None else [answers[i] for i in row]
+        yield from _of_row(model, [prompts[i] for i in row], of_row, prefix, room)
+
+
+def room_of_row(config: PretrainedConfig, prefix: int) -> float:
+    """How much a row may hold after a prefix of so many tokens: where a window slides, it must reach over all."""
+    return min(ROW, cache_reaches(config) - prefix)
+
+
+def rows(sizes: Sequence[int], batch_size: int, room: float) -> Iterator[list[int]]:
+    """Places of the prompts that are read together: `batch_size`, or as many as there is room for, but one at least."""
+    row: list[int] = []
+    for place, size in enumerate(sizes):
+        if row and (len(row) == batch_size or size + sum(sizes[i] for i in row) > room):
+            yield row
+            row = []
+        row.append(place)
+    yield row
+
+
+def sizes_in_row(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[Sequence[int]]] | None) -> list[int]:
+    """How much room each prompt takes, with its answers."""
+    pairs = zip(prompts, answers or [[]] * len(prompts), strict=True)
+    return [len(prompt) + POSITION + (1 + POSITION) * sum(len(answer) - 1 for answer in own) for prompt, own in pairs]
+
+
+def _of_row(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[Sequence[int]]] | None,
+    prefix: DynamicCache | None,
+    room: float,
+) -> Sequence[Tensor]:
+    """The scores of one row, in a function of its own so that nothing of it is in memory beside the next one's.
+
+    The answers of a single prompt that are too many for a row are read in several.
+    """
+    if answers and len(prompts) == 1 and len(answers[0]) > 1 and sizes_in_row(prompts, answers)[0] > room:
+        half = len(answers[0]) // 2
+        parts = [_of_row(model, prompts, [part], prefix, room) for part in (answers[0][:half], answers[0][half:])]
+        return [torch.cat([scores for (scores,) in parts])]
+    if answers is None:
+        return torch.log_softmax(packed_logits(model, prompts, prefix=prefix).float(), dim=-1).unbind()
+    longer = [[answer[:-1] for answer in own if len(answer) > 1] for own in answers]
+    log_probs = torch.log_softmax(packed_logits(model, prompts, branches=longer, prefix=prefix).float(), dim=-1)
+    steps = torch.tensor(list(_steps(answers)), device=log_probs.device)
+    counts = [len(own) for own in answers]
+    summed = log_probs.new_zeros(sum(counts)).index_add(0, steps[:, 2], log_probs[steps[:, 0], steps[:, 1]])
+    return summed.split(counts)
+
+
+def _steps(answers: Sequence[Sequence[Sequence[int]]]) -> Iterator[tuple[int, int, int]]:
+    """Each token of each answer: the position of the row's logits that it follows, its id, the answer's number."""
+    position = number = 0
+    for own in answers:
+        first = position
+        for answer in own:
+            yield first, answer[0], number
+            for token in answer[1:]:
+                position += 1
+                yield position, token, number
+            number += 1
+        position += 1
+
+
+def keeps_apart(model: PreTrainedModel, longest: Sequence[int]) -> bool:
+    """Whether prompts can be laid end to end in a row: of one that is padded or read by itself the scores are the same.
+
+    Arguments, errors and the warning are those of `cache_serves`.
+    """
+    return packs(model.config) and cache_serves(model, longest)
 
 
 @torch.no_grad()
@@ -172,9 +209,10 @@ def _agrees(model: PreTrainedModel, ids: Sequence[int], length: int) -> bool:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
             difference, reason = math.inf, f"its cache cannot be shared ({first_line(error)})"
-        if not difference > TOLERANCE[model.dtype]:
+        tolerance = TOLERANCE[_precision(model)]
+        if not difference > tolerance:
             return True
-        if _difference(last_logits(model, [ids[:end] for end in ends]), expected[:, 0]) > TOLERANCE[model.dtype]:
+        if _difference(last_logits(model, [ids[:end] for end in ends]), expected[:, 0]) > tolerance:
             raise StudyError(f"model: {_name(model)} lets what stands behind a prompt change what it says after it.")
     _warn(model, reason)
     return False
@@ -182,27 +220,33 @@ def _agrees(model: PreTrainedModel, ids: Sequence[int], length: int) -> bool:
 
 @contextmanager
 def _evaluated(model: torch.nn.Module) -> Iterator[None]:
-    """Without dropout, checkpointing and autocast; afterwards as it was."""
+    """Without dropout and checkpointing; afterwards as it was."""
     training = model.training
     model.eval()
     try:
-        with torch.autocast(model.device.type, enabled=False):
-            yield
+        yield
     finally:
         model.train(training)
+
+
+def _precision(model: PreTrainedModel) -> torch.dtype:
+    """In which products are computed."""
+    device = model.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
 
 
 def _from_cache(model: PreTrainedModel, ids: list[int], ends: tuple[int, int]) -> Tensor:
     """Logits [2, 3, vocabulary] after two beginnings of a text, and after each of the two tokens that follow them.
 
-    Read as scores are: what both share once, the rest in one padded batch, which is then read on.
+    Read as scores are: what both share once, the rest in one row or after a prefix that is lent.
     """
     shared = ends[0] - 2
-    cache = select_rows(read_prefix(model, ids[:shared]), [0, 0], model.device)
-    first = last_logits(model, [ids[shared:end] for end in ends], cache)
-    further = torch.tensor([ids[end : end + 2] for end in ends], device=model.device)
-    then = _read_on(model, cache, [0, 1], ends, further, torch.ones_like(further))
-    return torch.cat([first[:, None], then], dim=1)
+    prefix = read_prefix(model, ids[:shared])
+    if not packs(model.config):
+        texts = {end: ids[shared : end + 2] for end in ends}
+        return torch.stack([*last_log_probs(model, texts, 3, 2, prefix).values()])
+    further = [[ids[end : end + 2]] for end in ends]
+    return packed_logits(model, [ids[shared:end] for end in ends], branches=further, prefix=prefix).unflatten(0, (2, 3))
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:
@@ -217,7 +261,9 @@ def _distance(found: Tensor, expected: Tensor) -> Tensor:
 
 
 def _warn(model: PreTrainedModel, reason: str) -> None:
-    warnings.warn(f"{_name(model)}: whole prompts are read, which takes longer: {reason}.", stacklevel=2)
+    warnings.warn(
+        f"{_name(model)}: whole prompts are read, and padded in training, which takes longer: {reason}.", stacklevel=2
+    )
 
 
 def _name(model: PreTrainedModel) -> str:

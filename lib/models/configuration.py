@@ -41,6 +41,11 @@ def context_length(config: PretrainedConfig) -> float:
     return next((number for name in POSITIONS if (number := getattr(text, name, None))), math.inf)
 
 
+def packs(config: PretrainedConfig) -> bool:
+    """Whether a model may be told each token's position, so that several prompts can be laid end to end in one row."""
+    return context_length(config) < math.inf
+
+
 def _alibi(text: PretrainedConfig) -> bool:
     """Attention falls with distance and no position is embedded (Press et al. 2022, arXiv 2108.12409)."""
     attention = getattr(text, "attn_config", None)

@@ -1,13 +1,13 @@
 """One forward pass over prompts of any lengths: padded, or laid end to end; logits after the last token of each."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DataCollatorWithFlattening, DynamicCache, PreTrainedModel
+from transformers import Cache, PreTrainedModel
 from transformers.masking_utils import create_masks_for_generate
 
 from lib.models.configuration import position_switch
@@ -24,7 +24,6 @@ def pad_right(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple
 def last_logits(
     model: PreTrainedModel,
     sequences: Sequence[Sequence[int]],
-    prefix: DynamicCache | None = None,
     columns: Sequence[int] | None = None,
     every_position: bool = False,
 ) -> Tensor:
@@ -35,23 +34,20 @@ def last_logits(
     Args:
         model: a causal language model.
         sequences: token ids, of any lengths.
-        prefix: one copy of the shared context for each sequence; it is extended.
         columns: these alone, [batch, columns], from a head that has these rows of its weight and no others.
         every_position: apply the head to all positions and keep the last, as plain training code does: for measuring
             what that costs.
     """
     switch = position_switch(model.config)
     short = [i for i, ids in enumerate(sequences) if len(ids) <= switch]
-    if prefix is None and 0 < len(short) < len(sequences):
+    if 0 < len(short) < len(sequences):
         order = [*short, *(i for i, ids in enumerate(sequences) if len(ids) > switch)]
         sides = [order[: len(short)], order[len(short) :]]
-        read = [last_logits(model, [sequences[i] for i in side], None, columns, every_position) for side in sides]
+        read = [last_logits(model, [sequences[i] for i in side], columns, every_position) for side in sides]
         return torch.cat(read)[torch.tensor(order).argsort()]
     ids, mask = pad_right(sequences, model.device)
     last = mask.sum(1, keepdim=True) - 1
-    seen = prefix.get_seq_length() if prefix is not None else 0
-    attention = torch.cat([mask.new_ones(len(sequences), seen), mask], dim=1)
-    read = {"input_ids": ids, "attention_mask": attention, "past_key_values": prefix, "use_cache": prefix is not None}
+    read = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
     if not every_position:
         read["logits_to_keep"] = last
     logits = _logits(model, read, columns)
@@ -64,22 +60,64 @@ def packed_logits(
     sequences: Sequence[Sequence[int]],
     columns: Sequence[int] | None = None,
     every_position: bool = False,
+    branches: Sequence[Sequence[Sequence[int]]] | None = None,
+    prefix: Cache | None = None,
 ) -> Tensor:
-    """`last_logits` of sequences laid end to end in one row: nothing is padded.
+    """`last_logits` of sequences laid end to end in one row: nothing is padded, and nothing is read twice.
 
-    Positions begin again with each sequence, from which transformers makes the mask that keeps them apart. It is handed
-    to the model, since not every architecture asks for it (OPT does not).
+    Positions begin again with each sequence. The mask that keeps them apart is handed to the model, since not every
+    architecture makes it of the positions (OPT does not).
+
+    Args:
+        model, sequences, columns, every_position: as for `last_logits`.
+        branches: of each sequence, token ids of texts that go on from its end; each sees its sequence and itself.
+        prefix: what all sequences see before them, of one row; it stays as it is.
+
+    Returns:
+        Logits [positions, columns]: after each sequence, and then after each token of its branches.
     """
-    row = DataCollatorWithFlattening(return_tensors="pt")([{"input_ids": list(sequence)} for sequence in sequences])
-    read = {name: row[name].to(model.device) for name in ("input_ids", "position_ids")}
-    shaped = torch.empty(*read["input_ids"].shape, 0, dtype=model.dtype, device=model.device)
-    read["attention_mask"] = create_masks_for_generate(model.config, shaped, None, None, read["position_ids"])
-    read["use_cache"] = False
-    last = torch.tensor([len(sequence) for sequence in sequences], device=model.device).cumsum(0) - 1
+    seen = prefix.get_seq_length() if prefix is not None else 0
+    tokens = list(_row(sequences, branches or [[]] * len(sequences), seen))
+    kept = torch.tensor([place for place, token in enumerate(tokens) if token.kept], device=model.device)
+    ids, positions, part, after, _ = torch.tensor(tokens, device=model.device).T
+    part = torch.cat([part.new_zeros(seen), part])  # the prefix is part 0
+    after = torch.cat([after.new_zeros(seen), after])
+
+    def is_seen(_: Tensor, __: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (part[key] == 0) | (part[key] == part[query]) | (part[key] == after[query])
+
+    shaped = torch.empty(1, len(tokens), 0, dtype=model.dtype, device=model.device)
+    mask = create_masks_for_generate(model.config, shaped, None, prefix, and_mask_function=is_seen)
+    read = {"input_ids": ids[None], "position_ids": positions[None], "attention_mask": mask}
+    read |= {"past_key_values": prefix, "use_cache": prefix is not None}
     if not every_position:
-        read["logits_to_keep"] = last
+        read["logits_to_keep"] = kept
     logits = _logits(model, read, columns)[0]
-    return logits if len(logits) == len(last) else logits[last]
+    return logits if len(logits) == len(kept) else logits[kept]
+
+
+class _Token(NamedTuple):
+    """Of a row: which part of it the token is in, after which other part, and whether what follows it is asked for."""
+
+    id: int
+    position: int
+    part: int
+    after: int
+    kept: bool
+
+
+def _row(
+    sequences: Sequence[Sequence[int]], branches: Sequence[Sequence[Sequence[int]]], seen: int
+) -> Iterator[_Token]:
+    part = 0
+    for sequence, own in zip(sequences, branches, strict=True):
+        part = trunk = part + 1
+        for i, token in enumerate(sequence, 1):
+            yield _Token(token, seen + i - 1, part, 0, i == len(sequence))
+        for branch in own:
+            part += 1
+            for i, token in enumerate(branch, len(sequence)):
+                yield _Token(token, seen + i, part, trunk, True)
 
 
 def _logits(model: PreTrainedModel, inputs: dict[str, Any], columns: Sequence[int] | None) -> Tensor:

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import warnings
 from difflib import get_close_matches
+from functools import cache
 from logging import getLogger
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,6 +19,7 @@ import torch
 from datasets.utils import disable_progress_bars
 from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.utils import logging as hub_logging
+from torch.nn.functional import layer_norm, scaled_dot_product_attention
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -142,6 +144,27 @@ def check_device(device: str) -> None:
     """Raise `StudyError` where `device` is cuda and there is none."""
     if device == "cuda" and not torch.cuda.is_available():
         raise StudyError("device: 'cuda' asked for, but torch sees no CUDA device here. Allowed here: cpu.")
+
+
+@cache
+def check_dtype(device: str, dtype: str) -> None:
+    """Raise `StudyError` where a device cannot multiply, normalise and attend in a precision; asks the device."""
+    one = torch.ones(1, 1, 8, 8, dtype=DTYPES[dtype], device=device)
+    try:
+        layer_norm(scaled_dot_product_attention(one @ one, one, one, is_causal=True), (8,)).softmax(-1)
+    except RuntimeError as error:
+        raise StudyError(
+            f"dtype: {dtype!r} cannot be computed on this {device} ({first_line(error)}). Allowed: auto, float32."
+        ) from error
+
+
+def fastest_dtype(device: str) -> str:
+    """bfloat16 where the device has units for it (a CPU: AMX or AVX-512 BF16), else float32."""
+    if device == "cuda":
+        has_units = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_units = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if has_units else "float32"
 
 
 def _from_pretrained(loader: type, reference: str, **options: object) -> Any:  # noqa: ANN401 - what the loader loads

@@ -1,14 +1,13 @@
 """Log-probabilities of answers, of one or of several tokens, after prompts, whose shared prefix is read once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from lib.models.cached_prompts import cache_serves, cached_log_probs, read_prefix, select_rows
-from lib.models.forward import last_logits
-from lib.models.whole_prompts import whole_log_probs, whole_next_tokens
+from lib.models.cached_prompts import cache_serves, cached_log_probs, keeps_apart, read_prefix
+from lib.models.whole_prompts import whole_log_probs
 from lib.tasks.prompts import EncodedPrompts, first_tokens
 
 Answers = Sequence[Sequence[int]]  # the token ids of each
@@ -32,15 +31,13 @@ def score_answers(
         length_normalized: divide by the number of the answer's tokens.
     """
     model.eval()
-    if _cache_serves(model, prompts, answers):
-        scores = _after_prefix(model, prompts, answers, batch_size)
-    elif answers is None:
-        scores = whole_next_tokens(model, prompts.whole().suffixes, batch_size)
-    else:
-        scores = whole_log_probs(model, prompts.whole().suffixes, answers, batch_size)
-    if length_normalized and answers is not None:
-        scores = by_length(scores, answers)
-    return [row.cpu() for row in scores]
+    if not cache_serves(model, _longest(prompts, answers)):
+        prompts = prompts.whole()
+    prefix = read_prefix(model, prompts.prefix)
+    scores = [
+        row.cpu() for row in _reads(model, prompts, answers)(model, prompts.suffixes, answers, batch_size, prefix)
+    ]
+    return by_length(scores, answers) if length_normalized and answers is not None else scores
 
 
 def class_log_probs(
@@ -50,10 +47,14 @@ def class_log_probs(
 
     Answers that differ in their first token are scored there alone; others by the sum over their tokens.
     """
-    if answers is not None:
-        columns = first_tokens(answers)
-        answers = [answers if columns is None else [[token] for token in columns]] * len(prompts.suffixes)
-    return torch.stack(score_answers(model, prompts, answers, batch_size))
+    compared = None if answers is None else [compared_tokens(answers)] * len(prompts.suffixes)
+    return torch.stack(score_answers(model, prompts, compared, batch_size))
+
+
+def compared_tokens(answers: Answers) -> Answers:
+    """Of each answer what tells it from the others: its first token, or all."""
+    columns = first_tokens(answers)
+    return answers if columns is None else [[token] for token in columns]
 
 
 def answer_log_probs(
@@ -73,20 +74,14 @@ def answer_log_probs(
     Returns:
         For each prompt a tensor [answers], float32. They are not renormalised over the answers: what these leave to
         the rest of the vocabulary stays visible.
-
-    Raises:
-        StudyError: the model keeps no cache, as in training with checkpointing, and an answer has several tokens.
     """
-    if _cache_serves(model, EncodedPrompts([], prompts), answers):
-        scores = cached_log_probs(model, prompts, answers)
-    else:
-        scores = whole_log_probs(model, prompts, answers, len(prompts))
+    scores = list(_reads(model, EncodedPrompts([], prompts), answers)(model, prompts, answers, len(prompts)))
     return by_length(scores, answers) if length_normalized else scores
 
 
 def tokens_read(model: PreTrainedModel, prompts: EncodedPrompts) -> int:
     """Tokens of prompts that `score_answers` reads, padding not counted."""
-    return (prompts if _cache_serves(model, prompts, None) else prompts.whole()).tokens
+    return (prompts if cache_serves(model, _longest(prompts, None)) else prompts.whole()).tokens
 
 
 def by_length(scores: Sequence[Tensor], answers: Sequence[Answers]) -> list[Tensor]:
@@ -97,34 +92,14 @@ def by_length(scores: Sequence[Tensor], answers: Sequence[Answers]) -> list[Tens
     ]
 
 
-def _cache_serves(model: PreTrainedModel, prompts: EncodedPrompts, answers: Sequence[Answers] | None) -> bool:
+def _longest(prompts: EncodedPrompts, answers: Sequence[Answers] | None) -> list[int]:
+    """The longest prompt with the longest answer."""
     answer = max((one for own in answers or [] for one in own), key=len, default=[])
-    return cache_serves(model, [*prompts.prefix, *max(prompts.suffixes, key=len), *answer[:-1]])
+    return [*prompts.prefix, *max(prompts.suffixes, key=len), *answer[:-1]]
 
 
-def _after_prefix(
-    model: PreTrainedModel, prompts: EncodedPrompts, answers: Sequence[Answers] | None, batch_size: int
-) -> list[Tensor]:
-    cache = read_prefix(model, prompts.prefix)
-    scores: list[Tensor] = [torch.empty(0)] * len(prompts.suffixes)
-    order = sorted(range(len(scores)), key=lambda i: len(prompts.suffixes[i]))  # similar lengths need little padding
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        of_batch = None if answers is None else [answers[i] for i in batch]
-        found = _batch_scores(model, cache, [prompts.suffixes[i] for i in batch], of_batch)
-        for i, row in zip(batch, found, strict=True):
-            scores[i] = row
-    return scores
-
-
-def _batch_scores(
-    model: PreTrainedModel,
-    prefix: DynamicCache | None,
-    suffixes: Sequence[Sequence[int]],
-    answers: Sequence[Answers] | None,
-) -> Sequence[Tensor]:
-    """One batch, in a function of its own so that nothing of it is in memory beside the next one's."""
-    shared = None if prefix is None else select_rows(prefix, [0] * len(suffixes), model.device)
-    if answers is None:
-        return torch.log_softmax(last_logits(model, suffixes, shared).float(), dim=-1).cpu().unbind()
-    return [row.cpu() for row in cached_log_probs(model, suffixes, answers, shared)]
+def _reads(
+    model: PreTrainedModel, prompts: EncodedPrompts, answers: Sequence[Answers] | None
+) -> Callable[..., Iterable[Tensor]]:
+    """How prompts are read: laid end to end in rows, or each by itself."""
+    return cached_log_probs if keeps_apart(model, _longest(prompts, answers)) else whole_log_probs

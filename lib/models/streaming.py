@@ -86,7 +86,7 @@ def unweighted(
 def check_streams(reference: str, dtype: str) -> None:
     """Raise `StudyError` where a model cannot be streamed; reads no weights.
 
-    Some architectures read a module's weights without calling it, others keep a cache whose rows cannot be selected.
+    Some architectures read a module's weights without calling it, others keep a cache that cannot be lent.
     """
     model = unweighted(load_config(reference), dtype)
     try:

@@ -3,14 +3,15 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 from transformers import get_scheduler
 
-from lib.errors import NonFiniteLossError, StudyError
+from lib.errors import NonFiniteLossError
+from lib.models.cached_prompts import keeps_apart
 from lib.models.forward import last_logits, packed_logits
 from lib.models.loading import DTYPES
 from lib.models.losses import cross_entropy, kl_divergence
@@ -36,8 +37,9 @@ class Training:
     `frozen_dtype` is that of the weight matrices that LoRA and BitFit leave as they are.
 
     The others say how a step is computed, to the same loss but for rounding, and have no part in the key.
-    `padding_free` lays a step's prompts end to end instead of padding them to the longest. `fused` updates all weights
-    in one kernel, as is always done on a GPU. `accumulate` cuts a step into so many parts, whose gradients are summed.
+    `padding_free` lays a step's prompts end to end instead of padding them to the longest, if the model keeps them
+    apart. `fused` updates all weights in one kernel, as is always done on a GPU. `accumulate` cuts a step into so many
+    parts, whose gradients are summed.
     `optimizer_in_backward` updates each weight as soon as its gradient is there, and drops that.
     """
 
@@ -211,7 +213,7 @@ def training_step(model: torch.nn.Module, parts: Step, settings: Training, optim
     """One step of the optimizer on the sum of losses; returns that before it, without its graph."""
     total = torch.zeros((), device=model.device)
     for loss_of in parts:
-        with torch.autocast(model.device.type, DTYPES[settings.dtype], enabled=settings.dtype != "float32"):
+        with _precision(model, settings):
             loss = loss_of()
         loss.backward()
         total += loss.detach()
@@ -219,6 +221,11 @@ def training_step(model: torch.nn.Module, parts: Step, settings: Training, optim
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return total
+
+
+def _precision(model: torch.nn.Module, settings: Training) -> torch.autocast:
+    """That of the forward pass."""
+    return torch.autocast(model.device.type, DTYPES[settings.dtype], enabled=settings.dtype != "float32")
 
 
 def optimise(model: torch.nn.Module, steps: Iterable[Step], count: int, settings: Training, seed: int) -> list[float]:
@@ -261,14 +268,11 @@ def train(
     settings: Training,
     seed: int,
 ) -> TrainingLog:
-    """Train `model` in place on a pool, a support set or both; errors as for `optimise`.
-
-    Raises:
-        StudyError: `padding_free`, of a model that does not keep prompts in one row apart.
-    """
+    """Train `model` in place on a pool, a support set or both; errors as for `optimise`."""
     if settings.padding_free:
-        by_length = sorted([*pool, *support], key=lambda row: len(row.ids))
-        _require_apart(model, [by_length[0].ids, by_length[-1].ids])
+        longest = max((row.ids for row in (*pool, *support)), key=len)
+        with _precision(model, settings):
+            settings = replace(settings, padding_free=keeps_apart(model, longest))
     drawn = list(batches(pool, support, settings.batch_size, settings.epochs, seed))
     steps = (step_of(model, rows, objective, settings) for rows in drawn)
     losses = optimise(model, steps, len(drawn), settings, seed)
@@ -284,12 +288,3 @@ def step_of(model: torch.nn.Module, rows: Sequence[TrainingRow], objective: Obje
 def micro_batches(rows: Sequence[TrainingRow], count: int) -> list[Sequence[TrainingRow]]:
     """A step's rows in so many parts, each with its share of pool and support set; fewer where there are few rows."""
     return [rows[start::count] for start in range(min(count, len(rows)))]
-
-
-@torch.no_grad()
-def _require_apart(model: torch.nn.Module, sequences: Sequence[Sequence[int]]) -> None:
-    """Some architectures read one row as one text, whatever its positions: their loss would be another."""
-    model.eval()
-    alone, packed = last_logits(model, sequences), packed_logits(model, sequences)
-    if not torch.allclose(packed, alone, rtol=1e-3, atol=1e-3 * alone.abs().max().item()):
-        raise StudyError("padding_free: true lets this student's prompts see each other in one row. Allowed: false.")

@@ -10,11 +10,11 @@ from typing import TypeVar
 from lib.errors import RefusedMethod, StudyError
 from lib.methods.context_distillation import answers_of
 from lib.methods.encoder import PromptEncoder
-from lib.methods.episodes import Episode, batches, demonstrations_of, plain_texts, tuned_on
+from lib.methods.episodes import Episode, batches, demonstrations_of, plain_texts
 from lib.methods.examples import RunExamples, examples_of, rows_by_length, teacher_contexts
 from lib.methods.records import Episodes, PoolLabelling, Run
 from lib.methods.table import METHODS
-from lib.models.loading import check_device, load_model
+from lib.models.loading import check_device, check_dtype, load_model
 from lib.models.shared_tokens import shared_tokens
 from lib.models.streaming import check_streams
 from lib.models.tuning import Tuning, check_tuning
@@ -52,6 +52,8 @@ def check(runs: Sequence[Run], weights: bool = True) -> dict[Run, str]:
     encoder_of, refusal_of, checked = cache(PromptEncoder), cache(_refusal), cache(_check_episodes)  # few models
     for run in runs:
         check_device(run.device)
+        for dtype in {run.dtype, *([run.needs.dtype] if run.needs else [])}:
+            check_dtype(run.device, dtype)
         if run.training and (reason := refusal_of(run.model, run.training.tuning, run.training.biases)):
             refused[run] = reason
         elif run.in_context:
@@ -147,8 +149,6 @@ def _check_answers(run: Run, encoder: PromptEncoder) -> None:
             )
     if first_tokens(answers) is not None:
         return
-    if run.training and run.training.checkpointing:
-        raise StudyError("checkpointing: true needs label words that differ in their first token. Allowed: false.")
     if run.distillation and run.distillation.labelling.kl_over == "vocabulary":
         raise StudyError("kl_over: 'vocabulary' needs label words that differ in their first token. Allowed: labels.")
 
@@ -218,17 +218,8 @@ def _check_in_context(
         check_episodes(teacher.episodes, teacher.training.batch_size, encoder_of(teacher.model))
     if part.episodes:
         check_episodes(part.episodes, run.training.batch_size, encoder)
-        if run.training.checkpointing:
-            _check_checkpointing(part.episodes, encoder)
         if part.objective.lm_weight:
             _check_texts(run, encoder_of)
-
-
-def _check_checkpointing(episodes: Episodes, encoder: PromptEncoder) -> None:
-    """Answers of several tokens are scored from a cache, which checkpointing drops."""
-    queries = [query for task in tuned_on(episodes) for query in task.examples]
-    if any(len(answer) > 1 for query in queries for answer in encoder.answers(query)):
-        raise StudyError("checkpointing: true needs options of one token each. Allowed: false.")
 
 
 def _check_evaluation(run: Run, encoder: PromptEncoder) -> None:

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from lib.errors import StudyError
 from lib.methods.records import Paradigm
 from lib.methods.table import ON_TASKS, TRAINED
-from lib.models.loading import DTYPES, Device, Memory
+from lib.models.loading import DTYPES, Device, Memory, fastest_dtype
 from lib.models.losses import HARD_WEIGHTS
 from lib.models.training import OPTIMIZERS
 from lib.models.tuning import Tuning
@@ -246,8 +246,8 @@ class ProfileSettings(Settings):
 
     student: Text
     teacher: Text
-    student_dtype: Dtype = "float32"
-    teacher_dtype: Dtype = "float32"
+    student_dtype: Dtype | Literal["auto"] = "float32"
+    teacher_dtype: Dtype | Literal["auto"] = "float32"
     teacher_memory: Memory = "whole"
     queries_a_pass: Positive = 16
     device: Device
@@ -297,8 +297,8 @@ class ProfileSettings(Settings):
     optimizer_in_backward: bool = False
     frozen_dtype: Literal["float32", "bfloat16"] = "float32"
     logits: Literal["all", "last", "labels"] = "last"
-    padding_free: bool = False
-    fused: bool = False
+    padding_free: bool = True
+    fused: bool = True
     lora_rank: Positive = 8
     lora_alpha: Positive = 16
     lora_dropout: BelowOne = 0.0
@@ -323,6 +323,12 @@ class ProfileSettings(Settings):
     def _rows_beside_as_many_as_the_largest_support_set(self) -> Self:
         """Settled here, so that a variant with other support sizes has the same rows."""
         return self.model_copy(update={"too_long": max(self.support_sizes)}) if self.too_long == "skip" else self
+
+    @model_validator(mode="after")
+    def _dtypes_of_this_machine(self) -> Self:
+        """Settled here, so that keys and records say what is computed."""
+        auto = [name for name in ("student_dtype", "teacher_dtype") if getattr(self, name) == "auto"]
+        return self.model_copy(update=dict.fromkeys(auto, fastest_dtype(self.device))) if auto else self
 
     @model_validator(mode="after")
     def _settings_for_all_trained_methods(self) -> Self:

@@ -107,7 +107,17 @@ def run_of(method, models, changes):
     changes = dict(changes)
     words = changes.pop("words", None)
     own = own_task(models["student"], words) if words else {}
-    settings = {**models, **own, "support_sizes": [4], "seeds": [0], "pool_size": 2, "batch_size": 2, **changes}
+    padded = {"padding_free": False, "fused": False}
+    settings = {
+        **models,
+        **own,
+        **padded,
+        "support_sizes": [4],
+        "seeds": [0],
+        "pool_size": 2,
+        "batch_size": 2,
+        **changes,
+    }
     (run,) = read_profile("smoke", settings).runs((method,))
     return run
 

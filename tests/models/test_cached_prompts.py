@@ -37,7 +37,9 @@ def passes():
 
 def test_a_model_is_tried_once_and_says_once_that_whole_prompts_are_read(passes):
     model = random_model("gpt")
-    with pytest.warns(UserWarning, match="openai-gpt: whole prompts are read, which takes longer: its cache"):
+    with pytest.warns(
+        UserWarning, match="openai-gpt: whole prompts are read, and padded in training, which takes longer: its"
+    ):
         assert not cache_serves(model, ids(20))
     seen = passes(model)
     with warnings.catch_warnings():

@@ -23,7 +23,17 @@ from transformers import (
 
 from lib.errors import RefusedMethod, StudyError
 from lib.models import loading
-from lib.models.loading import check_device, load_config, load_model, load_tokenizer, random_model, random_models
+from lib.models.loading import (
+    DTYPES,
+    check_device,
+    check_dtype,
+    fastest_dtype,
+    load_config,
+    load_model,
+    load_tokenizer,
+    random_model,
+    random_models,
+)
 from lib.models.tuning import adapt, check_tuning
 
 STUDENT, TEACHER = "random-opt-student", "random-opt-teacher"
@@ -343,6 +353,26 @@ def test_cuda_is_refused_where_there_is_none():
 
 def test_cpu_is_always_allowed():
     check_device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "fastest"),
+    [(False, False, "float32"), (True, False, "bfloat16"), (False, True, "bfloat16")],
+)
+def test_bfloat16_is_the_fastest_where_the_processor_has_units_for_it(amx, avx512, fastest, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    assert fastest_dtype("cpu") == fastest
+
+
+def test_a_precision_that_the_device_cannot_compute_in_is_refused(monkeypatch):
+    check_dtype.cache_clear()
+    check_dtype("cpu", "float32")
+    monkeypatch.setitem(DTYPES, "float16", torch.float8_e5m2)  # which no CPU multiplies
+    with pytest.raises(
+        StudyError, match=r"^dtype: 'float16' cannot be computed on this cpu \(.*Allowed: auto, float32"
+    ):
+        check_dtype("cpu", "float16")
 
 
 @every_loader

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 import lib.models.cached_prompts
-from lib.models.cached_prompts import cached_log_probs, read_prefix, select_rows
+from lib.models.cached_prompts import cached_log_probs, read_prefix
 from lib.models.forward import last_logits, packed_logits, pad_right
 from lib.models.scoring import answer_log_probs, class_log_probs, score_answers
 from lib.tasks.prompts import EncodedPrompts
@@ -49,6 +49,7 @@ ANSWERS = [
     [[0, 1], [1, 0, 0], [39]],
     [[6, 6], [6]],
 ]
+SEVERAL_AND_SAME = [own + own[:1] + [[1, 2], [1, 2, 3, 4]] for own in ANSWERS]
 SHARED_FIRST = [[11, 12], [11, 13, 14], [20], [20, 5]]
 OWN_FIRST = [[11, 12], [20, 13, 14], [5]]
 EVERY_TOKEN = [[token] for token in range(SIZES["vocab_size"])]
@@ -165,11 +166,15 @@ def test_prompts_tell_next_tokens_apart(any_model):
     assert torch.pdist(class_log_probs(any_model, EncodedPrompts(PREFIX, MANY_PROMPTS), None, 3)).min() > 0.1
 
 
-@pytest.mark.parametrize("rows", [1, 2, 5])
-def test_how_many_answers_are_read_on_at_a_time_does_not_matter(model, rows, monkeypatch):
-    whole = score_answers(model, EncodedPrompts(PREFIX, PROMPTS), ANSWERS, 16)
-    monkeypatch.setattr(lib.models.cached_prompts, "ROWS", rows)
-    assert_rows_close(score_answers(model, EncodedPrompts(PREFIX, PROMPTS), ANSWERS, 16), whole)
+ROOM = pytest.mark.parametrize("room", [1, 40, 150])
+
+
+@ROOM
+@pytest.mark.parametrize("answers", [ANSWERS, SEVERAL_AND_SAME])
+def test_how_much_a_row_holds_does_not_matter(model, room, answers, monkeypatch):
+    whole = score_answers(model, EncodedPrompts(PREFIX, PROMPTS), answers, 16)
+    monkeypatch.setattr(lib.models.cached_prompts, "ROW", room)
+    assert_rows_close(score_answers(model, EncodedPrompts(PREFIX, PROMPTS), answers, 16), whole)
 
 
 def test_an_answer_is_as_likely_as_all_of_its_continuations_together(model):
@@ -200,18 +205,27 @@ def test_normalised_scores_are_means_over_an_answers_tokens(model):
     assert not torch.allclose(torch.cat(normalised), torch.cat(plain))
 
 
-def test_log_probabilities_extend_a_prefix_of_the_callers(model):
+def test_a_prefix_is_lent_and_stays_as_it_was(model):
     with torch.no_grad():
-        shared = select_rows(read_prefix(model, PREFIX), [0] * len(PROMPTS), CPU)
-        assert_rows_close(cached_log_probs(model, PROMPTS, ANSWERS, shared), all_in_full(model, PREFIX))
+        prefix = read_prefix(model, PREFIX)
+        before = [layer.keys.clone() for layer in prefix.layers]
+        for _ in range(2):
+            assert_rows_close(list(cached_log_probs(model, PROMPTS, ANSWERS, 4, prefix)), all_in_full(model, PREFIX))
+    assert all(torch.equal(layer.keys, kept) for layer, kept in zip(prefix.layers, before, strict=True))
 
 
-def test_selected_rows_leave_their_cache_as_it_was(opt):
-    with torch.no_grad():
-        cache = read_prefix(opt.eval(), PREFIX)
-        before = [layer.keys.clone() for layer in cache.layers]
-        cached_log_probs(opt, PROMPTS, ANSWERS, select_rows(cache, [0] * len(PROMPTS), CPU))
-    assert all(torch.equal(layer.keys, kept) for layer, kept in zip(cache.layers, before, strict=True))
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_no_copy_of_a_prefix_is_made_for_each_prompt(opt, batch_size, monkeypatch):
+    seen, update = [], lib.models.cached_prompts.LentLayer.update
+
+    def watch(layer, keys, values, *rest, **named):
+        joined = update(layer, keys, values, *rest, **named)
+        seen.append(len(joined[0]))
+        return joined
+
+    monkeypatch.setattr(lib.models.cached_prompts.LentLayer, "update", watch)
+    score_answers(opt, EncodedPrompts(PREFIX, PROMPTS), ANSWERS, batch_size)
+    assert {*seen} == {1}
 
 
 @pytest.mark.parametrize("answers", [ANSWERS, [[answer[:1] for answer in own] for own in ANSWERS]])
@@ -225,10 +239,10 @@ def test_the_gradient_is_that_of_plain_forward_passes(model, answers):
     assert_gradients_close(found, expected)
 
 
-def test_the_gradient_is_the_same_however_many_answers_are_read_on_at_a_time(opt, monkeypatch):
+def test_the_gradient_is_the_same_however_much_a_row_holds(opt, monkeypatch):
     gradients = []
-    for rows in (256, 2):
-        monkeypatch.setattr(lib.models.cached_prompts, "ROWS", rows)
+    for room in (4096, 40):
+        monkeypatch.setattr(lib.models.cached_prompts, "ROW", room)
         loss = torch.cat(answer_log_probs(opt.eval(), PROMPTS, ANSWERS)).logsumexp(0)
         gradients.append(torch.autograd.grad(loss, list(opt.parameters())))
     assert_gradients_close(*gradients)

@@ -30,6 +30,20 @@ def renamed(changes, profile=CONTENT):
     return {name for name in ON_TASKS if before[name] != after[name]}
 
 
+@pytest.mark.parametrize("fastest", ["float32", "bfloat16"])
+def test_the_fastest_precision_of_the_machine_is_what_the_run_then_says(fastest, monkeypatch):
+    monkeypatch.setattr("lib.runs.settings.fastest_dtype", lambda device: fastest)
+    auto, named = (dict.fromkeys(("student_dtype", "teacher_dtype"), dtype) for dtype in ("auto", fastest))
+    assert read_profile(CONTENT, auto) == read_profile(CONTENT, named)
+    assert keys(auto) == keys(named)
+    assert {run.dtype for run in read_profile(CONTENT, auto).runs()} == {fastest}
+
+
+def test_how_a_step_is_computed_by_default_renames_no_run():
+    assert renamed({"padding_free": False, "fused": False}) == set()
+    assert {run.training.padding_free for run in read_profile(CONTENT).runs(("pbft", "cd"))} == {True}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

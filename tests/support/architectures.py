@@ -67,7 +67,6 @@ READ_WHOLE = {
     "ministral",
     "mistral, window",
     "modernbert decoder",
-    "mpt",
     "olmo hybrid",
     "olmo3",
     "phi3, longrope",

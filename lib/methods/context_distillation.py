@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from lib.errors import StudyError
 from lib.methods.calibration import Array, calibrated_soft_labels
 from lib.methods.encoder import PromptEncoder
-from lib.methods.evaluation import Evaluation, Outcome, evaluation, require_finite
+from lib.methods.evaluation import Outcome, evaluation, require_finite
 from lib.methods.examples import RunExamples, examples_of, held_out_items, teacher_contexts
 from lib.methods.records import Distillation, PoolLabelling, Run
 from lib.methods.student import TrainedStudent, train_student
@@ -65,7 +65,7 @@ def run_method(run: Run, soft_labels: SoftLabels | None, isolated: bool = True) 
                 run, student.model, encoder, demonstrations, examples.unlabelled, costs["calibration"]
             )
     evaluations = {
-        domain: _evaluation(answers[domain], items, unlabelled.get(domain))
+        domain: evaluation(answers[domain], items, unlabelled.get(domain))
         for domain, items in examples.evaluation.items()
     }
     return Outcome(costs, student.trainable_parameters, student.losses, evaluations, _held_out(run))
@@ -89,11 +89,6 @@ def _answers(
         require_finite(log_probs, run.model)
         answers[domain] = log_probs.double().numpy()
     return answers
-
-
-def _evaluation(answers: Array, items: Sequence[Query], unlabelled: Array | None) -> Evaluation:
-    """answers: [items and then the content-free inputs, classes]."""
-    return evaluation(answers[: len(items)], answers[len(items) :], items, unlabelled)
 
 
 def answers_of(encoder: PromptEncoder, task: Task) -> list[list[int]]:

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.evidence.estimates import Array, with_bounds
-from lib.methods.table import METHODS
+from lib.methods.table import METHODS, Method
 from lib.runs.files import replace_file, write_csv
 from lib.runs.frames import PHASES
 from lib.runs.profile import Profile
@@ -37,14 +36,6 @@ COSTS = {
     "rss": ("GB", 1e-9),
     "tensors": ("GB", 1e-9),
 }
-
-
-class Looks(Protocol):
-    """How figures show a method; a method without a marker is a level line."""
-
-    label: str
-    colour: str
-    marker: str
 
 
 def house_style() -> None:
@@ -81,7 +72,7 @@ def error_lengths(value: pd.Series, low: pd.Series, high: pd.Series) -> Array:
 
 
 def curves(
-    axis: Axes, summary: pd.DataFrame, sizes: Sequence[int], methods: Mapping[str, Looks], **style: object
+    axis: Axes, summary: pd.DataFrame, sizes: Sequence[int], methods: Mapping[str, Method], **style: object
 ) -> None:
     """One line a method over the numbers of examples, side by side, with intervals.
 
@@ -129,7 +120,7 @@ def legend_below(figure: Figure, notes: str = "") -> None:
 
 
 def interval_table(
-    summary: pd.DataFrame, methods: Mapping[str, Looks], rows: str | list[str], columns: str, digits: int
+    summary: pd.DataFrame, methods: Mapping[str, Method], rows: str | list[str], columns: str, digits: int
 ) -> pd.DataFrame:
     """Means of `lib.evidence.estimates.summarise` with intervals as text, methods by their labels and in their order.
 
@@ -146,7 +137,7 @@ def interval_table(
 
 def phase_table(
     results: pd.DataFrame,
-    methods: Mapping[str, Looks] = METHODS,
+    methods: Mapping[str, Method] = METHODS,
     by: Sequence[str] = ("method", "support_size"),
 ) -> pd.DataFrame:
     """What each group of results cost by phase, as text: mean seconds, tokens and peak in GB, and what is trained.

@@ -126,11 +126,8 @@ def judge(effects: Effects, at_floor: Collection[Claim] = ()) -> pd.DataFrame:
 
     The verdict is by an interval that is wider, of 1 − .05 / (number of claims), `corrected_low` to `corrected_high`.
     So the verdicts at any one size, or those over all, are together as sure as one would be. With fewer than three
-    seeds nothing can be told. No quantity is below 0, so intervals end where nothing is left, at -1.
-
-    Args:
-        effects: of all claims, from `study_effects` or `benchmark_effects`; those without an effect have no row.
-        at_floor: the claims that are not testable, from `at_floor`.
+    seeds nothing can be told, and claims `at_floor` are not testable. No quantity is below 0, so intervals end where
+    nothing is left, at -1. Effects are those of all claims.
     """
     level = 1 - SIGNIFICANT / len(effects)
     rows = [
@@ -145,6 +142,12 @@ def differs(difference: Estimate, level: float) -> bool:
     """Whether an interval of this level excludes 0; fewer than three seeds tell nothing."""
     low, high = difference.bounds(level)
     return len(difference.by_seed) >= FEWEST_SEEDS and not low <= 0 <= high
+
+
+def of_accuracy(accuracy: Estimate) -> dict[str, float]:
+    """An accuracy as columns: accuracy, low, high (95%); two seeds' t interval would go beyond what it can be."""
+    low, high = np.clip(accuracy.bounds(), 0, 1)
+    return {"accuracy": accuracy.value, "low": low, "high": high}
 
 
 def of_difference(difference: Estimate | None, level: float) -> dict[str, float | bool]:
@@ -250,13 +253,8 @@ def _cost_effects(results: pd.DataFrame, claim: Claim) -> dict[object, Estimate]
 def benchmark_effects(means: pd.DataFrame, benchmark: str, claims: Sequence[Claim] = IN_CONTEXT_CLAIMS) -> Effects:
     """The effect of each claim at each k: the mean over seeds of the relative difference of the two arms.
 
-    The arms share a seed's examples, episodes and evaluated items. Costs are those of all k together, so they are the
-    same at each.
-
-    Args:
-        means: rows of `lib.runs.frames.seed_means`.
-        benchmark: which, for its first metric.
-        claims: what is claimed.
+    The arms share a seed's examples, episodes and evaluated items. The score is the benchmark's first metric. Costs are
+    those of all k together, so they are the same at each. Means are rows of `lib.runs.frames.seed_means`.
     """
     quantities = {SCORE: means[next(iter(METRICS[benchmark]))]}
     for cost in ("tokens", "seconds"):
@@ -311,10 +309,7 @@ def about_summary(judged: pd.DataFrame, size: object) -> str:
 def verdict_table(judged: pd.DataFrame, size: object, plain: pd.DataFrame | None = None) -> pd.DataFrame:
     """A row a claim: what the paper says, the effect at one support size with its 95% interval, the verdict.
 
-    Args:
-        judged: from `judge`; the verdicts are these.
-        size: the support size.
-        plain: the same of plain answers, to stand beside those that are calibrated.
+    From `judge`. Effects of plain answers may stand beside those that are calibrated, of which the verdicts are.
     """
     whole = judged[judged.support_size == size].set_index("claim")
     effects = {"here": _effects(whole)}

@@ -39,10 +39,8 @@ class SoftLabels:
 def run_method(run: Run, soft_labels: SoftLabels | None, isolated: bool = True) -> Outcome:
     """Train the student if the method trains, then evaluate in and out of domain.
 
-    Args:
-        run: what to do.
-        soft_labels: the teacher's, for methods that distil, None for the others.
-        isolated: this process runs nothing else, so that its resident memory is the run's.
+    Soft labels are the teacher's, for methods that distil. A process that is `isolated` runs nothing else, so that its
+    resident memory is the run's.
 
     Raises:
         StudyError: a setting does not fit the data or the model, or a loss or score is not finite.

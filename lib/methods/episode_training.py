@@ -120,9 +120,7 @@ class InContextTuning:
 def next_token_loss(logits: Tensor, read: Sequence[Sequence[int]]) -> Tensor:
     """L_hard^LM: mean over all tokens but each text's first of −log P(token | those before it), in nats.
 
-    Args:
-        logits: [texts, longest, vocabulary].
-        read: token ids of each text.
+    Logits are [texts, longest, vocabulary], `read` the token ids of each text.
     """
     rows = torch.cat([logits[i, : len(ids) - 1] for i, ids in enumerate(read)])
     targets = torch.tensor([token for ids in read for token in ids[1:]], device=logits.device)
@@ -138,11 +136,8 @@ def soft_lm_loss(
 ) -> Tensor:
     """L_soft^LM: cross-entropy of the two next-token distributions, renormalised over the shared tokens.
 
-    Args:
-        student, teacher: logits, [texts, longest, own vocabulary].
-        positions: of each text, where the two are compared: the student's and the teacher's.
-        shared: over which tokens.
-        temperature: T.
+    Logits are [texts, longest, own vocabulary]. Positions are those of each text where the two are compared, the
+    student's and the teacher's.
     """
     own = torch.cat([student[i, places] for i, (places, _) in enumerate(positions)])
     targets = torch.cat([teacher[i, places] for i, (_, places) in enumerate(positions)]).to(own.device)

@@ -87,10 +87,8 @@ class Evaluation:
         """How well the items are ranked, whatever the label prior: the area under the ROC curve.
 
         With two classes the share of pairs, one item of each, that the log-odds rank rightly; with more the mean over
-        pairs of classes (Hand and Till 2001). nan where the items do not have every class.
-
-        Args:
-            taken: [items], whether an item counts; all of them by default.
+        pairs of classes (Hand and Till 2001). nan where the items do not have every class. `taken` [items] says whether
+        an item counts.
         """
         gold, log_probs = np.asarray(self.gold)[taken], self.scores_by_item[taken]
         if len(np.unique(gold)) < log_probs.shape[1]:

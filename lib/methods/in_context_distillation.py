@@ -63,10 +63,8 @@ def tuned_teacher(request: TunedTeacher, weights: TunedWeights) -> PreTrainedMod
 def run_in_context(run: Run, weights: TunedWeights | None, isolated: bool = True) -> Outcome:
     """Tune the student if the method does, then evaluate it on every target at every k.
 
-    Args:
-        run: what to do; it has a part `in_context`.
-        weights: those of the tuned teacher, for the methods that need one.
-        isolated: this process runs nothing else, so that its resident memory is the run's.
+    Weights are those of the tuned teacher, for the methods that need one; `isolated` as for
+    `lib.methods.context_distillation.run_method`.
 
     Raises:
         StudyError: a setting does not fit the data or the model, or a loss or score is not finite.
@@ -147,11 +145,8 @@ class TaskEvaluator:
 def by_majority(scores: Tensor, item: int = 0) -> list[int]:
     """Options in the order of how many votes put them first; ties by mean probability over the votes.
 
-    A vote that puts several first is divided between them. What is tied even then comes in an order drawn for the item.
-
-    Args:
-        scores: [votes, options] log-probabilities, up to a constant per vote.
-        item: its number.
+    A vote that puts several first is divided between them. What is tied even then comes in an order drawn for the item,
+    by its number. Scores are [votes, options] log-probabilities, up to a constant per vote.
     """
     votes = torch.from_numpy(shared_votes(scores.double().numpy())).sum(dim=0)
     mean = torch.softmax(scores.double(), dim=1).mean(dim=0)

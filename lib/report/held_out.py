@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.evidence.claims import SIGNIFICANT, of_difference, shown_differences
+from lib.evidence.claims import SIGNIFICANT, of_accuracy, of_difference, shown_differences
 from lib.evidence.estimates import HOW, Array, Estimate, mean, with_bounds
 from lib.methods.evaluation import Evaluation
 from lib.methods.table import METHODS
@@ -65,11 +65,7 @@ def main_frame(variants: Variants, others: Sweep) -> pd.DataFrame:
 
     A method whose pool has no query of the second domain lacks all kinds. It is scored on the items that the controls
     hold out, of the controls' seeds. An ablation with the second domain in its pool is scored there by its own control,
-    and has no row where that was not run.
-
-    Args:
-        variants: the ablations and their controls.
-        others: the profile's methods, those without demonstrations among them.
+    and has no row where that was not run. `others` are the profile's methods, without demonstrations too.
 
     Returns:
         Columns name; support_size, 0 for no demonstrations; items, a domain's title or one of `HELD_OUT`; answers
@@ -136,9 +132,7 @@ def _scores(answers: Answers, size: int, how: str, level: float) -> dict[str, An
         return {}
     own, taken = [answers.at(size, seed) for seed in seeds], answers.taken(seeds)
     right = np.stack([one.correct(HOW[how]) for one in own])
-    accuracy = _mean(right, taken, own[0])
-    low, high = np.clip(accuracy.bounds(), 0, 1)
-    row: dict[str, Any] = {"accuracy": accuracy.value, "low": low, "high": high}
+    row: dict[str, Any] = of_accuracy(_mean(right, taken, own[0]))
     row["majority"] = np.mean([max(np.bincount(np.asarray(own[0].gold)[items])) / items.sum() for items in taken])
     row["auc"] = np.mean([one.area_under_curve(items) for one, items in zip(own, taken, strict=True)])
     row |= {"all_kinds": np.nan, "seeds": len(seeds)}

@@ -33,10 +33,8 @@ PAPER_FIGURES = {
 def papers_figure(peaks: pd.DataFrame, sizes: Sequence[int], measured: pd.DataFrame | None = None) -> Figure:
     """The paper's figures 2, 4 and 6, memory: predicted peaks hollow, measured ones filled, the paper's own faint.
 
-    Args:
-        peaks: rows of `lib.memory.predictions.frame`; those of the highest phase are drawn.
-        sizes: the support sizes.
-        measured: method, support_size and peak_gb as measured on a GPU, where there is such a record.
+    Of the peaks, rows of `lib.memory.predictions.frame`, those of the highest phase are drawn. Measured ones, where a
+    GPU's record has them, are rows of method, support_size and peak_gb.
     """
     house_style()
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), sharex=True)

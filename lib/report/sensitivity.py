@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -12,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.errors import StudyError
-from lib.evidence.claims import FEWEST_SEEDS, SIGNIFICANT, of_difference, shown_differences
-from lib.evidence.estimates import HOW, Correct, Estimate, correct_items, mean, over_sizes, with_bounds
+from lib.evidence.claims import FEWEST_SEEDS, SIGNIFICANT, of_accuracy, of_difference, shown_differences
+from lib.evidence.estimates import HOW, Correct, Estimate, correct_items, mean, over_sizes, recalls, with_bounds
 from lib.report.ablation_figures import CLASS_MARKERS
 from lib.report.figures import REFERENCE_LINE, error_lengths, house_style, of_seeds
 from lib.runs.ablations import candidates, name_of, profile_values, shown
@@ -74,11 +73,8 @@ def _values(
     by_value = dict(zip(there, rights, strict=True))
     for value, right in by_value.items():
         gold, clusters = there[value].gold, there[value].clusters
-        accuracy = mean(right, gold, clusters)
-        low, high = np.clip(accuracy.bounds(), 0, 1)
-        row = {"value": value, "own": value == own, "accuracy": accuracy.value, "low": low, "high": high}
-        row |= {f"on_{name}": right[:, gold == place].mean() for place, name in enumerate(profile.classes)}
-        row |= {"majority": there[value].majority}
+        row = {"value": value, "own": value == own, **of_accuracy(mean(right, gold, clusters))}
+        row |= recalls(right, gold, profile.classes) | {"majority": there[value].majority}
         row |= {"support_sizes": ", ".join(map(str, sizes)), "seeds": len(seeds)}
         compared = value != own and own in by_value
         yield row, mean(right - by_value[own], gold, clusters) if compared else None

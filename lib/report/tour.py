@@ -39,12 +39,7 @@ def answers(sweep: Sweep, position: int, support_size: int, seed: int) -> pd.Dat
 
 
 def answers_figure(answered: pd.DataFrame, gold: str) -> Figure:
-    """Each method's probability of the gold class; right of the line it is more likely than all others together.
-
-    Args:
-        answered: from `answers`.
-        gold: the gold class.
-    """
+    """Each method's probability of the gold class, from `answers`; right of the line it is likelier than all others."""
     house_style()
     colours = [method.colour for method in METHODS.values() if method.label in answered.index]
     shape = {"figsize": (8, 0.45 * len(answered) + 1.2), "xlim": (0, 1)}

@@ -179,14 +179,10 @@ def _next(rates: Sequence[float], best_one: float) -> float | None:
 
 
 def best(found: pd.DataFrame, measure: str = MEASURE, by: Sequence[str] = ("method",)) -> pd.Series:
-    """The candidate of each method with the highest mean of `measure` over seeds.
+    """The candidate of each method with the highest mean over seeds of a column of `search`, the `measure`.
 
     The choice is among those that were tried on the most seeds; ties go to the candidate that is listed first.
-
-    Args:
-        found: the frame of `search`.
-        measure: the column that decides.
-        by: the columns within which candidates compete.
+    Candidates compete within the same values of `by`.
     """
     within = list(by)
     tried = found.dropna(subset=measure).groupby([*within, "candidate"], sort=False)[measure].agg(["mean", "count"])

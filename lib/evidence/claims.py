@@ -173,7 +173,7 @@ def shown_differences(frame: pd.DataFrame) -> list[str]:
 def _judged(claim: Claim, size: object, effect: Estimate, level: float, at_floor: bool) -> tuple[object, ...]:
     """One row, in the order of `COLUMNS`."""
     seeds = len(effect.by_seed)
-    bounds, outer = (np.clip(effect.bounds(one), -1, None) for one in (LEVEL, level))
+    bounds, outer = (np.clip(effect.bounds(confidence), -1, None) for confidence in (LEVEL, level))
     said = verdict(*outer, claim.effect) if seeds >= FEWEST_SEEDS else "cannot be told"
     said = "not testable here" if at_floor else said
     return (claim.statement, claim.paper, claim.quantity, size, seeds, effect.value, *bounds, *outer, said)
@@ -194,7 +194,7 @@ def _both_at_floor(sweep: Sweep, claim: Claim) -> bool:
         correct_items(sweep.stored, _domain(sweep, claim), arm.method, "pool") for arm in (claim.arm, claim.against)
     ]
     means = _over_sizes(arms)
-    return means is not None and all(one.bounds()[0] <= arms[0].majority for one in means)
+    return means is not None and all(accuracy.bounds()[0] <= arms[0].majority for accuracy in means)
 
 
 def _domain(sweep: Sweep, claim: Claim) -> str | None:
@@ -205,8 +205,8 @@ def _domain(sweep: Sweep, claim: Claim) -> str | None:
 
 def _over_sizes(arms: Sequence[Correct]) -> list[Estimate] | None:
     """Each arm's mean accuracy over the support sizes, of the seeds that all have at each; None without one."""
-    found = over_sizes(arms)
-    return found and [mean(right, arm.gold, arm.clusters) for arm, right in zip(arms, found[2], strict=True)]
+    common = over_sizes(arms)
+    return common and [mean(right, arm.gold, arm.clusters) for arm, right in zip(arms, common[2], strict=True)]
 
 
 def study_effects(sweep: Sweep, how: Calibration = "pool", claims: Sequence[Claim] = CLAIMS) -> Effects:
@@ -318,8 +318,8 @@ def verdict_table(judged: pd.DataFrame, size: object, plain: pd.DataFrame | None
         accuracies = whole.quantity.str.endswith("_accuracy")
         effects = {"here, plain": _effects(beside), "calibrated": _effects(whole).where(accuracies, "")}
     corrected = map(_percent_bounds, whole.corrected_low, whole.corrected_high)
-    shown = {**effects, "verdict's interval": list(corrected), "verdict": whole.verdict, "seeds": whole.seeds}
-    return pd.DataFrame({"the paper": whole.paper, **shown})
+    columns = {**effects, "verdict's interval": list(corrected), "verdict": whole.verdict, "seeds": whole.seeds}
+    return pd.DataFrame({"the paper": whole.paper, **columns})
 
 
 def _effects(rows: pd.DataFrame) -> pd.Series:

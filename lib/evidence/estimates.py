@@ -150,10 +150,10 @@ def summarise(
     groups = long.groupby(keys, sort=False)["value"]
     table = groups.agg(["mean", "count"]).rename(columns={"count": "seeds"})
     bounds = pd.DataFrame(groups.apply(interval).tolist(), index=table.index, columns=["low", "high"])
-    found = table.join(bounds).reset_index()
-    upper = found.quantity.map(highest or {}).fillna(np.inf)
-    found = found.assign(low=found.low.clip(lower=0), high=found.high.clip(upper=upper))
-    return found[[*keys, "mean", "low", "high", "seeds"]]
+    summary = table.join(bounds).reset_index()
+    upper = summary.quantity.map(highest or {}).fillna(np.inf)
+    summary = summary.assign(low=summary.low.clip(lower=0), high=summary.high.clip(upper=upper))
+    return summary[[*keys, "mean", "low", "high", "seeds"]]
 
 
 @dataclass(frozen=True)
@@ -215,10 +215,10 @@ def seeds_in_common(several: Sequence[Correct]) -> dict[int, list[int]]:
 
     Sizes may have different seeds, as they do where a grid is not complete.
     """
-    places = sorted({place for one in several for place in one.items if place[0] > 0})
+    places = sorted({place for correct in several for place in correct.items if place[0] > 0})
     common: dict[int, list[int]] = {}
     for size, seed in places:
-        if all(one.at(size, seed) is not None for one in several):
+        if all(correct.at(size, seed) is not None for correct in several):
             common.setdefault(size, []).append(seed)
     return common
 
@@ -232,4 +232,5 @@ def over_sizes(several: Sequence[Correct]) -> tuple[list[int], list[int], list[A
     seeds = sorted(set.intersection(*map(set, common.values()))) if common else []
     if not seeds:
         return None
-    return [*common], seeds, [np.mean([one.of_seeds(size, seeds) for size in common], axis=0) for one in several]
+    means = [np.mean([correct.of_seeds(size, seeds) for size in common], axis=0) for correct in several]
+    return [*common], seeds, means

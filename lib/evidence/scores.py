@@ -26,9 +26,9 @@ def over_items(summary: pd.DataFrame, results: Sequence[Result]) -> pd.DataFrame
         groups.setdefault((result.run.method, result.run.support_size), []).append(result)
     rows = summary.to_dict("records")
     for row in rows:
-        found = _estimate(groups.get((row["method"], row["support_size"]), []), row["quantity"])
-        if found:
-            row["low"], row["high"] = np.clip(found.bounds(), 0, 1)
+        score = _estimate(groups.get((row["method"], row["support_size"]), []), row["quantity"])
+        if score:
+            row["low"], row["high"] = np.clip(score.bounds(), 0, 1)
     return pd.DataFrame(rows, columns=summary.columns)
 
 
@@ -84,7 +84,8 @@ def area(evaluations: Sequence[Evaluation]) -> Estimate | None:
     gold = np.asarray(first.gold)
     if len(np.unique(gold)) < first.scores_by_item.shape[1]:
         return None
-    placed = mean(np.stack([_placements(one.scores_by_item, gold) for one in evaluations]), gold, first.clusters)
+    placements = np.stack([_placements(evaluation.scores_by_item, gold) for evaluation in evaluations])
+    placed = mean(placements, gold, first.clusters)
     # each pair of items is in the mean twice, once for either item
     return replace(placed * 0.5, by_item=placed.by_item)
 

@@ -66,8 +66,8 @@ def compared(variants: Variants, others: Sweep, how: Calibration = "none") -> pd
         for name, correct in by_name.items():
             beside = correct if METHODS[correct.method].reads_support else by_name.get(_label("icl"), correct)
             for size, seeds in seeds_in_common((correct, beside)).items():
-                shown = {"name": name, "domain": domain, "support_size": size}
-                rows.append(shown | _scores(correct, size, seeds, classes))
+                place = {"name": name, "domain": domain, "support_size": size}
+                rows.append(place | _scores(correct, size, seeds, classes))
     return pd.DataFrame(rows)
 
 
@@ -99,8 +99,8 @@ def differences(variants: Variants, others: Sweep, how: Calibration = "none") ->
         pairs = [pair for pair in pairs if {*pair} <= {*by_name}]
         level = 1 - SIGNIFICANT / max(1, len(pairs) * len(domains))
         for name, rival in pairs:
-            shown = {"name": name, "against": rival, "domain": domain}
-            rows += [shown | row for row in _differences(by_name[name], by_name[rival], level)]
+            place = {"name": name, "against": rival, "domain": domain}
+            rows += [place | row for row in _differences(by_name[name], by_name[rival], level)]
     return pd.DataFrame(rows).rename(columns={"difference_low": "low", "difference_high": "high"})
 
 
@@ -115,9 +115,9 @@ def differences_table(worth: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     if not len(worth):
         return pd.DataFrame()
     texts = shown_differences(worth.rename(columns={"low": "difference_low", "high": "difference_high"}))
-    shown = worth.assign(text=texts, domain=worth.domain.map(profile.domains), n=worth.support_size)
+    rows = worth.assign(text=texts, domain=worth.domain.map(profile.domains), n=worth.support_size)
     order = {"index": ["n", "name"], "columns": ["domain", "against"]}
-    table = shown.pivot_table("text", **order, aggfunc="first", sort=False).fillna("")
+    table = rows.pivot_table("text", **order, aggfunc="first", sort=False).fillna("")
     return table.sort_index(level="n", sort_remaining=False, kind="stable").rename_axis(columns=["", "less"])
 
 
@@ -164,7 +164,7 @@ def _beaten(places: pd.DataFrame, name: str) -> str:
     """places: by name and support size."""
     own = places.loc[name]
     several = places.index[places.seeds >= FEWEST_SEEDS]
-    judged = [size for size in own.index if all((one, size) in several for one in (name, *RIVALS))]
+    judged = [size for size in own.index if all((contender, size) in several for contender in (name, *RIVALS))]
     beats = [size for size in judged if all(own.low[size] > places.loc[(rival, size)].high for rival in RIVALS)]
     return f"{len(beats)} of {len(judged)}" if judged else ""
 
@@ -174,7 +174,9 @@ def _least_share(three: Sequence[Correct | None]) -> str:
     if None in three:
         return ""
     common = seeds_in_common(three)
-    shares = {size: share_recovered(*(one.accuracy(size, seeds) for one in three)) for size, seeds in common.items()}
+    shares = {
+        size: share_recovered(*(correct.accuracy(size, seeds) for correct in three)) for size, seeds in common.items()
+    }
     known = {size: share for size, share in shares.items() if share}
     if not known:
         return "teacher no better" if shares else ""

@@ -236,8 +236,8 @@ def table(sweep: Sweep, quantity: str) -> pd.DataFrame:
     digits = 2 if summary["mean"].max() > SMALL_GB else 4
     differ = (summary.high - summary.low).round(digits) > 0
     summary = summary.assign(low=summary.low.where(differ)).sort_values("support_size")
-    shown = figures.interval_table(summary, METHODS, "method", "support_size", digits)
-    return shown.rename_axis("n =", axis=1)
+    text = figures.interval_table(summary, METHODS, "method", "support_size", digits)
+    return text.rename_axis("n =", axis=1)
 
 
 def save(figure: Figure, sweep: Sweep, name: str, quantities: Sequence[str]) -> None:
@@ -271,20 +271,20 @@ def _seeds(results: pd.DataFrame) -> Collection[int]:
 def effects_figure(judged: pd.DataFrame, size: object) -> Figure:
     """The effect of each claim at one support size with its 95% interval, and where the paper puts it."""
     figures.house_style()
-    shown = judged[judged.support_size == size].iloc[::-1]
+    rows = judged[judged.support_size == size].iloc[::-1]
     claimed = {claim.statement: claim.effect for claim in CLAIMS}
-    figure, axis = plt.subplots(figsize=(9, 0.45 * len(shown) + 1))
-    places = range(len(shown))
-    errors = figures.error_lengths(shown.effect, shown.low, shown.high)
-    axis.errorbar(shown.effect, places, xerr=errors, fmt="o", color=METHODS["cd"].colour, capsize=3, label="here")
-    numbers = shown.claim.map(claimed).reset_index(drop=True)
+    figure, axis = plt.subplots(figsize=(9, 0.45 * len(rows) + 1))
+    places = range(len(rows))
+    errors = figures.error_lengths(rows.effect, rows.low, rows.high)
+    axis.errorbar(rows.effect, places, xerr=errors, fmt="o", color=METHODS["cd"].colour, capsize=3, label="here")
+    numbers = rows.claim.map(claimed).reset_index(drop=True)
     numbers = numbers[numbers.abs() > MORE]
     axis.plot(numbers, numbers.index, "k|", markersize=14, markeredgewidth=2, label="the paper")
     axis.axvline(0, **REFERENCE_LINE)
-    axis.set(yticks=places, yticklabels=shown.claim, xlabel="relative difference", ylim=(-0.6, len(shown) - 0.4))
+    axis.set(yticks=places, yticklabels=rows.claim, xlabel="relative difference", ylim=(-0.6, len(rows) - 0.4))
     right = min(max(axis.get_xlim()[1], 1), FARTHEST)
     axis.set_xlim(-1.05, right)
-    for place, effect in zip(places, shown.effect, strict=True):
+    for place, effect in zip(places, rows.effect, strict=True):
         if effect > right:
             axis.text(right, place, f"{as_times(effect)} →", ha="right", va="bottom", color=METHODS["cd"].colour)
     axis.legend(loc="upper right", fontsize=9)

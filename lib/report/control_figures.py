@@ -99,12 +99,12 @@ def controls_table(frame: pd.DataFrame, profile: Profile) -> pd.DataFrame:
 def controls_figure(frame: pd.DataFrame, profile: Profile) -> Figure:
     """Calibrated accuracies of `controls_frame`: a row a control, teacher and student, and a panel a domain."""
     house_style()
-    shown = frame[frame.answers == "calibrated"]
-    names = list(shown.name.unique())[::-1]
+    rows = frame[frame.answers == "calibrated"]
+    names = list(rows.name.unique())[::-1]
     shape = {"figsize": (5.5 * len(profile.domains) + 2, 0.45 * len(names) + 1.5), "sharey": True, "squeeze": False}
     figure, axes = plt.subplots(1, len(profile.domains), **shape)
     for axis, (domain, title) in zip(axes[0], profile.domains.items(), strict=True):
-        _panel(axis, shown[shown.domain == domain], names)
+        _panel(axis, rows[rows.domain == domain], names)
         axis.set(title=title.capitalize(), xlabel="calibrated accuracy")
     axes[0, 0].set_yticks(range(len(names)), names)
     out = "All rows have the second domain in the pool but those as in the paper and of the first domain alone."

@@ -62,8 +62,8 @@ def paper_points(figure: str, quantity: str) -> pd.DataFrame:
         quantity: `in_domain_accuracy`, `out_of_domain_accuracy`, `peak_memory` (GB) or `training_time` (s).
     """
     numbers = pd.read_csv(PAPER_NUMBERS, comment="#").rename(columns={"value": "mean"})
-    chosen = numbers[(numbers.figure == figure) & (numbers.quantity == quantity)]
-    return chosen[["method", "support_size", "mean"]].assign(low=np.nan, high=np.nan).reset_index(drop=True)
+    points = numbers[(numbers.figure == figure) & (numbers.quantity == quantity)]
+    return points[["method", "support_size", "mean"]].assign(low=np.nan, high=np.nan).reset_index(drop=True)
 
 
 def error_lengths(value: pd.Series, low: pd.Series, high: pd.Series) -> Array:
@@ -107,13 +107,13 @@ def _curve(axis: Axes, places: Array, rows: pd.DataFrame, drawn: Mapping[str, ob
 
 def legend_below(figure: Figure, notes: str = "") -> None:
     """One legend of all panels under them, and under it what the figure cannot draw."""
-    shown: dict[str, object] = {}
+    entries: dict[str, object] = {}
     for axis in figure.axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            shown.setdefault(label, handle)
+            entries.setdefault(label, handle)
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "ncols": 4, "frameon": False}
     figure.tight_layout()
-    legend = figure.legend(list(shown.values()), list(shown), **place)
+    legend = figure.legend(list(entries.values()), list(entries), **place)
     figure.canvas.draw()
     below = figure.transFigure.inverted().transform(legend.get_window_extent())[0][1]
     figure.text(0.5, below - 0.01, notes, ha="center", va="top", size=9, color="0.35")

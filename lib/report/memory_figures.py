@@ -175,9 +175,9 @@ def comparison_figure(record: pd.DataFrame) -> Figure:
 
 def _plain_numbers(axis: Axes) -> None:
     """Logarithmic axes without formulas, which the house style does not typeset."""
-    for one in (axis.xaxis, axis.yaxis):
-        one.set_major_formatter(LogFormatter())
-        one.set_minor_formatter(LogFormatter())
+    for direction in (axis.xaxis, axis.yaxis):
+        direction.set_major_formatter(LogFormatter())
+        direction.set_minor_formatter(LogFormatter())
 
 
 def table(peaks: pd.DataFrame) -> pd.DataFrame:
@@ -190,9 +190,9 @@ def table(peaks: pd.DataFrame) -> pd.DataFrame:
     parts = [part for part in PARTS if counts[part].any()]
     text = named[["peak_gb", *parts]].map("{:.3g}".format)
     text[parts] = text[parts].where(counts[parts], "")
-    shown = named[["method", "support_size", "phase", "place"]].join(text)
-    shown = shown.rename(columns={"support_size": "n", "peak_gb": "GB"}).set_index(["method", "n", "phase"])
-    return shown[["GB", *parts, "place"]]
+    rows = named[["method", "support_size", "phase", "place"]].join(text)
+    rows = rows.rename(columns={"support_size": "n", "peak_gb": "GB"}).set_index(["method", "n", "phase"])
+    return rows[["GB", *parts, "place"]]
 
 
 def reading_table(compared: pd.DataFrame) -> Styler:

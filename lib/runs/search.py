@@ -43,11 +43,8 @@ def search_settings(profile: Profile) -> pd.DataFrame:
         left = leading(results, left, profile.search.keep)
         results = pd.concat([results, search(profile, left, here | {"seeds": [seed]})])
     further = search(profile, beyond_the_edge(results), here | {"seeds": seeds})
-    return pd.concat([results, further]).sort_values("method", key=_places, kind="stable", ignore_index=True)
-
-
-def _places(methods: pd.Series) -> pd.Series:
-    return methods.map(list(METHODS).index)
+    order = {"key": lambda methods: methods.map(list(METHODS).index), "kind": "stable"}
+    return pd.concat([results, further]).sort_values("method", **order, ignore_index=True)
 
 
 def candidates(profile: Profile) -> Candidates:

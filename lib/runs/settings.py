@@ -141,11 +141,8 @@ class BenchmarkSettings(Settings):
 class InContextSettings(Settings):
     """How models are in-context tuned and distilled. What is not said here is as in the profile, its models too.
 
-    Attributes:
-        votes: draws of demonstrations under Multitask-ICT, whose answers are put together by majority.
-        options: of a query that are compared in tuning, at most; None for all.
-        length_normalized: divide an option's log-probability by its number of tokens.
-        hard_weight: a(t) of distilling methods, which begins at `hard_start`; `lm_weight` is b of ICL-D (LM).
+    Fields are those of `InContextLearning`, `Episodes` and `EpisodeObjective` in `lib.methods.records`; there are votes
+    under Multitask-ICT alone, `hard_weight` is a(t) of distilling methods, `lm_weight` b of ICL-D (LM).
     """
 
     student: Text | None = None

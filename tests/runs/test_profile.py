@@ -80,6 +80,12 @@ def test_all_bad_settings_are_named_at_once():
         read_profile("smoke", {"kl_weight": 2, "temperature": 0})
 
 
+def test_all_settings_that_cannot_be_had_together_are_named_at_once():
+    changes = {"workers": 2, "isolate": True, "kl_over": "vocabulary", "calibration": "pool"}
+    with pytest.raises(StudyError, match=r"(?s)workers: 2.*calibration: 'pool'"):
+        read_profile("smoke", changes)
+
+
 def test_an_unknown_profile_is_refused_with_the_shipped_ones():
     with pytest.raises(StudyError, match=r"profile: 'smok' .*Did you mean 'smoke'\?.*laptop.*smoke.*\.yaml"):
         read_profile("smok")

@@ -74,7 +74,8 @@ def test_other_datasets_are_read_whole_whatever_their_heuristic(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "present"), [("world", "annotated, overlap"), ("embedded", "pairs, swaps"), ("hub", ", ".join(ON_THE_HUB))]
+    ("source", "present"),
+    [("world", "annotated, overlap"), ("embedded", "pairs, swaps"), ("hub", ", ".join(ON_THE_HUB))],
 )
 def test_an_unknown_dataset_is_refused_naming_the_known_ones(source, present):
     with pytest.raises(StudyError, match=rf"dataset: 'snli' .*{present}"):

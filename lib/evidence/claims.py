@@ -126,11 +126,8 @@ def judge(effects: Effects, at_floor: Collection[Claim] = ()) -> pd.DataFrame:
 
     The verdict is by an interval that is wider, of 1 − .05 / (number of claims), `corrected_low` to `corrected_high`.
     So the verdicts at any one size, or those over all, are together as sure as one would be. With fewer than three
-    seeds nothing can be told. No quantity is below 0, so intervals end where nothing is left, at -1.
-
-    Args:
-        effects: of all claims, from `study_effects` or `benchmark_effects`; those without an effect have no row.
-        at_floor: the claims that are not testable, from `at_floor`.
+    seeds nothing can be told, and claims `at_floor` are not testable. No quantity is below 0, so intervals end where
+    nothing is left, at -1. Effects are those of all claims.
     """
     level = 1 - SIGNIFICANT / len(effects)
     rows = [
@@ -145,6 +142,12 @@ def differs(difference: Estimate, level: float) -> bool:
     """Whether an interval of this level excludes 0; fewer than three seeds tell nothing."""
     low, high = difference.bounds(level)
     return len(difference.by_seed) >= FEWEST_SEEDS and not low <= 0 <= high
+
+
+def of_accuracy(accuracy: Estimate) -> dict[str, float]:
+    """An accuracy as columns: accuracy, low, high (95%); two seeds' t interval would go beyond what it can be."""
+    low, high = np.clip(accuracy.bounds(), 0, 1)
+    return {"accuracy": accuracy.value, "low": low, "high": high}
 
 
 def of_difference(difference: Estimate | None, level: float) -> dict[str, float | bool]:
@@ -170,7 +173,7 @@ def shown_differences(frame: pd.DataFrame) -> list[str]:
 def _judged(claim: Claim, size: object, effect: Estimate, level: float, at_floor: bool) -> tuple[object, ...]:
     """One row, in the order of `COLUMNS`."""
     seeds = len(effect.by_seed)
-    bounds, outer = (np.clip(effect.bounds(one), -1, None) for one in (LEVEL, level))
+    bounds, outer = (np.clip(effect.bounds(confidence), -1, None) for confidence in (LEVEL, level))
     said = verdict(*outer, claim.effect) if seeds >= FEWEST_SEEDS else "cannot be told"
     said = "not testable here" if at_floor else said
     return (claim.statement, claim.paper, claim.quantity, size, seeds, effect.value, *bounds, *outer, said)
@@ -191,7 +194,7 @@ def _both_at_floor(sweep: Sweep, claim: Claim) -> bool:
         correct_items(sweep.stored, _domain(sweep, claim), arm.method, "pool") for arm in (claim.arm, claim.against)
     ]
     means = _over_sizes(arms)
-    return means is not None and all(one.bounds()[0] <= arms[0].majority for one in means)
+    return means is not None and all(accuracy.bounds()[0] <= arms[0].majority for accuracy in means)
 
 
 def _domain(sweep: Sweep, claim: Claim) -> str | None:
@@ -202,8 +205,8 @@ def _domain(sweep: Sweep, claim: Claim) -> str | None:
 
 def _over_sizes(arms: Sequence[Correct]) -> list[Estimate] | None:
     """Each arm's mean accuracy over the support sizes, of the seeds that all have at each; None without one."""
-    found = over_sizes(arms)
-    return found and [mean(right, arm.gold, arm.clusters) for arm, right in zip(arms, found[2], strict=True)]
+    common = over_sizes(arms)
+    return common and [mean(right, arm.gold, arm.clusters) for arm, right in zip(arms, common[2], strict=True)]
 
 
 def study_effects(sweep: Sweep, how: Calibration = "pool", claims: Sequence[Claim] = CLAIMS) -> Effects:
@@ -250,13 +253,8 @@ def _cost_effects(results: pd.DataFrame, claim: Claim) -> dict[object, Estimate]
 def benchmark_effects(means: pd.DataFrame, benchmark: str, claims: Sequence[Claim] = IN_CONTEXT_CLAIMS) -> Effects:
     """The effect of each claim at each k: the mean over seeds of the relative difference of the two arms.
 
-    The arms share a seed's examples, episodes and evaluated items. Costs are those of all k together, so they are the
-    same at each.
-
-    Args:
-        means: rows of `lib.runs.frames.seed_means`.
-        benchmark: which, for its first metric.
-        claims: what is claimed.
+    The arms share a seed's examples, episodes and evaluated items. The score is the benchmark's first metric. Costs are
+    those of all k together, so they are the same at each. Means are rows of `lib.runs.frames.seed_means`.
     """
     quantities = {SCORE: means[next(iter(METRICS[benchmark]))]}
     for cost in ("tokens", "seconds"):
@@ -311,10 +309,7 @@ def about_summary(judged: pd.DataFrame, size: object) -> str:
 def verdict_table(judged: pd.DataFrame, size: object, plain: pd.DataFrame | None = None) -> pd.DataFrame:
     """A row a claim: what the paper says, the effect at one support size with its 95% interval, the verdict.
 
-    Args:
-        judged: from `judge`; the verdicts are these.
-        size: the support size.
-        plain: the same of plain answers, to stand beside those that are calibrated.
+    From `judge`. Effects of plain answers may stand beside those that are calibrated, of which the verdicts are.
     """
     whole = judged[judged.support_size == size].set_index("claim")
     effects = {"here": _effects(whole)}
@@ -323,8 +318,8 @@ def verdict_table(judged: pd.DataFrame, size: object, plain: pd.DataFrame | None
         accuracies = whole.quantity.str.endswith("_accuracy")
         effects = {"here, plain": _effects(beside), "calibrated": _effects(whole).where(accuracies, "")}
     corrected = map(_percent_bounds, whole.corrected_low, whole.corrected_high)
-    shown = {**effects, "verdict's interval": list(corrected), "verdict": whole.verdict, "seeds": whole.seeds}
-    return pd.DataFrame({"the paper": whole.paper, **shown})
+    columns = {**effects, "verdict's interval": list(corrected), "verdict": whole.verdict, "seeds": whole.seeds}
+    return pd.DataFrame({"the paper": whole.paper, **columns})
 
 
 def _effects(rows: pd.DataFrame) -> pd.Series:

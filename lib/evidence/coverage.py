@@ -14,10 +14,7 @@ STUDIES = 1_000
 def coverage(seeds: int, clustered: bool, studies: int = STUDIES) -> dict[str, object]:
     """The share of simulated studies whose interval holds the truth, and its width over the ideal.
 
-    Args:
-        seeds: support sets of a study.
-        clustered: whether the interval knows which items are of one template.
-        studies: how many are drawn.
+    The interval knows which items are of one template where they are `clustered`.
 
     Returns:
         seeds; items, in words; covered; `width over ideal`, the median width over that of an interval from known

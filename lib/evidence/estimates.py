@@ -58,10 +58,8 @@ class Estimate:
         Drawing three seeds with replacement cannot show how much further ones would differ, and gives intervals far too
         narrow. So the error over seeds is Student's, of seeds − 1 degrees of freedom: with the items held fixed, the
         interval is Student's t interval over seeds, and with one seed that of items alone. In closed form, since draws
-        say nothing of an interval for a thousand comparisons, whose ends lie beyond the last of them.
-
-        Returns:
-            (nan, nan) for one seed of a quantity without items.
+        say nothing of an interval for a thousand comparisons, whose ends lie beyond the last of them. (nan, nan) for
+        one seed of a quantity without items.
         """
         items, seeds, freedom = np.linalg.norm(self.by_item), np.linalg.norm(self.by_seed), len(self.by_seed) - 1
         if not len(self.by_item):
@@ -72,14 +70,11 @@ class Estimate:
 
 
 def mean(values: Array, classes: Array, clusters: Sequence[int] = ()) -> Estimate:
-    """The mean of [seeds, items]; `classes` [items] are drawn each as often as the sample has them.
+    """The mean of values [seeds, items]; `classes` [items] are drawn each as often as the sample has them.
 
-    Args:
-        values: [seeds, items].
-        classes: [items].
-        clusters: [items], the number of each item's kind, where items of one kind are drawn together: the error over
-            items is then that of sums over clusters (Liang and Zeger 1986, doi 10.1093/biomet/73.1.13), with the factor
-            G / (G − 1) for a sample of G clusters. Empty for independent items.
+    Clusters [items] are the number of each item's kind, where items of one kind are drawn together: the error over
+    items is then that of sums over clusters (Liang and Zeger 1986, doi 10.1093/biomet/73.1.13), with the factor
+    G / (G − 1) for a sample of G clusters. Items without any are independent.
     """
     seeds, items = values.shape
     of_items, of_seeds = values.mean(axis=0), values.mean(axis=1)
@@ -145,24 +140,20 @@ def summarise(
 ) -> pd.DataFrame:
     """Means over seeds with 95% intervals: a row a quantity and group that has a value, in the order they come in.
 
-    Args:
-        results: a row a run.
-        quantities: columns of the results, none of which can be below 0.
-        by: the columns whose values make a group.
-        highest: what a quantity cannot be above.
+    Results have a row a run. Intervals end where the values must: no quantity is below 0, or above its `highest`.
 
     Returns:
-        Columns quantity, those of `by`, mean, low, high, seeds; intervals end where the values must.
+        Columns quantity, those of `by`, mean, low, high, seeds.
     """
     keys = ["quantity", *by]
     long = results.melt(list(by), list(quantities), "quantity").dropna(subset="value")
     groups = long.groupby(keys, sort=False)["value"]
     table = groups.agg(["mean", "count"]).rename(columns={"count": "seeds"})
     bounds = pd.DataFrame(groups.apply(interval).tolist(), index=table.index, columns=["low", "high"])
-    found = table.join(bounds).reset_index()
-    upper = found.quantity.map(highest or {}).fillna(np.inf)
-    found = found.assign(low=found.low.clip(lower=0), high=found.high.clip(upper=upper))
-    return found[[*keys, "mean", "low", "high", "seeds"]]
+    summary = table.join(bounds).reset_index()
+    upper = summary.quantity.map(highest or {}).fillna(np.inf)
+    summary = summary.assign(low=summary.low.clip(lower=0), high=summary.high.clip(upper=upper))
+    return summary[[*keys, "mean", "low", "high", "seeds"]]
 
 
 @dataclass(frozen=True)
@@ -202,14 +193,7 @@ class Correct:
 
 
 def correct_items(results: Iterable[Result], domain: str, method: str, how: Calibration = "none") -> Correct:
-    """What a method gets right in a domain; of other methods' results nothing is taken.
-
-    Args:
-        results: stored ones, with every item's label log-probabilities.
-        domain: `in_domain` or one of those out of domain.
-        method: whose items.
-        how: the calibration of its answers; `pool` is that by the model's own.
-    """
+    """What a method gets right in a domain, its answers calibrated; of other methods' results nothing is taken."""
     items: dict[tuple[int, int], Array] = {}
     gold: list[int] = []
     clusters: list[int] = []
@@ -221,15 +205,20 @@ def correct_items(results: Iterable[Result], domain: str, method: str, how: Cali
     return Correct(method, items, np.asarray(gold), clusters)
 
 
+def recalls(right: Array, gold: Array, classes: Sequence[str]) -> dict[str, float]:
+    """The share of [seeds, items] that is right on each class, as columns `on_<class>`."""
+    return {f"on_{name}": right[:, gold == place].mean() for place, name in enumerate(classes)}
+
+
 def seeds_in_common(several: Sequence[Correct]) -> dict[int, list[int]]:
     """By support size above 0, ascending, the seeds that all of them have; sizes without one are left out.
 
     Sizes may have different seeds, as they do where a grid is not complete.
     """
-    places = sorted({place for one in several for place in one.items if place[0] > 0})
+    places = sorted({place for correct in several for place in correct.items if place[0] > 0})
     common: dict[int, list[int]] = {}
     for size, seed in places:
-        if all(one.at(size, seed) is not None for one in several):
+        if all(correct.at(size, seed) is not None for correct in several):
             common.setdefault(size, []).append(seed)
     return common
 
@@ -243,4 +232,5 @@ def over_sizes(several: Sequence[Correct]) -> tuple[list[int], list[int], list[A
     seeds = sorted(set.intersection(*map(set, common.values()))) if common else []
     if not seeds:
         return None
-    return [*common], seeds, [np.mean([one.of_seeds(size, seeds) for size in common], axis=0) for one in several]
+    means = [np.mean([correct.of_seeds(size, seeds) for size in common], axis=0) for correct in several]
+    return [*common], seeds, means

@@ -12,55 +12,44 @@ import pandas as pd
 from lib.evidence.estimates import Array, Estimate, mean
 from lib.methods.calibration import Calibration
 from lib.methods.evaluation import Evaluation, shared_votes
+from lib.runs.frames import PREFIXES
 from lib.runs.store import Result
-
-# What `lib.runs.frames` puts before the name of a score.
-PREFIXES: dict[str, Calibration] = {"calibrated_": "pool", "content_free_": "content_free", "": "none"}
 
 
 def over_items(summary: pd.DataFrame, results: Sequence[Result]) -> pd.DataFrame:
     """The summary with 95% intervals over seeds and items for each score of answers; costs keep theirs over seeds.
 
-    Args:
-        summary: of `lib.evidence.estimates.summarise`, by method and support size.
-        results: the stored ones that it sums up.
+    It is that of `lib.evidence.estimates.summarise`, by method and support size, of these results.
     """
     groups: dict[tuple[str, int], list[Result]] = {}
     for result in results:
         groups.setdefault((result.run.method, result.run.support_size), []).append(result)
     rows = summary.to_dict("records")
     for row in rows:
-        found = _estimate(groups.get((row["method"], row["support_size"]), []), row["quantity"])
-        if found:
-            row["low"], row["high"] = np.clip(found.bounds(), 0, 1)
+        score = _estimate(groups.get((row["method"], row["support_size"]), []), row["quantity"])
+        if score:
+            row["low"], row["high"] = np.clip(score.bounds(), 0, 1)
     return pd.DataFrame(rows, columns=summary.columns)
 
 
 def _estimate(results: Sequence[Result], quantity: str) -> Estimate | None:
     there = results[0].outcome.evaluations if results else ()
-    domains = [domain for domain in there if quantity.startswith(f"{domain}_")]
-    if not domains:
+    names = {f"{domain}_{prefix}": (domain, how) for domain in there for prefix, how in PREFIXES.items()}
+    before = max(filter(quantity.startswith, names), key=len, default=None)  # a name may begin with another
+    if before is None:
         return None
-    domain = max(domains, key=len)  # the name of one may begin with that of another
-    prefix = next(name for name in PREFIXES if quantity.startswith(f"{domain}_{name}"))
+    domain, how = names[before]
     evaluations = [result.outcome.evaluations[domain] for result in results]
-    score = quantity.removeprefix(f"{domain}_{prefix}")
-    return estimate(evaluations, results[0].run.task.classes, score, PREFIXES[prefix])
+    return estimate(evaluations, results[0].run.task.classes, quantity.removeprefix(before), how)
 
 
 def estimate(
     evaluations: Sequence[Evaluation], classes: Sequence[str], score: str, how: Calibration = "none"
 ) -> Estimate | None:
-    """A score of answers to the same items.
+    """A score of answers to the same items, one evaluation a seed; calibration does not move the area under the curve.
 
-    Args:
-        evaluations: one a seed.
-        classes: their names.
-        score: `accuracy`, `macro_f1`, `ties`, `auc`, `accuracy_on_<class>` (recall) or `share_<class>` (of answers).
-        how: the calibration of the answers, which does not move the area under the curve.
-
-    Returns:
-        None for another score, and for the recall of a class without items.
+    Scores are `accuracy`, `macro_f1`, `ties`, `auc`, `accuracy_on_<class>` (recall) and `share_<class>` (of answers).
+    None for another one, and for the recall of a class without items.
     """
     if score == "auc":
         return area(evaluations)
@@ -88,19 +77,15 @@ def area(evaluations: Sequence[Evaluation]) -> Estimate | None:
     """The area under the ROC curve, and with more than two classes its mean over pairs of them.
 
     An item moves it by its placement, the share of items of another class that it is ranked rightly against (DeLong,
-    DeLong and Clarke-Pearson 1988, doi 10.2307/2531595).
-
-    Args:
-        evaluations: one a seed, of the same items.
-
-    Returns:
-        None where the items do not have every class.
+    DeLong and Clarke-Pearson 1988, doi 10.2307/2531595). Evaluations are one a seed, of the same items. None where
+    these do not have every class.
     """
     first = evaluations[0]
     gold = np.asarray(first.gold)
     if len(np.unique(gold)) < first.scores_by_item.shape[1]:
         return None
-    placed = mean(np.stack([_placements(one.scores_by_item, gold) for one in evaluations]), gold, first.clusters)
+    placements = np.stack([_placements(evaluation.scores_by_item, gold) for evaluation in evaluations])
+    placed = mean(placements, gold, first.clusters)
     # each pair of items is in the mean twice, once for either item
     return replace(placed * 0.5, by_item=placed.by_item)
 

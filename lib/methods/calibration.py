@@ -13,14 +13,11 @@ Calibration = Literal["none", "content_free", "pool"]
 
 
 def log_prior(answers: Array) -> Array:
-    """The log of the mean probability that answers give to each class.
+    """The log of the mean probability that answers [inputs, classes], log-probabilities, give to each class.
 
     Of content-free inputs it is that of contextual calibration (Zhao et al. 2021, arXiv 2102.09690, section 4); of
     unlabelled queries that of batch calibration (Zhou et al. 2023, arXiv 2309.17249), which supposes that the classes
-    are about as frequent among the queries.
-
-    Args:
-        answers: [inputs, classes] log-probabilities, up to a constant a row.
+    are about as frequent among the queries. A constant may be added to each row.
     """
     return np.log(softmax(np.asarray(answers, dtype=float), axis=1).mean(axis=0))
 
@@ -48,13 +45,9 @@ def calibrated_soft_labels(log_probs: Tensor, content_free: Tensor, how: Calibra
 
 
 def split_calibrated(log_probs: Array, seed: int = 0) -> Array:
-    """Log-probabilities without the prior that the other half of the items shows; halves are drawn by a seed.
+    """Log-probabilities [items, classes] without the prior that the other half of the items, drawn by a seed, shows.
 
     For results whose answers to unlabelled queries were not kept. No item's own answer is in the prior taken from it.
-
-    Args:
-        log_probs: [items, classes].
-        seed: of the halves.
     """
     order = np.random.default_rng(seed).permutation(len(log_probs))
     halves = np.array_split(order, 2)

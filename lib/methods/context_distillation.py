@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from lib.errors import StudyError
 from lib.methods.calibration import Array, calibrated_soft_labels
 from lib.methods.encoder import PromptEncoder
-from lib.methods.evaluation import Evaluation, Outcome, evaluation, require_finite
+from lib.methods.evaluation import Outcome, evaluation, require_finite
 from lib.methods.examples import RunExamples, examples_of, held_out_items, teacher_contexts
 from lib.methods.records import Distillation, PoolLabelling, Run
 from lib.methods.student import TrainedStudent, train_student
@@ -44,11 +44,8 @@ def run_method(
 ) -> Outcome:
     """Train the student if the method trains, then evaluate in and out of domain.
 
-    Args:
-        run: what to do.
-        soft_labels: the teacher's, for methods that distil, None for the others.
-        isolated: this process runs nothing else, so that its resident memory is the run's.
-        keep: is given the model when it has been evaluated.
+    Soft labels are the teacher's, for methods that distil. A process that is `isolated` runs nothing else, so that its
+    resident memory is the run's. `keep` is given the model when it has been evaluated.
 
     Raises:
         StudyError: a setting does not fit the data or the model, or a loss or score is not finite.
@@ -71,7 +68,7 @@ def run_method(
                 run, student.model, encoder, demonstrations, examples.unlabelled, costs["calibration"]
             )
     evaluations = {
-        domain: _evaluation(answers[domain], items, unlabelled.get(domain))
+        domain: evaluation(answers[domain], items, unlabelled.get(domain))
         for domain, items in examples.evaluation.items()
     }
     if keep:
@@ -97,11 +94,6 @@ def _answers(
         require_finite(log_probs, run.model)
         answers[domain] = log_probs.double().numpy()
     return answers
-
-
-def _evaluation(answers: Array, items: Sequence[Query], unlabelled: Array | None) -> Evaluation:
-    """answers: [items and then the content-free inputs, classes]."""
-    return evaluation(answers[: len(items)], answers[len(items) :], items, unlabelled)
 
 
 def answers_of(encoder: PromptEncoder, task: Task) -> list[list[int]]:

@@ -35,7 +35,7 @@ class InContextTuning:
     student: TokenizedModel
     teacher: TokenizedModel | None
     episodes: Episodes
-    mixture: EpisodeObjective
+    objective: EpisodeObjective
     tokens: int = 0
 
     def train(self, settings: Training) -> TrainingLog:
@@ -49,48 +49,48 @@ class InContextTuning:
         return TrainingLog(losses, self.tokens)
 
     def _steps(self, batch_size: int) -> Iterator[Step]:
-        drawn, weight_at = batches(self.episodes, batch_size), HARD_WEIGHTS[self.mixture.hard]
-        for step, (asked, texts) in enumerate(zip(drawn, self._texts(), strict=True)):
+        drawn, weight_at = batches(self.episodes, batch_size), HARD_WEIGHTS[self.objective.hard]
+        for step, (batch, texts) in enumerate(zip(drawn, self._texts(), strict=True)):
             progress = step / max(1, self.episodes.steps - 1)
-            yield [partial(self.loss, asked, texts, self.mixture.hard_start * weight_at(progress))]
+            yield [partial(self.loss, batch, texts, self.objective.hard_start * weight_at(progress))]
 
     def _texts(self) -> Iterator[list[str]]:
         """Each step's plain texts; none where the objective has no language-modelling terms."""
-        mixture, texts = self.mixture, []
-        if mixture.lm_weight:
-            texts = plain_texts(mixture.lm_text, self.episodes, mixture.lm_characters)
+        objective, texts = self.objective, []
+        if objective.lm_weight:
+            texts = plain_texts(objective.lm_text, self.episodes, objective.lm_characters)
         draw = random.Random(f"texts {self.episodes.seed}")
         for _ in range(self.episodes.steps):
-            yield draw.sample(texts, min(mixture.lm_batch, len(texts)))
+            yield draw.sample(texts, min(objective.lm_batch, len(texts)))
 
-    def loss(self, asked: Sequence[Episode], texts: Sequence[str], weight: float) -> Tensor:
+    def loss(self, batch: Sequence[Episode], texts: Sequence[str], weight: float) -> Tensor:
         """a · L_hard + (1 − a) · L_soft of one step, each = L^ICL + b · L^LM; the teacher is asked only where a < 1."""
         teacher = self.teacher if weight < 1 else None
-        hard, soft = self._icl_terms(asked, teacher)
+        hard, soft = self._icl_terms(batch, teacher)
         if texts:
             hard_lm, soft_lm = self._lm_terms(texts, teacher)
-            hard, soft = hard + self.mixture.lm_weight * hard_lm, soft + self.mixture.lm_weight * soft_lm
+            hard, soft = hard + self.objective.lm_weight * hard_lm, soft + self.objective.lm_weight * soft_lm
         return weight * hard + (1.0 - weight) * soft
 
-    def _icl_terms(self, asked: Sequence[Episode], teacher: TokenizedModel | None) -> tuple[Tensor, Tensor]:
+    def _icl_terms(self, batch: Sequence[Episode], teacher: TokenizedModel | None) -> tuple[Tensor, Tensor]:
         """L_hard^ICL and L_soft^ICL, means over episodes; probabilities are over each query's options."""
-        own = self._scores(self.student, asked)
-        gold = [episode.query.gold for episode in asked]
+        own = self._scores(self.student, batch)
+        gold = [episode.query.gold for episode in batch]
         hard = torch.stack([-row.log_softmax(0)[right] for row, right in zip(own, gold, strict=True)]).mean()
         if teacher is None:
             return hard, torch.zeros_like(hard)
         with torch.no_grad():
-            targets = [row[None].to(hard.device) for row in self._scores(teacher, asked)]
+            targets = [row[None].to(hard.device) for row in self._scores(teacher, batch)]
         pairs = zip(targets, own, strict=True)
-        soft = [soft_cross_entropy(target, row[None], self.mixture.temperature) for target, row in pairs]
+        soft = [soft_cross_entropy(target, row[None], self.objective.temperature) for target, row in pairs]
         return hard, torch.stack(soft).mean()
 
-    def _scores(self, side: TokenizedModel, asked: Sequence[Episode]) -> list[Tensor]:
-        encoded = side.encoder.prompts(asked)
+    def _scores(self, tokenized: TokenizedModel, batch: Sequence[Episode]) -> list[Tensor]:
+        encoded = tokenized.encoder.prompts(batch)
         prompts = [encoded.prefix + suffix for suffix in encoded.suffixes]
-        options = [side.encoder.answers(episode.query) for episode in asked]
+        options = [tokenized.encoder.answers(episode.query) for episode in batch]
         self.tokens += sum(map(len, prompts)) + sum(len(option) - 1 for row in options for option in row)
-        return answer_log_probs(side.model, prompts, options, length_normalized=self.episodes.length_normalized)
+        return answer_log_probs(tokenized.model, prompts, options, length_normalized=self.episodes.length_normalized)
 
     def _lm_terms(self, texts: Sequence[str], teacher: TokenizedModel | None) -> tuple[Tensor, Tensor]:
         """L_hard^LM, next-token cross-entropy, and L_soft^LM over the tokens that both have, at shared positions."""
@@ -100,29 +100,27 @@ class InContextTuning:
             return hard, torch.zeros_like(hard)
         with torch.no_grad():
             targets, _ = self._next_tokens(teacher, texts)
-        tokenizers = [side.encoder.tokenizer for side in (self.student, teacher)]
+        tokenizers = [tokenized.encoder.tokenizer for tokenized in (self.student, teacher)]
         positions = [shared_positions(text, *tokenizers) for text in texts]
-        return hard, soft_lm_loss(own, targets, positions, self._shared, self.mixture.temperature)
+        return hard, soft_lm_loss(own, targets, positions, self._shared, self.objective.temperature)
 
     @cached_property
     def _shared(self) -> SharedTokens:
         """The tokens that student and teacher have in common."""
         return shared_tokens(self.student.encoder.tokenizer, self.teacher.encoder.tokenizer)
 
-    def _next_tokens(self, side: TokenizedModel, texts: Sequence[str]) -> tuple[Tensor, list[list[int]]]:
+    def _next_tokens(self, tokenized: TokenizedModel, texts: Sequence[str]) -> tuple[Tensor, list[list[int]]]:
         """Logits [texts, longest, vocabulary] at every position of the texts, and the texts' token ids."""
-        read = [side.encoder.tokenizer(text)["input_ids"] for text in texts]
-        ids, mask = pad_right(read, side.model.device)
+        read = [tokenized.encoder.tokenizer(text)["input_ids"] for text in texts]
+        ids, mask = pad_right(read, tokenized.model.device)
         self.tokens += sum(map(len, read))
-        return side.model(input_ids=ids, attention_mask=mask, use_cache=False).logits, read
+        return tokenized.model(input_ids=ids, attention_mask=mask, use_cache=False).logits, read
 
 
 def next_token_loss(logits: Tensor, read: Sequence[Sequence[int]]) -> Tensor:
     """L_hard^LM: mean over all tokens but each text's first of −log P(token | those before it), in nats.
 
-    Args:
-        logits: [texts, longest, vocabulary].
-        read: token ids of each text.
+    Logits are [texts, longest, vocabulary], `read` the token ids of each text.
     """
     rows = torch.cat([logits[i, : len(ids) - 1] for i, ids in enumerate(read)])
     targets = torch.tensor([token for ids in read for token in ids[1:]], device=logits.device)
@@ -138,11 +136,8 @@ def soft_lm_loss(
 ) -> Tensor:
     """L_soft^LM: cross-entropy of the two next-token distributions, renormalised over the shared tokens.
 
-    Args:
-        student, teacher: logits, [texts, longest, own vocabulary].
-        positions: of each text, where the two are compared: the student's and the teacher's.
-        shared: over which tokens.
-        temperature: T.
+    Logits are [texts, longest, own vocabulary]. Positions are those of each text where the two are compared, the
+    student's and the teacher's.
     """
     own = torch.cat([student[i, places] for i, (places, _) in enumerate(positions)])
     targets = torch.cat([teacher[i, places] for i, (_, places) in enumerate(positions)]).to(own.device)

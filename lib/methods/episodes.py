@@ -32,8 +32,8 @@ def tuned_on(episodes: Episodes) -> tuple[FewShotTask, ...]:
     Raises:
         StudyError: as for `task_set`, or a task has too few examples for a query after its demonstrations.
     """
-    found = task_set(episodes.benchmark, episodes.seed)
-    tasks = found.training if episodes.paradigm == "meta" else found.targets
+    available = task_set(episodes.benchmark, episodes.seed)
+    tasks = available.training if episodes.paradigm == "meta" else available.targets
     for task in tasks:
         require_examples(task, episodes.demonstrations + 1)
     return tasks

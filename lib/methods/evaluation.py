@@ -87,10 +87,8 @@ class Evaluation:
         """How well the items are ranked, whatever the label prior: the area under the ROC curve.
 
         With two classes the share of pairs, one item of each, that the log-odds rank rightly; with more the mean over
-        pairs of classes (Hand and Till 2001). nan where the items do not have every class.
-
-        Args:
-            taken: [items], whether an item counts; all of them by default.
+        pairs of classes (Hand and Till 2001). nan where the items do not have every class. `taken` [items] says whether
+        an item counts.
         """
         gold, log_probs = np.asarray(self.gold)[taken], self.scores_by_item[taken]
         if len(np.unique(gold)) < log_probs.shape[1]:
@@ -173,21 +171,18 @@ def clusters_of(items: Sequence[Query]) -> list[int]:
     return [numbers[item.kind] for item in items]
 
 
-def evaluation(
-    label_log_probs: Array, content_free_log_probs: Array, items: Sequence[Query], unlabelled: Array | None = None
-) -> Evaluation:
+def evaluation(log_probs: Array, items: Sequence[Query], unlabelled: Array | None = None) -> Evaluation:
     """All that a result keeps of one set of items.
 
     Args:
-        label_log_probs: [items, classes].
-        content_free_log_probs: [content-free inputs, classes], under the same context as the items.
+        log_probs: [items and then content-free inputs, classes], all under the same context.
         items: what was asked.
         unlabelled: [queries, classes], of unlabelled queries under the same context.
     """
     return Evaluation(
         gold=[item.gold for item in items],
         clusters=clusters_of(items),
-        label_log_probs=label_log_probs.round(4).tolist(),
-        content_free=np.exp(log_prior(content_free_log_probs)).tolist(),
+        label_log_probs=log_probs[: len(items)].round(4).tolist(),
+        content_free=np.exp(log_prior(log_probs[len(items) :])).tolist(),
         unlabelled=[] if unlabelled is None else unlabelled.round(4).tolist(),
     )

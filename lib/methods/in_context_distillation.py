@@ -30,18 +30,18 @@ class TunedWeights:
     cost: Cost
 
 
-def tune_teacher(request: TunedTeacher, isolated: bool = True) -> TunedWeights:
+def tune_teacher(record: TunedTeacher, isolated: bool = True) -> TunedWeights:
     """In-context tune a teacher on gold labels alone, as the paper does before it teaches.
 
     Raises:
         StudyError: a setting does not fit the data or the model, or a loss is not finite.
     """
-    meter = PhaseMeter(request.device, isolated)
-    model = load_model(request.model, "float32", request.device)
+    meter = PhaseMeter(record.device, isolated)
+    model = load_model(record.model, "float32", record.device)
     with meter.phase() as cost:
-        teacher = adapted(model, request.training, request.episodes.seed)
-        side = TokenizedModel(teacher, PromptEncoder(request.model))
-        log = InContextTuning(side, None, request.episodes, EpisodeObjective()).train(request.training)
+        teacher = adapted(model, record.training, record.episodes.seed)
+        own = TokenizedModel(teacher, PromptEncoder(record.model))
+        log = InContextTuning(own, None, record.episodes, EpisodeObjective()).train(record.training)
         cost.tokens = log.tokens
     trained = {
         name: parameter.detach().cpu() for name, parameter in teacher.named_parameters() if parameter.requires_grad
@@ -49,24 +49,22 @@ def tune_teacher(request: TunedTeacher, isolated: bool = True) -> TunedWeights:
     return TunedWeights(trained, log.losses, cost)
 
 
-def tuned_teacher(request: TunedTeacher, weights: TunedWeights) -> PreTrainedModel:
+def tuned_teacher(record: TunedTeacher, weights: TunedWeights) -> PreTrainedModel:
     """The teacher with its trained parameters, frozen."""
-    model = load_model(request.model, "float32", request.device)
-    teacher = adapted(model, request.training, request.episodes.seed)
+    model = load_model(record.model, "float32", record.device)
+    teacher = adapted(model, record.training, record.episodes.seed)
     places = dict(teacher.named_parameters())
     with torch.no_grad():
         for name, values in weights.parameters.items():
             places[name].copy_(values)
-    return merged(teacher).to(DTYPES[request.dtype]).eval().requires_grad_(False)
+    return merged(teacher).to(DTYPES[record.dtype]).eval().requires_grad_(False)
 
 
 def run_in_context(run: Run, weights: TunedWeights | None, isolated: bool = True) -> Outcome:
     """Tune the student if the method does, then evaluate it on every target at every k.
 
-    Args:
-        run: what to do; it has a part `in_context`.
-        weights: those of the tuned teacher, for the methods that need one.
-        isolated: this process runs nothing else, so that its resident memory is the run's.
+    Weights are those of the tuned teacher, for the methods that need one; `isolated` as for
+    `lib.methods.context_distillation.run_method`.
 
     Raises:
         StudyError: a setting does not fit the data or the model, or a loss or score is not finite.
@@ -120,16 +118,16 @@ class TaskEvaluator:
     def scores(self, task: FewShotTask, k: int) -> TaskScores:
         """One task's items after k demonstrations; several votes are put together by `by_majority`."""
         votes = [self._answers(task, k, vote) for vote in range(self.run.in_context.votes if k else 1)]
-        orders = [by_majority(torch.stack(of_item), item) for item, of_item in enumerate(zip(*votes, strict=True))]
+        rankings = [by_majority(torch.stack(of_item), item) for item, of_item in enumerate(zip(*votes, strict=True))]
         place = {label: i for i, label in enumerate(task.labels)}
-        ordered = list(zip(task.items, orders, strict=True))
+        ordered = list(zip(task.items, rankings, strict=True))
         return TaskScores(
             task=task.name,
             demonstrations=k,
             labels=len(place),
             gold=[place[item.options[item.gold]] for item in task.items],
-            predicted=[place[item.options[order[0]]] for item, order in ordered],
-            rank=[order.index(item.gold) for item, order in ordered],
+            predicted=[place[item.options[ranking[0]]] for item, ranking in ordered],
+            rank=[ranking.index(item.gold) for item, ranking in ordered],
         )
 
     def _answers(self, task: FewShotTask, k: int, vote: int) -> list[Tensor]:
@@ -147,11 +145,8 @@ class TaskEvaluator:
 def by_majority(scores: Tensor, item: int = 0) -> list[int]:
     """Options in the order of how many votes put them first; ties by mean probability over the votes.
 
-    A vote that puts several first is divided between them. What is tied even then comes in an order drawn for the item.
-
-    Args:
-        scores: [votes, options] log-probabilities, up to a constant per vote.
-        item: its number.
+    A vote that puts several first is divided between them. What is tied even then comes in an order drawn for the item,
+    by its number. Scores are [votes, options] log-probabilities, up to a constant per vote.
     """
     votes = torch.from_numpy(shared_votes(scores.double().numpy())).sum(dim=0)
     mean = torch.softmax(scores.double(), dim=1).mean(dim=0)

@@ -23,6 +23,7 @@ class PoolLabelling:
     """
 
     kept_in: ClassVar[str] = "soft_labels"
+    needs: ClassVar[None] = None  # no job has to be done first
 
     teacher: str
     dtype: str
@@ -39,11 +40,6 @@ class PoolLabelling:
     demonstration_labels: str = "true"
     teacher_memory: Memory = field(default="whole", metadata=EXECUTION)
     queries_a_pass: int = field(default=16, metadata=EXECUTION)
-
-    @property
-    def needs(self) -> None:
-        """Nothing has to be there first."""
-        return
 
     @property
     def name(self) -> str:
@@ -115,17 +111,13 @@ class TunedTeacher:
     """A teacher that is in-context tuned, shared by all students that learn from it: its weights are kept."""
 
     kept_in: ClassVar[str] = "teachers"
+    needs: ClassVar[None] = None
 
     model: str
     dtype: str
     device: Device
     episodes: Episodes
     training: Training
-
-    @property
-    def needs(self) -> None:
-        """Nothing has to be there first."""
-        return
 
     @property
     def name(self) -> str:

@@ -10,8 +10,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.evidence.claims import FEWEST_SEEDS, SIGNIFICANT, differs, share_recovered, shown_share
-from lib.evidence.estimates import Correct, correct_items, mean, seeds_in_common, summarise, with_bounds
+from lib.evidence.claims import (
+    FEWEST_SEEDS,
+    SIGNIFICANT,
+    of_accuracy,
+    of_difference,
+    share_recovered,
+    shown_differences,
+    shown_share,
+)
+from lib.evidence.estimates import Correct, correct_items, mean, recalls, seeds_in_common, summarise, with_bounds
 from lib.evidence.scores import over_items
 from lib.methods.calibration import Calibration
 from lib.methods.table import METHODS
@@ -58,27 +66,21 @@ def compared(variants: Variants, others: Sweep, how: Calibration = "none") -> pd
         for name, correct in by_name.items():
             beside = correct if METHODS[correct.method].reads_support else by_name.get(_label("icl"), correct)
             for size, seeds in seeds_in_common((correct, beside)).items():
-                shown = {"name": name, "domain": domain, "support_size": size}
-                rows.append(shown | _scores(correct, size, seeds, classes))
+                place = {"name": name, "domain": domain, "support_size": size}
+                rows.append(place | _scores(correct, size, seeds, classes))
     return pd.DataFrame(rows)
 
 
 def _scores(correct: Correct, size: int, seeds: Sequence[int], classes: Sequence[str]) -> dict[str, float]:
-    items, gold, accuracy = correct.of_seeds(size, seeds), correct.gold, correct.accuracy(size, seeds)
-    low, high = np.clip(accuracy.bounds(), 0, 1)  # two seeds' t interval goes beyond what an accuracy can be
-    shown = {"accuracy": accuracy.value, "low": low, "high": high}
-    shown |= {f"on_{name}": items[:, gold == place].mean() for place, name in enumerate(classes)}
+    items, gold = correct.of_seeds(size, seeds), correct.gold
+    scores = of_accuracy(correct.accuracy(size, seeds)) | recalls(items, gold, classes)
     if len(classes) == 2:
-        shown[f"share_{classes[0]}"] = np.where(gold == 0, items, 1 - items).mean()
-    return shown | {"majority": correct.majority, "seeds": len(seeds)}
+        scores[f"share_{classes[0]}"] = np.where(gold == 0, items, 1 - items).mean()
+    return scores | {"majority": correct.majority, "seeds": len(seeds)}
 
 
 def fullest(table: pd.DataFrame) -> int:
-    """The support size with most results, seeds and names together; the largest of several.
-
-    Args:
-        table: from `compared`.
-    """
+    """The support size with most results of `compared`, seeds and names together; the largest of several."""
     seeds = table.groupby("support_size")["seeds"].sum()
     return int(max(seeds.index[seeds == seeds.max()]))
 
@@ -97,30 +99,25 @@ def differences(variants: Variants, others: Sweep, how: Calibration = "none") ->
         pairs = [pair for pair in pairs if {*pair} <= {*by_name}]
         level = 1 - SIGNIFICANT / max(1, len(pairs) * len(domains))
         for name, rival in pairs:
-            shown = {"name": name, "against": rival, "domain": domain}
-            rows += [shown | row for row in _differences(by_name[name], by_name[rival], level)]
-    return pd.DataFrame(rows)
+            place = {"name": name, "against": rival, "domain": domain}
+            rows += [place | row for row in _differences(by_name[name], by_name[rival], level)]
+    return pd.DataFrame(rows).rename(columns={"difference_low": "low", "difference_high": "high"})
 
 
 def _differences(correct: Correct, rival: Correct, level: float) -> Iterator[dict[str, Any]]:
     for size, seeds in seeds_in_common((correct, rival)).items():
         difference = mean(correct.of_seeds(size, seeds) - rival.of_seeds(size, seeds), correct.gold, correct.clusters)
-        low, high = difference.bounds()
-        shown = {"support_size": size, "difference": difference.value, "low": low, "high": high}
-        yield shown | {"differs": differs(difference, level), "seeds": len(seeds)}
+        yield {"support_size": size, **of_difference(difference, level), "seeds": len(seeds)}
 
 
 def differences_table(worth: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """`differences` as text: a row a support size and ablation, a column a domain and rival; a star where `differs`."""
     if not len(worth):
         return pd.DataFrame()
-    texts = [
-        with_bounds(row.difference, row.low, row.high, "{:+.2f}".format) + " *" * row.differs
-        for row in worth.itertuples()
-    ]
-    shown = worth.assign(text=texts, domain=worth.domain.map(profile.domains), n=worth.support_size)
+    texts = shown_differences(worth.rename(columns={"low": "difference_low", "high": "difference_high"}))
+    rows = worth.assign(text=texts, domain=worth.domain.map(profile.domains), n=worth.support_size)
     order = {"index": ["n", "name"], "columns": ["domain", "against"]}
-    table = shown.pivot_table("text", **order, aggfunc="first", sort=False).fillna("")
+    table = rows.pivot_table("text", **order, aggfunc="first", sort=False).fillna("")
     return table.sort_index(level="n", sort_remaining=False, kind="stable").rename_axis(columns=["", "less"])
 
 
@@ -167,7 +164,7 @@ def _beaten(places: pd.DataFrame, name: str) -> str:
     """places: by name and support size."""
     own = places.loc[name]
     several = places.index[places.seeds >= FEWEST_SEEDS]
-    judged = [size for size in own.index if all((one, size) in several for one in (name, *RIVALS))]
+    judged = [size for size in own.index if all((contender, size) in several for contender in (name, *RIVALS))]
     beats = [size for size in judged if all(own.low[size] > places.loc[(rival, size)].high for rival in RIVALS)]
     return f"{len(beats)} of {len(judged)}" if judged else ""
 
@@ -177,7 +174,9 @@ def _least_share(three: Sequence[Correct | None]) -> str:
     if None in three:
         return ""
     common = seeds_in_common(three)
-    shares = {size: share_recovered(*(one.accuracy(size, seeds) for one in three)) for size, seeds in common.items()}
+    shares = {
+        size: share_recovered(*(correct.accuracy(size, seeds) for correct in three)) for size, seeds in common.items()
+    }
     known = {size: share for size, share in shares.items() if share}
     if not known:
         return "teacher no better" if shares else ""
@@ -194,11 +193,6 @@ def _few_seeds(seeds: int) -> str:
 def ablations_figure(table: pd.DataFrame, size: int, profile: Profile) -> Figure:
     """All ablations and references at one support size, a row each, by domain: accuracy with 95% intervals, and the
     recall of each class, which shows whatever says one thing to everything. Names with fewer than three seeds say so.
-
-    Args:
-        table: from `compared`.
-        size: the support size.
-        profile: whose domains and classes they are.
     """
     house_style()
     rows = table[table.support_size == size]

@@ -16,10 +16,10 @@ from lib.methods.table import METHODS, Method
 from lib.report import figures
 from lib.report.figures import PAPER_ALPHA, PAPER_DATASETS, REFERENCE_LINE, SOURCE, paper_points
 from lib.runs.execution import Sweep
+from lib.runs.frames import PREFIXES
 from lib.runs.profile import Profile
 from lib.tasks.task import IN_DOMAIN
 
-HOW = ("", "calibrated_", "content_free_")  # plain, by the model's own answers, by content-free inputs
 MOST_ROWS = 3  # classes whose recall has a row of its own below the accuracy
 COST = {"memory_gb": "peak memory, GB", "method_seconds": "teacher's soft labels and training, s"}
 MEASURED, PREDICTED = "measured on the GPU", "predicted"
@@ -31,15 +31,9 @@ FARTHEST = 2  # effects beyond are named at the figure's edge
 
 def accuracy_columns(profile: Profile) -> list[str]:
     """The scores that belong to an accuracy figure, plain and calibrated, of each domain."""
-    return [
-        f"{domain}_{score}"
-        for domain in profile.domains
-        for score in (
-            *(f"{how}{score}" for how in HOW for score in ("accuracy", "macro_f1", *_of_classes(profile.classes))),
-            "auc",
-            "ties",
-        )
-    ]
+    scores = ("accuracy", "macro_f1", *_of_classes(profile.classes))
+    columns = [*(f"{prefix}{score}" for prefix in PREFIXES for score in scores), "auc", "ties"]
+    return [f"{domain}_{column}" for domain in profile.domains for column in columns]
 
 
 def _of_classes(classes: Sequence[str]) -> dict[str, str]:
@@ -53,10 +47,7 @@ def accuracy_figure(sweep: Sweep, paper_figure: str) -> Figure:
 
     Points are means over seeds with 95% intervals over seeds and items. The lower rows are the recall of each class and
     how often it is predicted. They show a model that says one thing always: recalls of 1 and 0, whose mean is no skill.
-
-    Args:
-        sweep: results of the methods to draw.
-        paper_figure: whose points of the paper to draw faintly, such as `fig1`, on the paper's own datasets.
+    On the paper's own datasets the points of its figure, such as `fig1`, are drawn faintly.
     """
     figures.house_style()
     profile, classes = sweep.profile, sweep.profile.classes
@@ -154,11 +145,7 @@ def drawn_memory(sweep: Sweep, predicted: pd.DataFrame) -> Sweep:
     """The sweep with more columns of results: `memory_gb`, the peak that figures draw, and `memory_is`, what it is.
 
     The peak is what the GPU's allocator said, or, on a CPU, the highest predicted peak: resident memory holds what
-    libraries keep for themselves, and is in the table by phase.
-
-    Args:
-        sweep: results.
-        predicted: rows of `lib.memory.predictions.of_profile`.
+    libraries keep for themselves, and is in the table by phase. Predictions are `lib.memory.predictions.of_profile`'s.
     """
     results = sweep.results
     on_gpu = results.peak_measured == "cuda_allocated"
@@ -208,16 +195,12 @@ def _by_run(results: pd.DataFrame, predicted: pd.DataFrame, quantity: str) -> np
 
 
 def cost_figure(sweep: Sweep, paper_figure: str) -> Figure:
-    """Peak memory and time against support size.
+    """Peak memory and time of `drawn_costs` against support size.
 
     Memory is the highest peak of the teacher's and the training's phases for methods that train, the evaluation's for
     the others; measured peaks are filled, predicted ones hollow. Time is that of the teacher's soft labels and of the
-    training, zero where there is neither. The paper's points are left out beside models a thousand times smaller, and
-    on other data than the paper's.
-
-    Args:
-        sweep: results of the methods to draw, from `drawn_costs`.
-        paper_figure: whose points of the paper to draw faintly, such as `fig6`.
+    training, zero where there is neither. The points of a figure of the paper, such as `fig6`, are drawn faintly; they
+    are left out beside models a thousand times smaller, and on other data than the paper's.
     """
     figures.house_style()
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4))
@@ -253,8 +236,8 @@ def table(sweep: Sweep, quantity: str) -> pd.DataFrame:
     digits = 2 if summary["mean"].max() > SMALL_GB else 4
     differ = (summary.high - summary.low).round(digits) > 0
     summary = summary.assign(low=summary.low.where(differ)).sort_values("support_size")
-    shown = figures.interval_table(summary, METHODS, "method", "support_size", digits)
-    return shown.rename_axis("n =", axis=1)
+    text = figures.interval_table(summary, METHODS, "method", "support_size", digits)
+    return text.rename_axis("n =", axis=1)
 
 
 def save(figure: Figure, sweep: Sweep, name: str, quantities: Sequence[str]) -> None:
@@ -288,20 +271,20 @@ def _seeds(results: pd.DataFrame) -> Collection[int]:
 def effects_figure(judged: pd.DataFrame, size: object) -> Figure:
     """The effect of each claim at one support size with its 95% interval, and where the paper puts it."""
     figures.house_style()
-    shown = judged[judged.support_size == size].iloc[::-1]
+    rows = judged[judged.support_size == size].iloc[::-1]
     claimed = {claim.statement: claim.effect for claim in CLAIMS}
-    figure, axis = plt.subplots(figsize=(9, 0.45 * len(shown) + 1))
-    places = range(len(shown))
-    errors = figures.error_lengths(shown.effect, shown.low, shown.high)
-    axis.errorbar(shown.effect, places, xerr=errors, fmt="o", color=METHODS["cd"].colour, capsize=3, label="here")
-    numbers = shown.claim.map(claimed).reset_index(drop=True)
+    figure, axis = plt.subplots(figsize=(9, 0.45 * len(rows) + 1))
+    places = range(len(rows))
+    errors = figures.error_lengths(rows.effect, rows.low, rows.high)
+    axis.errorbar(rows.effect, places, xerr=errors, fmt="o", color=METHODS["cd"].colour, capsize=3, label="here")
+    numbers = rows.claim.map(claimed).reset_index(drop=True)
     numbers = numbers[numbers.abs() > MORE]
     axis.plot(numbers, numbers.index, "k|", markersize=14, markeredgewidth=2, label="the paper")
     axis.axvline(0, **REFERENCE_LINE)
-    axis.set(yticks=places, yticklabels=shown.claim, xlabel="relative difference", ylim=(-0.6, len(shown) - 0.4))
+    axis.set(yticks=places, yticklabels=rows.claim, xlabel="relative difference", ylim=(-0.6, len(rows) - 0.4))
     right = min(max(axis.get_xlim()[1], 1), FARTHEST)
     axis.set_xlim(-1.05, right)
-    for place, effect in zip(places, shown.effect, strict=True):
+    for place, effect in zip(places, rows.effect, strict=True):
         if effect > right:
             axis.text(right, place, f"{as_times(effect)} →", ha="right", va="bottom", color=METHODS["cd"].colour)
     axis.legend(loc="upper right", fontsize=9)

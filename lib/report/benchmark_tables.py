@@ -51,14 +51,14 @@ def paper_layout(means: pd.DataFrame, benchmark: str, k: int) -> pd.DataFrame:
 
     Before them what takes no skill, and what no tuning gives. Runs are means over seeds with 95% intervals.
     """
-    shown, metrics = means[means.k == k], METRICS[benchmark]
-    taught = shown[shown.method.isin(STUDENTS)].paradigm
-    shown = shown[shown.paradigm.isna() | shown.paradigm.isin(taught)]
-    summary = _summary(shown, benchmark)
+    rows, metrics = means[means.k == k], METRICS[benchmark]
+    taught = rows[rows.method.isin(STUDENTS)].paradigm
+    rows = rows[rows.paradigm.isna() | rows.paradigm.isin(taught)]
+    summary = _summary(rows, benchmark)
     if summary.empty:
         return pd.DataFrame()
     table = interval_table(summary, SHOWN, ["paradigm", "quantity"], "method", digits=1)
-    no_skill = _under_each(shown).groupby("paradigm")[[NO_SKILL[metric] for metric in metrics]].mean()
+    no_skill = _under_each(rows).groupby("paradigm")[[NO_SKILL[metric] for metric in metrics]].mean()
     table.insert(0, "without skill", [f"{no_skill.loc[title, NO_SKILL[metric]]:.1f}" for title, metric in table.index])
     places = [(title, metric) for title in no_skill.index for metric in metrics]
     return table.reindex(places).rename(index=metrics).rename_axis(index=[None, None])
@@ -93,15 +93,15 @@ def curves_figure(means: pd.DataFrame, benchmark: str) -> Figure:
     Dotted lines are what takes no skill: the commonest answer of each task, for precision at 10 a random order.
     """
     house_style()
-    shown, summary = _under_each(means), _summary(means, benchmark)
-    metrics, titles = METRICS[benchmark], list(dict.fromkeys(shown.paradigm))
+    rows, summary = _under_each(means), _summary(means, benchmark)
+    metrics, titles = METRICS[benchmark], list(dict.fromkeys(rows.paradigm))
     shape = {"figsize": (11, 3.6 * len(metrics) + 0.6), "sharex": True, "sharey": "row", "squeeze": False}
     figure, axes = plt.subplots(len(metrics), len(titles), **shape)
     for column, title in enumerate(titles):
         of_title = summary[summary.paradigm == title]
         for axis, metric in zip(axes[:, column], metrics, strict=True):
             curves(axis, of_title[of_title.quantity == metric], sorted(means.k.unique()), SHOWN)
-            no_skill = shown[shown.paradigm == title][NO_SKILL[metric]].mean()
+            no_skill = rows[rows.paradigm == title][NO_SKILL[metric]].mean()
             axis.axhline(no_skill, label="without skill", **REFERENCE_LINE)
             axis.set_ylim(0, 103)
         axes[0, column].set_title(title)
@@ -158,10 +158,10 @@ def by_task(tasks: pd.DataFrame, benchmark: str, k: int) -> pd.DataFrame:
     Before them how many items are scored, how many options the task has in all, and what takes no skill.
     """
     metric = next(iter(METRICS[benchmark]))
-    shown = tasks[tasks.k == k]
-    names = shown.assign(
-        paradigm=shown.paradigm.map(PARADIGMS).fillna("untuned"),
-        method=shown.method.map(lambda name: SHOWN[name].label),
+    rows = tasks[tasks.k == k]
+    names = rows.assign(
+        paradigm=rows.paradigm.map(PARADIGMS).fillna("untuned"),
+        method=rows.method.map(lambda name: SHOWN[name].label),
     )
     table = names.pivot_table(metric, "task", ["paradigm", "method"], sort=False).rename_axis(None)
     of_task = names.groupby("task")[["items", "options", NO_SKILL[metric]]].first()

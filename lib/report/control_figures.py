@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.evidence.claims import SIGNIFICANT, of_difference, shown_differences
+from lib.evidence.claims import SIGNIFICANT, of_accuracy, of_difference, shown_differences
 from lib.evidence.estimates import HOW, Array, Correct, Estimate, correct_items, mean, with_bounds
 from lib.methods.calibration import Calibration
 from lib.methods.table import METHODS
@@ -52,10 +52,8 @@ def _rows(
         if not runs or runs in seen:
             continue
         seen.add(runs)
-        accuracy = _estimate(correct, _right(correct))
-        low, high = np.clip(accuracy.bounds(), 0, 1)
         results = variants.sweeps[name].results
-        row = {"accuracy": accuracy.value, "low": low, "high": high, "seeds": len(correct.items)}
+        row = of_accuracy(_estimate(correct, _right(correct))) | {"seeds": len(correct.items)}
         row["auc"] = results[results.method == method][f"{domain}_auc"].mean()
         row["majority"] = correct.majority
         reference = of_name.get(LARGE)
@@ -99,19 +97,14 @@ def controls_table(frame: pd.DataFrame, profile: Profile) -> pd.DataFrame:
 
 
 def controls_figure(frame: pd.DataFrame, profile: Profile) -> Figure:
-    """Calibrated accuracies of each control's teacher and student, a row a control and a panel a domain.
-
-    Args:
-        frame: from `controls_frame`.
-        profile: whose domains they are.
-    """
+    """Calibrated accuracies of `controls_frame`: a row a control, teacher and student, and a panel a domain."""
     house_style()
-    shown = frame[frame.answers == "calibrated"]
-    names = list(shown.name.unique())[::-1]
+    rows = frame[frame.answers == "calibrated"]
+    names = list(rows.name.unique())[::-1]
     shape = {"figsize": (5.5 * len(profile.domains) + 2, 0.45 * len(names) + 1.5), "sharey": True, "squeeze": False}
     figure, axes = plt.subplots(1, len(profile.domains), **shape)
     for axis, (domain, title) in zip(axes[0], profile.domains.items(), strict=True):
-        _panel(axis, shown[shown.domain == domain], names)
+        _panel(axis, rows[rows.domain == domain], names)
         axis.set(title=title.capitalize(), xlabel="calibrated accuracy")
     axes[0, 0].set_yticks(range(len(names)), names)
     out = "All rows have the second domain in the pool but those as in the paper and of the first domain alone."

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.evidence.estimates import Array, with_bounds
-from lib.methods.table import METHODS
+from lib.methods.table import METHODS, Method
 from lib.runs.files import replace_file, write_csv
 from lib.runs.frames import PHASES
 from lib.runs.profile import Profile
@@ -37,14 +36,6 @@ COSTS = {
     "rss": ("GB", 1e-9),
     "tensors": ("GB", 1e-9),
 }
-
-
-class Looks(Protocol):
-    """How figures show a method; a method without a marker is a level line."""
-
-    label: str
-    colour: str
-    marker: str
 
 
 def house_style() -> None:
@@ -71,8 +62,8 @@ def paper_points(figure: str, quantity: str) -> pd.DataFrame:
         quantity: `in_domain_accuracy`, `out_of_domain_accuracy`, `peak_memory` (GB) or `training_time` (s).
     """
     numbers = pd.read_csv(PAPER_NUMBERS, comment="#").rename(columns={"value": "mean"})
-    chosen = numbers[(numbers.figure == figure) & (numbers.quantity == quantity)]
-    return chosen[["method", "support_size", "mean"]].assign(low=np.nan, high=np.nan).reset_index(drop=True)
+    points = numbers[(numbers.figure == figure) & (numbers.quantity == quantity)]
+    return points[["method", "support_size", "mean"]].assign(low=np.nan, high=np.nan).reset_index(drop=True)
 
 
 def error_lengths(value: pd.Series, low: pd.Series, high: pd.Series) -> Array:
@@ -81,7 +72,7 @@ def error_lengths(value: pd.Series, low: pd.Series, high: pd.Series) -> Array:
 
 
 def curves(
-    axis: Axes, summary: pd.DataFrame, sizes: Sequence[int], methods: Mapping[str, Looks], **style: object
+    axis: Axes, summary: pd.DataFrame, sizes: Sequence[int], methods: Mapping[str, Method], **style: object
 ) -> None:
     """One line a method over the numbers of examples, side by side, with intervals.
 
@@ -116,20 +107,20 @@ def _curve(axis: Axes, places: Array, rows: pd.DataFrame, drawn: Mapping[str, ob
 
 def legend_below(figure: Figure, notes: str = "") -> None:
     """One legend of all panels under them, and under it what the figure cannot draw."""
-    shown: dict[str, object] = {}
+    entries: dict[str, object] = {}
     for axis in figure.axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            shown.setdefault(label, handle)
+            entries.setdefault(label, handle)
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "ncols": 4, "frameon": False}
     figure.tight_layout()
-    legend = figure.legend(list(shown.values()), list(shown), **place)
+    legend = figure.legend(list(entries.values()), list(entries), **place)
     figure.canvas.draw()
     below = figure.transFigure.inverted().transform(legend.get_window_extent())[0][1]
     figure.text(0.5, below - 0.01, notes, ha="center", va="top", size=9, color="0.35")
 
 
 def interval_table(
-    summary: pd.DataFrame, methods: Mapping[str, Looks], rows: str | list[str], columns: str, digits: int
+    summary: pd.DataFrame, methods: Mapping[str, Method], rows: str | list[str], columns: str, digits: int
 ) -> pd.DataFrame:
     """Means of `lib.evidence.estimates.summarise` with intervals as text, methods by their labels and in their order.
 
@@ -146,7 +137,7 @@ def interval_table(
 
 def phase_table(
     results: pd.DataFrame,
-    methods: Mapping[str, Looks] = METHODS,
+    methods: Mapping[str, Method] = METHODS,
     by: Sequence[str] = ("method", "support_size"),
 ) -> pd.DataFrame:
     """What each group of results cost by phase, as text: mean seconds, tokens and peak in GB, and what is trained.

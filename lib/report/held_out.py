@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.evidence.claims import SIGNIFICANT, of_difference, shown_differences
+from lib.evidence.claims import SIGNIFICANT, of_accuracy, of_difference, shown_differences
 from lib.evidence.estimates import HOW, Array, Estimate, mean, with_bounds
 from lib.methods.evaluation import Evaluation
 from lib.methods.table import METHODS
@@ -50,9 +50,9 @@ class Answers:
 
     def at(self, size: int, seed: int) -> Evaluation | None:
         """A result; the same for all seeds where there are no demonstrations and nothing is trained."""
-        found = self.evaluations.get((size, seed))
+        result = self.evaluations.get((size, seed))
         alone = size == 0 and METHODS[self.method].tuning is None
-        return self.evaluations.get((0, 0)) if alone and found is None else found
+        return self.evaluations.get((0, 0)) if alone and result is None else result
 
     def taken(self, seeds: Sequence[int]) -> Array:
         """[seeds, items], whether an item counts."""
@@ -65,11 +65,7 @@ def main_frame(variants: Variants, others: Sweep) -> pd.DataFrame:
 
     A method whose pool has no query of the second domain lacks all kinds. It is scored on the items that the controls
     hold out, of the controls' seeds. An ablation with the second domain in its pool is scored there by its own control,
-    and has no row where that was not run.
-
-    Args:
-        variants: the ablations and their controls.
-        others: the profile's methods, those without demonstrations among them.
+    and has no row where that was not run. `others` are the profile's methods, without demonstrations too.
 
     Returns:
         Columns name; support_size, 0 for no demonstrations; items, a domain's title or one of `HELD_OUT`; answers
@@ -135,12 +131,10 @@ def _scores(answers: Answers, size: int, how: str, level: float) -> dict[str, An
     if not seeds:
         return {}
     own, taken = [answers.at(size, seed) for seed in seeds], answers.taken(seeds)
-    right = np.stack([one.correct(HOW[how]) for one in own])
-    accuracy = _mean(right, taken, own[0])
-    low, high = np.clip(accuracy.bounds(), 0, 1)
-    row: dict[str, Any] = {"accuracy": accuracy.value, "low": low, "high": high}
+    right = np.stack([evaluation.correct(HOW[how]) for evaluation in own])
+    row: dict[str, Any] = of_accuracy(_mean(right, taken, own[0]))
     row["majority"] = np.mean([max(np.bincount(np.asarray(own[0].gold)[items])) / items.sum() for items in taken])
-    row["auc"] = np.mean([one.area_under_curve(items) for one, items in zip(own, taken, strict=True)])
+    row["auc"] = np.mean([evaluation.area_under_curve(items) for evaluation, items in zip(own, taken, strict=True)])
     row |= {"all_kinds": np.nan, "seeds": len(seeds)}
     difference = None
     if all((size, seed) in answers.all_kinds for seed in seeds):
@@ -163,15 +157,15 @@ def main_table(frame: pd.DataFrame, size: int, profile: Profile) -> pd.DataFrame
 
     The last row is one answer for everything.
     """
-    shown = frame[frame.support_size.isin([0, size])]
-    named = shown.name + np.where((shown.support_size == 0) & shown.name.map(_may_read), ", no demonstrations", "")
-    texts = shown.assign(name=named, text=list(map(with_bounds, shown.accuracy, shown.low, shown.high)))
+    rows = frame[frame.support_size.isin([0, size])]
+    named = rows.name + np.where((rows.support_size == 0) & rows.name.map(_may_read), ", no demonstrations", "")
+    texts = rows.assign(name=named, text=list(map(with_bounds, rows.accuracy, rows.low, rows.high)))
     items = [*profile.domains.values(), *HELD_OUT.values()]
     order = {"index": "name", "columns": ["items", "answers"], "aggfunc": "first", "sort": False}
     columns = pd.MultiIndex.from_product([items, HOW])
     table = texts.pivot_table("text", **order).reindex(columns=columns).astype(object).fillna(NOT_RUN)
     table["seeds", ""] = texts.pivot_table("seeds", **order).xs("plain", axis=1, level="answers").apply(_counts, axis=1)
-    one_answer = shown.groupby("items").majority.mean().map("{:.2f}".format).reindex(columns.get_level_values(0))
+    one_answer = rows.groupby("items").majority.mean().map("{:.2f}".format).reindex(columns.get_level_values(0))
     return pd.concat([table, pd.DataFrame([[*one_answer.fillna(""), ""]], [ONE_ANSWER], table.columns)])
 
 

@@ -33,10 +33,8 @@ PAPER_FIGURES = {
 def papers_figure(peaks: pd.DataFrame, sizes: Sequence[int], measured: pd.DataFrame | None = None) -> Figure:
     """The paper's figures 2, 4 and 6, memory: predicted peaks hollow, measured ones filled, the paper's own faint.
 
-    Args:
-        peaks: rows of `lib.memory.predictions.frame`; those of the highest phase are drawn.
-        sizes: the support sizes.
-        measured: method, support_size and peak_gb as measured on a GPU, where there is such a record.
+    Of the peaks, rows of `lib.memory.predictions.frame`, those of the highest phase are drawn. Measured ones, where a
+    GPU's record has them, are rows of method, support_size and peak_gb.
     """
     house_style()
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), sharex=True)
@@ -177,9 +175,9 @@ def comparison_figure(record: pd.DataFrame) -> Figure:
 
 def _plain_numbers(axis: Axes) -> None:
     """Logarithmic axes without formulas, which the house style does not typeset."""
-    for one in (axis.xaxis, axis.yaxis):
-        one.set_major_formatter(LogFormatter())
-        one.set_minor_formatter(LogFormatter())
+    for direction in (axis.xaxis, axis.yaxis):
+        direction.set_major_formatter(LogFormatter())
+        direction.set_minor_formatter(LogFormatter())
 
 
 def table(peaks: pd.DataFrame) -> pd.DataFrame:
@@ -192,9 +190,9 @@ def table(peaks: pd.DataFrame) -> pd.DataFrame:
     parts = [part for part in PARTS if counts[part].any()]
     text = named[["peak_gb", *parts]].map("{:.3g}".format)
     text[parts] = text[parts].where(counts[parts], "")
-    shown = named[["method", "support_size", "phase", "place"]].join(text)
-    shown = shown.rename(columns={"support_size": "n", "peak_gb": "GB"}).set_index(["method", "n", "phase"])
-    return shown[["GB", *parts, "place"]]
+    rows = named[["method", "support_size", "phase", "place"]].join(text)
+    rows = rows.rename(columns={"support_size": "n", "peak_gb": "GB"}).set_index(["method", "n", "phase"])
+    return rows[["GB", *parts, "place"]]
 
 
 def reading_table(compared: pd.DataFrame) -> Styler:

@@ -18,8 +18,7 @@ LIMITS = (0.4, 1.02)  # of accuracies
 def learning_curves_figure(curves: Mapping[str, pd.DataFrame]) -> Figure:
     """Smoothed training accuracy against steps, a panel a model; thin lines are where a stage begins.
 
-    Args:
-        curves: what `lib.tiny.pretraining.pretrain` returns, by the model's name.
+    The curves are those of `lib.tiny.pretraining.pretrain`, by the model's name.
     """
     house_style()
     figure, axes = plt.subplots(len(curves), 1, figsize=(11, 3.4 * len(curves)), squeeze=False)
@@ -40,8 +39,7 @@ def learning_curves_figure(curves: Mapping[str, pd.DataFrame]) -> Figure:
 def in_context_figure(accuracies: pd.DataFrame) -> Figure:
     """Accuracy against demonstrations, a panel a model: means over contexts with 95% intervals.
 
-    Args:
-        accuracies: rows of `lib.tiny.evaluation.context_accuracies` with a column `model`.
+    The accuracies are those of `lib.tiny.evaluation.context_accuracies`, with a column `model`.
     """
     house_style()
     grid = sns.catplot(

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -12,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.errors import StudyError
-from lib.evidence.claims import FEWEST_SEEDS, SIGNIFICANT, of_difference, shown_differences
-from lib.evidence.estimates import HOW, Correct, Estimate, correct_items, mean, over_sizes, with_bounds
+from lib.evidence.claims import FEWEST_SEEDS, SIGNIFICANT, of_accuracy, of_difference, shown_differences
+from lib.evidence.estimates import HOW, Correct, Estimate, correct_items, mean, over_sizes, recalls, with_bounds
 from lib.report.ablation_figures import CLASS_MARKERS
 from lib.report.figures import REFERENCE_LINE, error_lengths, house_style, of_seeds
-from lib.runs.ablations import candidates, name_of, profile_values, shown
+from lib.runs.ablations import candidates, name_of, profile_values, value_text
 from lib.runs.profile import Profile
 from lib.runs.variants import METHOD, Variants
 
@@ -38,11 +37,11 @@ def choice_effects(profile: Profile, variants: Variants) -> pd.DataFrame:
     Raises:
         StudyError: no choice is left.
     """
-    found = list(_effects(profile, variants))
-    if not found:
+    effects = list(_effects(profile, variants))
+    if not effects:
         raise StudyError("sensitivity: no choice can be compared; two values of one need results at the same seeds.")
-    level = 1 - SIGNIFICANT * len(HOW) / max(len(HOW), sum(difference is not None for _, difference in found))
-    return pd.DataFrame([row | of_difference(difference, level) for row, difference in found])
+    level = 1 - SIGNIFICANT * len(HOW) / max(len(HOW), sum(difference is not None for _, difference in effects))
+    return pd.DataFrame([row | of_difference(difference, level) for row, difference in effects])
 
 
 def _effects(profile: Profile, variants: Variants) -> Iterator[tuple[dict[str, Any], Estimate | None]]:
@@ -66,7 +65,7 @@ def _values(
     correct: Mapping[Any, Correct], own: object, profile: Profile
 ) -> Iterator[tuple[dict[str, Any], Estimate | None]]:
     """The values of one choice in one domain."""
-    there = {value: one for value, one in correct.items() if one.items}
+    there = {value: items for value, items in correct.items() if items.items}
     common = over_sizes(list(there.values())) if len(there) > 1 else None
     if common is None:
         return
@@ -74,11 +73,8 @@ def _values(
     by_value = dict(zip(there, rights, strict=True))
     for value, right in by_value.items():
         gold, clusters = there[value].gold, there[value].clusters
-        accuracy = mean(right, gold, clusters)
-        low, high = np.clip(accuracy.bounds(), 0, 1)
-        row = {"value": value, "own": value == own, "accuracy": accuracy.value, "low": low, "high": high}
-        row |= {f"on_{name}": right[:, gold == place].mean() for place, name in enumerate(profile.classes)}
-        row |= {"majority": there[value].majority}
+        row = {"value": value, "own": value == own, **of_accuracy(mean(right, gold, clusters))}
+        row |= recalls(right, gold, profile.classes) | {"majority": there[value].majority}
         row |= {"support_sizes": ", ".join(map(str, sizes)), "seeds": len(seeds)}
         compared = value != own and own in by_value
         yield row, mean(right - by_value[own], gold, clusters) if compared else None
@@ -107,7 +103,7 @@ def choices_table(moved: pd.DataFrame, profile: Profile) -> pd.DataFrame:
 
 
 def _named(moved: pd.DataFrame) -> pd.Series:
-    return moved.value.map(shown) + moved.own.map({True: " (own)", False: ""})
+    return moved.value.map(value_text) + moved.own.map({True: " (own)", False: ""})
 
 
 def _by_spread(moved: pd.DataFrame) -> list[str]:
@@ -121,12 +117,12 @@ def what_stands(moved: pd.DataFrame, profile: Profile) -> str:
     """In words, which calibrated differences from the profile's own values stand when they are corrected."""
     compared = moved[(moved.answers == "calibrated") & moved.difference.notna()]
     standing = compared[compared.differs]
-    places = zip(standing.choice, standing.value.map(shown), standing.domain.map(profile.domains), strict=True)
-    told = [f"{' '.join(place)}: {text}" for place, text in zip(places, shown_differences(standing), strict=True)]
-    few = compared.loc[compared.seeds < FEWEST_SEEDS, "choice"].unique()
-    untold = f" With fewer than {FEWEST_SEEDS} seeds nothing can be told of {', '.join(few)}." if len(few) else ""
-    which = f"these {len(told)} stand: {'; '.join(told)}." if told else "none stands."
-    return f"Of {len(compared)} calibrated differences from the profile's own values {which}{untold}"
+    places = zip(standing.choice, standing.value.map(value_text), standing.domain.map(profile.domains), strict=True)
+    texts = [f"{' '.join(place)}: {text}" for place, text in zip(places, shown_differences(standing), strict=True)]
+    untold = compared.loc[compared.seeds < FEWEST_SEEDS, "choice"].unique()
+    note = f" With fewer than {FEWEST_SEEDS} seeds nothing can be told of {', '.join(untold)}." if len(untold) else ""
+    which = f"these {len(texts)} stand: {'; '.join(texts)}." if texts else "none stands."
+    return f"Of {len(compared)} calibrated differences from the profile's own values {which}{note}"
 
 
 def sensitivity_figure(moved: pd.DataFrame, profile: Profile) -> Figure:
@@ -147,15 +143,15 @@ def sensitivity_figure(moved: pd.DataFrame, profile: Profile) -> Figure:
         for below, answers in enumerate(HOW):
             axis = axes[place // columns * len(HOW) + below, place % columns]
             axis.set_visible(True)
-            chosen = moved[(moved.choice == choice) & (moved.answers == answers)]
-            _panel(axis, chosen, profile)
+            rows = moved[(moved.choice == choice) & (moved.answers == answers)]
+            _panel(axis, rows, profile)
             axis.set_title(f"{choice}, {answers}")
     for line, axis in enumerate(axes[:, 0]):
         axis.set(ylabel=["accuracy", "calibrated accuracy"][line % len(HOW)], ylim=(0, 1.03))
     hollow = {"ls": "", "color": "0.4", "fillstyle": "none"}
     markers = zip(profile.classes, CLASS_MARKERS, strict=False)
-    halves = [Line2D([], [], marker=marker, label=f"on {name} alone", **hollow) for name, marker in markers]
-    handles = [*axes[0, 0].get_legend_handles_labels()[0], *halves]
+    recalls = [Line2D([], [], marker=marker, label=f"on {name} alone", **hollow) for name, marker in markers]
+    handles = [*axes[0, 0].get_legend_handles_labels()[0], *recalls]
     figure.legend(handles=handles, ncols=wide, loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False)
     figure.suptitle(f"n = {moved.support_sizes.iloc[0]}; {of_seeds(moved.seeds)}", fontsize=11)
     figure.tight_layout()
@@ -174,5 +170,5 @@ def _panel(axis: Axes, rows: pd.DataFrame, profile: Profile) -> None:
     for place in own.index[own.own]:
         axis.axvspan(place - 0.25, place + 0.25, color="0.9", zorder=0)
     axis.margins(x=0.12)
-    axis.set(xticks=own.index, xticklabels=[shown(value) for value in own.value])
+    axis.set(xticks=own.index, xticklabels=[value_text(value) for value in own.value])
     axis.tick_params(axis="x", labelsize=9)

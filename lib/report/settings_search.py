@@ -17,18 +17,19 @@ KEPT += ["in_domain_share_entailment", "final_loss", "queries", "training_second
 SCORES = {"in_domain_accuracy": "plain", "in_domain_auc": "area", "final_loss": "final loss"}
 
 
-def record(found: pd.DataFrame) -> pd.DataFrame:
+def record(results: pd.DataFrame) -> pd.DataFrame:
     """The columns of `lib.runs.search.search_settings` that are kept of a search, those that it has."""
-    return found[[name for name in KEPT if name in found]]
+    return results[[name for name in KEPT if name in results]]
 
 
-def leaders(found: pd.DataFrame) -> pd.DataFrame:
+def leaders(results: pd.DataFrame) -> pd.DataFrame:
     """A row a method: its best candidate and its runner-up, of those that were tried on the most seeds.
 
     Scores are means over seeds. The calibrated accuracy and its difference, paired by seed, have 95% intervals over
     seeds. `at the edge` says that the best rate is the lowest or the highest of those tried.
     """
-    return pd.DataFrame({METHODS[method].label: _leader(own) for method, own in found.groupby("method", sort=False)}).T
+    by_method = results.groupby("method", sort=False)
+    return pd.DataFrame({METHODS[method].label: _leader(own) for method, own in by_method}).T
 
 
 def _leader(own: pd.DataFrame) -> dict[str, str]:
@@ -53,20 +54,20 @@ def _with_interval(values: pd.Series, lowest: float = -1, highest: float = 1) ->
     return with_bounds(values.mean(), *np.clip(interval(values), lowest, highest), "{:.3f}".format)
 
 
-def budget(found: pd.DataFrame) -> pd.DataFrame:
+def budget(results: pd.DataFrame) -> pd.DataFrame:
     """A row a method: its candidates, its runs, the queries that its students were trained on, and seconds."""
-    by_method = found.groupby(found.method.map(lambda name: METHODS[name].label), sort=False)
+    by_method = results.groupby(results.method.map(lambda name: METHODS[name].label), sort=False)
     columns = {"candidates": ("candidate", "nunique"), "runs": ("candidate", "size"), "queries": ("queries", "sum")}
     seconds = {"training seconds": ("training_seconds", "sum"), "evaluation seconds": ("evaluation_seconds", "sum")}
     return by_method.agg(**columns, **seconds).rename_axis(None).round().astype(int)
 
 
-def against_rate(found: pd.DataFrame) -> Figure:
+def against_rate(results: pd.DataFrame) -> Figure:
     """Calibrated accuracy of each trained method against the learning rate: a point a run, a line a number of epochs
     through the means.
     """
     house_style()
-    trained = found.dropna(subset=["learning_rate", MEASURE])
+    trained = results.dropna(subset=["learning_rate", MEASURE])
     figure, axes = plt.subplots(ROWS, COLUMNS, figsize=(12, 6), sharey=True)
     for axis, (method, own) in zip(axes.flat, trained.groupby("method", sort=False), strict=False):
         _panel(axis, own)

@@ -24,7 +24,7 @@ def answers(sweep: Sweep, position: int, support_size: int, seed: int) -> pd.Dat
         for result in sweep.stored
         if (result.run.support_size, result.run.seed) in wanted[METHODS[result.run.method].reads_support]
     }
-    log_probs = {method: torch.tensor([one.label_log_probs[position]]) for method, one in evaluations.items()}
+    log_probs = {name: torch.tensor([evaluated.label_log_probs[position]]) for name, evaluated in evaluations.items()}
     teacher = log_probs.get("teacher_icl", torch.full((1, len(sweep.profile.classes)), torch.nan))
     rows = {}
     for method in (name for name in METHODS if name in evaluations):
@@ -39,12 +39,7 @@ def answers(sweep: Sweep, position: int, support_size: int, seed: int) -> pd.Dat
 
 
 def answers_figure(answered: pd.DataFrame, gold: str) -> Figure:
-    """Each method's probability of the gold class; right of the line it is more likely than all others together.
-
-    Args:
-        answered: from `answers`.
-        gold: the gold class.
-    """
+    """Each method's probability of the gold class, from `answers`; right of the line it is likelier than all others."""
     house_style()
     colours = [method.colour for method in METHODS.values() if method.label in answered.index]
     shape = {"figsize": (8, 0.45 * len(answered) + 1.2), "xlim": (0, 1)}

@@ -79,10 +79,10 @@ def choice_variants(profile: Profile) -> dict[str, dict[str, Any]]:
 
 def name_of(choice: str, value: object) -> str:
     """A variant's name."""
-    return f"{choice} {shown(value)}"
+    return f"{choice} {value_text(value)}"
 
 
-def shown(value: object) -> str:
+def value_text(value: object) -> str:
     """A value as figures name it."""
     return f"{value:.2g}" if isinstance(value, float) else str(value)
 
@@ -184,8 +184,8 @@ def control_variants(profile: Profile) -> dict[str, dict[str, Any]]:
         },
     }
     here = {"support_sizes": _control_sizes(profile), "seeds": list(profile.seeds)}
-    found = {name: {**here, **large, **change} for name, change in controls.items()}
-    return found | {PLAIN: here, f"{PLAIN}, {NO_DEMONSTRATIONS}": {**here, "support_sizes": [0]}}
+    variants = {name: {**here, **large, **change} for name, change in controls.items()}
+    return variants | {PLAIN: here, f"{PLAIN}, {NO_DEMONSTRATIONS}": {**here, "support_sizes": [0]}}
 
 
 def _control_sizes(profile: Profile) -> list[int]:

@@ -26,10 +26,10 @@ Path = tuple[str, ...]
 
 def explained(error: ValidationError, settings: dict[str, Any], model: type[BaseModel]) -> str:
     """One line for each bad setting, and one for all that are missing."""
-    found = [(_path(problem, settings), problem) for problem in error.errors()]
-    missing = [".".join(path) for path, problem in found if problem["type"] == "missing"]
+    problems = [(_path(problem, settings), problem) for problem in error.errors()]
+    missing = [".".join(path) for path, problem in problems if problem["type"] == "missing"]
     wrong: dict[Path, list[Problem]] = {}
-    for path, problem in found:
+    for path, problem in problems:
         if problem["type"] != "missing":
             wrong.setdefault(path, []).append(problem)
     lines = [f"missing, and needed: {', '.join(missing)}."] if missing else []

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score
 
+from lib.methods.calibration import Calibration
 from lib.methods.evaluation import Scores, TaskScores
 from lib.methods.records import Run
 from lib.models.training import EXECUTION_FIELDS
@@ -17,7 +18,8 @@ from lib.runs.store import Result
 MEASURES = ("cuda_allocated", "rss", "tensors")
 PHASES = ("teacher", "training", "evaluation")
 PLAIN = "plain"
-
+# Before the name of a score: how the answers are calibrated.
+PREFIXES: dict[str, Calibration] = {"": "none", "calibrated_": "pool", "content_free_": "content_free"}
 
 PARADIGMS = {"meta": "Meta-ICT", "multitask": "Multitask-ICT"}
 
@@ -64,14 +66,12 @@ def _scores(result: Result) -> Iterator[dict[str, Any]]:
         return
     row: dict[str, Any] = {}
     for domain, evaluation in result.outcome.evaluations.items():
-        plain = evaluation.scores()
-        row |= _flat_scores(domain, result.run.task.classes, plain)
-        row |= _flat_scores(f"{domain}_calibrated", result.run.task.classes, evaluation.scores("pool"))
-        row |= _flat_scores(f"{domain}_content_free", result.run.task.classes, evaluation.scores("content_free"))
+        for prefix, how in PREFIXES.items():
+            row |= _flat_scores(f"{domain}_{prefix}", result.run.task.classes, evaluation.scores(how))
         row[f"{domain}_prior_from"] = evaluation.prior_from
         row[f"{domain}_majority"] = max(np.bincount(evaluation.gold)) / len(evaluation.gold)
         row[f"{domain}_auc"] = evaluation.area_under_curve()
-        row[f"{domain}_ties"] = plain.ties
+        row[f"{domain}_ties"] = evaluation.scores().ties
     yield row
 
 
@@ -109,10 +109,10 @@ def _comparable_costs(result: Result) -> dict[str, dict[str, Any]]:
 
 
 def _flat_scores(prefix: str, classes: Sequence[str], scores: Scores) -> dict[str, float]:
-    flat = {f"{prefix}_accuracy": scores.accuracy, f"{prefix}_macro_f1": scores.macro_f1}
+    flat = {f"{prefix}accuracy": scores.accuracy, f"{prefix}macro_f1": scores.macro_f1}
     for place, name in enumerate(classes):
-        flat[f"{prefix}_accuracy_on_{name}"] = scores.recall[place]
-        flat[f"{prefix}_share_{name}"] = scores.predicted[place]
+        flat[f"{prefix}accuracy_on_{name}"] = scores.recall[place]
+        flat[f"{prefix}share_{name}"] = scores.predicted[place]
     return flat
 
 

@@ -38,16 +38,13 @@ def search_settings(profile: Profile) -> pd.DataFrame:
     """
     here, seeds = unreported(profile), list(profile.search.seeds)
     left = candidates(profile)
-    found = search(profile, left, here | {"seeds": seeds[:1]})
+    results = search(profile, left, here | {"seeds": seeds[:1]})
     for seed in seeds[1:]:
-        left = leading(found, left, profile.search.keep)
-        found = pd.concat([found, search(profile, left, here | {"seeds": [seed]})])
-    beyond = search(profile, beyond_the_edge(found), here | {"seeds": seeds})
-    return pd.concat([found, beyond]).sort_values("method", key=_places, kind="stable", ignore_index=True)
-
-
-def _places(methods: pd.Series) -> pd.Series:
-    return methods.map(list(METHODS).index)
+        left = leading(results, left, profile.search.keep)
+        results = pd.concat([results, search(profile, left, here | {"seeds": [seed]})])
+    further = search(profile, beyond_the_edge(results), here | {"seeds": seeds})
+    order = {"key": lambda methods: methods.map(list(METHODS).index), "kind": "stable"}
+    return pd.concat([results, further]).sort_values("method", **order, ignore_index=True)
 
 
 def candidates(profile: Profile) -> Candidates:
@@ -108,15 +105,15 @@ def search(
     Raises:
         StudyError: every method is refused, or under `stored_only` a result is missing.
     """
-    asked = [(method, change) for method, several in tried.items() for change in several]
-    if not asked:
+    trials = [(method, change) for method, several in tried.items() for change in several]
+    if not trials:
         return pd.DataFrame()
-    variants = [(profile.changed({**changes, **change}), [method]) for method, change in asked]
+    variants = [(profile.changed({**changes, **change}), [method]) for method, change in trials]
     sweeps = fill_together(variants, benchmark)
     if missing := [name for sweep in sweeps for name in sweep.missing]:
         raise StudyError(f"stored_only: {len(missing)} results of the search are missing, such as {missing[0]}.")
-    pairs = zip(asked, sweeps, strict=True)
-    return pd.concat([_rows(sweep, benchmark).assign(**_named(*one)) for one, sweep in pairs], ignore_index=True)
+    pairs = zip(trials, sweeps, strict=True)
+    return pd.concat([_rows(sweep, benchmark).assign(**_named(*trial)) for trial, sweep in pairs], ignore_index=True)
 
 
 def _rows(sweep: Sweep, benchmark: str | None) -> pd.DataFrame:
@@ -146,13 +143,13 @@ def _named(method: str, change: Mapping[str, Any]) -> dict[str, Any]:
 
 def label(change: Mapping[str, Any]) -> str:
     """A candidate in words."""
-    shown = {name: value if isinstance(value, str) else f"{value:g}" for name, value in change.items()}
-    return ", ".join(f"{name} {value}" for name, value in shown.items())
+    texts = {name: value if isinstance(value, str) else f"{value:g}" for name, value in change.items()}
+    return ", ".join(f"{name} {value}" for name, value in texts.items())
 
 
-def leading(found: pd.DataFrame, tried: Candidates, keep: float) -> Candidates:
+def leading(results: pd.DataFrame, tried: Candidates, keep: float) -> Candidates:
     """The share `keep` of each method's candidates, at least two, with the highest means; the first of equal ones."""
-    means = found.groupby(["method", "candidate"], sort=False)[MEASURE].mean()
+    means = results.groupby(["method", "candidate"], sort=False)[MEASURE].mean()
     kept: dict[str, list[Mapping[str, Any]]] = {}
     for method in means.index.unique("method"):
         changes = {_named(method, change)["candidate"]: change for change in tried[method]}
@@ -162,11 +159,11 @@ def leading(found: pd.DataFrame, tried: Candidates, keep: float) -> Candidates:
     return kept
 
 
-def beyond_the_edge(found: pd.DataFrame) -> Candidates:
+def beyond_the_edge(results: pd.DataFrame) -> Candidates:
     """For each method whose best rate is the lowest or the highest of its own, the next one, with the best's epochs."""
     further: dict[str, list[dict[str, Any]]] = {}
-    for method, best_one in chosen(found).dropna(subset="learning_rate").iterrows():
-        rates = sorted(found.learning_rate[found.method == method].unique())
+    for method, best_one in best_settings(results).dropna(subset="learning_rate").iterrows():
+        rates = sorted(results.learning_rate[results.method == method].unique())
         if rate := _next(rates, best_one.learning_rate):
             further[method] = [_candidate(method, rate, int(best_one.epochs))]
     return further
@@ -178,33 +175,29 @@ def _next(rates: Sequence[float], best_one: float) -> float | None:
     return None if beside is None else float(f"{best_one**2 / beside:.2g}")
 
 
-def best(found: pd.DataFrame, measure: str = MEASURE, by: Sequence[str] = ("method",)) -> pd.Series:
-    """The candidate of each method with the highest mean of `measure` over seeds.
+def best(results: pd.DataFrame, measure: str = MEASURE, by: Sequence[str] = ("method",)) -> pd.Series:
+    """The candidate of each method with the highest mean over seeds of a column of `search`, the `measure`.
 
     The choice is among those that were tried on the most seeds; ties go to the candidate that is listed first.
-
-    Args:
-        found: the frame of `search`.
-        measure: the column that decides.
-        by: the columns within which candidates compete.
+    Candidates compete within the same values of `by`.
     """
     within = list(by)
-    tried = found.dropna(subset=measure).groupby([*within, "candidate"], sort=False)[measure].agg(["mean", "count"])
+    tried = results.dropna(subset=measure).groupby([*within, "candidate"], sort=False)[measure].agg(["mean", "count"])
     most = tried["count"].groupby(within, sort=False).transform("max")
     means = tried["mean"][tried["count"] == most]
     return means.groupby(within, sort=False).idxmax().map(lambda place: place[-1]).rename("setting")
 
 
-def chosen(found: pd.DataFrame) -> pd.DataFrame:
+def best_settings(results: pd.DataFrame) -> pd.DataFrame:
     """The settings of each method's best candidate, a row a method."""
-    settings = found.drop_duplicates(["method", "candidate"]).set_index(["method", "candidate"])
-    columns = [name for name in ("learning_rate", "epochs", "pattern") if name in found]
-    return settings.loc[list(best(found).items()), columns].droplevel("candidate")
+    settings = results.drop_duplicates(["method", "candidate"]).set_index(["method", "candidate"])
+    columns = [name for name in ("learning_rate", "epochs", "pattern") if name in results]
+    return settings.loc[list(best(results).items()), columns].droplevel("candidate")
 
 
-def profile_lines(found: pd.DataFrame) -> str:
+def profile_lines(results: pd.DataFrame) -> str:
     """The chosen settings as lines of a profile file; the pattern is ICL's best."""
-    settings = chosen(found)
+    settings = best_settings(results)
     trained = settings.dropna(subset="learning_rate")
     lines: dict[str, Any] = {
         "learning_rate": trained.learning_rate.to_dict(),

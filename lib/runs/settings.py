@@ -1,7 +1,7 @@
 """The settings of a profile and what each may be; errors name the key, the value and what is allowed."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
 from math import isclose
 from typing import Annotated, Literal, Self, get_args
 
@@ -141,11 +141,8 @@ class BenchmarkSettings(Settings):
 class InContextSettings(Settings):
     """How models are in-context tuned and distilled. What is not said here is as in the profile, its models too.
 
-    Attributes:
-        votes: draws of demonstrations under Multitask-ICT, whose answers are put together by majority.
-        options: of a query that are compared in tuning, at most; None for all.
-        length_normalized: divide an option's log-probability by its number of tokens.
-        hard_weight: a(t) of distilling methods, which begins at `hard_start`; `lm_weight` is b of ICL-D (LM).
+    Fields are those of `InContextLearning`, `Episodes` and `EpisodeObjective` in `lib.methods.records`; there are votes
+    under Multitask-ICT alone, `hard_weight` is a(t) of distilling methods, `lm_weight` b of ICL-D (LM).
     """
 
     student: Text | None = None
@@ -342,39 +339,9 @@ class ProfileSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _workers_share_a_process(self) -> Self:
-        if self.isolate and self.workers > 1:
-            raise ValueError(f"workers: {self.workers} at a time would disturb each other's costs; set isolate: false.")
-        return self
-
-    @model_validator(mode="after")
-    def _frozen_weights_under_autocast(self) -> Self:
-        if self.frozen_dtype != self.training_dtype and self.frozen_dtype != "float32":
-            raise ValueError(
-                f"frozen_dtype: {self.frozen_dtype!r} needs a training_dtype that is the same; it is "
-                f"{self.training_dtype!r}. Allowed with it: float32."
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _one_backward_pass_a_step(self) -> Self:
-        if self.optimizer_in_backward and self.accumulate > 1:
-            raise ValueError(
-                f"accumulate: {self.accumulate} keeps gradients for the step, which optimizer_in_backward: true spends "
-                "as they come. Allowed with it: 1."
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _logits_that_the_loss_needs(self) -> Self:
-        if self.logits == "labels" and self.kl_over == "vocabulary":
-            raise ValueError("logits: 'labels' leaves nothing to compare with kl_over: 'vocabulary'; use last or all.")
-        return self
-
-    @model_validator(mode="after")
-    def _calibration_of_label_words(self) -> Self:
-        if self.kl_over == "vocabulary" and self.calibration != "none":
-            raise ValueError(f"calibration: {self.calibration!r} is about the label words; set kl_over: labels.")
+    def _settings_that_go_together(self) -> Self:
+        if problems := list(_contradictions(self)):
+            raise ValueError("\n".join(problems))
         return self
 
     @model_validator(mode="after")
@@ -384,7 +351,10 @@ class ProfileSettings(Settings):
                 f"pattern: {self.pattern!r} is not known and has no column's name in braces. Known: "
                 f"{', '.join(PATTERNS)}."
             )
-        _as_value_error(placeholders, self.template)
+        try:
+            placeholders(self.template)
+        except StudyError as error:
+            raise ValueError(str(error)) from None
         return self
 
     @model_validator(mode="after")
@@ -443,9 +413,21 @@ class ProfileSettings(Settings):
         return dict(zip(keys, ["in domain", *titles], strict=True))
 
 
-def _as_value_error(check: Callable[[str], object], value: str) -> None:
-    """Run a check of the study's inside a validator."""
-    try:
-        check(value)
-    except StudyError as error:
-        raise ValueError(str(error)) from None
+def _contradictions(own: ProfileSettings) -> Iterator[str]:
+    """What is said of settings that cannot be had together."""
+    if own.isolate and own.workers > 1:
+        yield f"workers: {own.workers} at a time would disturb each other's costs; set isolate: false."
+    if own.frozen_dtype not in ("float32", own.training_dtype):
+        yield (
+            f"frozen_dtype: {own.frozen_dtype!r} needs a training_dtype that is the same; it is "
+            f"{own.training_dtype!r}. Allowed with it: float32."
+        )
+    if own.optimizer_in_backward and own.accumulate > 1:
+        yield (
+            f"accumulate: {own.accumulate} keeps gradients for the step, which optimizer_in_backward: true spends "
+            "as they come. Allowed with it: 1."
+        )
+    if own.kl_over == "vocabulary" and own.logits == "labels":
+        yield "logits: 'labels' leaves nothing to compare with kl_over: 'vocabulary'; use last or all."
+    if own.kl_over == "vocabulary" and own.calibration != "none":
+        yield f"calibration: {own.calibration!r} is about the label words; set kl_over: labels."

@@ -47,7 +47,7 @@ def selected(key: str, names: Sequence[str] | None, known: Mapping[str, Any]) ->
     """
     for name in names or ():
         require_one_of(key, name, known)
-    return {name: one for name, one in known.items() if name in (names or known)}
+    return {name: value for name, value in known.items() if name in (names or known)}
 
 
 def first_seeds(profile: Profile, support_sizes: Sequence[int]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def _split(benchmark: Benchmark) -> SplitFile:
 def _query(row: Record, where: str) -> Query:
     """A row with its options, of which one is the answer."""
     options, gold = row.get("options"), row.get("output")
-    if not isinstance(options, (list, tuple)) or not all(isinstance(one, str) for one in options):
+    if not isinstance(options, (list, tuple)) or not all(isinstance(option, str) for option in options):
         raise StudyError(f"{where}: options must be a list of texts, not {options!r}.")
     stripped = tuple(option.strip() for option in options)
     if len(stripped) < 2 or "" in stripped or len({*stripped}) < len(stripped):

@@ -61,8 +61,8 @@ def task_set(benchmark: Benchmark, seed: int) -> TaskSet:
 
     rest = [name for name in to_tune_on if name not in {*taken, *lacking}]
     training, also_lacking = first_with_data(rest, benchmark.training_tasks, tuned)
-    found = TaskSet(training, targets, reader.left_out | lacking | also_lacking)
-    return _require_both_sides(_without_evaluated(found, benchmark), benchmark)
+    selected = TaskSet(training, targets, reader.left_out | lacking | also_lacking)
+    return _require_both_sides(_without_evaluated(selected, benchmark), benchmark)
 
 
 def first_with_data(
@@ -91,12 +91,12 @@ def draw_target(
     """
     require_rows(rows, benchmark)
     known = {row.text for row in rows}
-    apart = [item for item in items if item.text not in known]
-    if len(apart) < 2:
-        raise MissingTaskError(f"{len(apart)} items to evaluate, {_limits(benchmark)}")
+    unseen = [item for item in items if item.text not in known]
+    if len(unseen) < 2:
+        raise MissingTaskError(f"{len(unseen)} items to evaluate, {_limits(benchmark)}")
     examples = random.Random(f"examples {name} {seed}").sample(rows, min(benchmark.examples, len(rows)))
-    count = len(apart) if benchmark.items is None else min(benchmark.items, len(apart))
-    return FewShotTask(name, tuple(examples), tuple(random.Random(f"items {name}").sample(apart, count)))
+    count = len(unseen) if benchmark.items is None else min(benchmark.items, len(unseen))
+    return FewShotTask(name, tuple(examples), tuple(random.Random(f"items {name}").sample(unseen, count)))
 
 
 def require_rows(rows: Collection[Query], benchmark: Benchmark) -> None:
@@ -109,13 +109,13 @@ def _limits(benchmark: Benchmark) -> str:
     return "of any length" if benchmark.longest is None else f"of at most {benchmark.longest} characters"
 
 
-def _without_evaluated(found: TaskSet, benchmark: Benchmark) -> TaskSet:
+def _without_evaluated(selected: TaskSet, benchmark: Benchmark) -> TaskSet:
     """The tasks without those examples whose text some target is scored on: tasks of other names may share rows.
 
     A task that has too few left is left out, with the reason.
     """
-    evaluated = {item.text for task in found.targets for item in task.items}
-    left_out = dict(found.left_out)
+    evaluated = {item.text for task in selected.targets for item in task.items}
+    left_out = dict(selected.left_out)
 
     def kept(tasks: Sequence[FewShotTask]) -> Iterator[FewShotTask]:
         for task in tasks:
@@ -125,12 +125,12 @@ def _without_evaluated(found: TaskSet, benchmark: Benchmark) -> TaskSet:
             else:
                 yield replace(task, examples=examples)
 
-    return TaskSet(tuple(kept(found.training)), tuple(kept(found.targets)), left_out)
+    return TaskSet(tuple(kept(selected.training)), tuple(kept(selected.targets)), left_out)
 
 
-def _require_both_sides(found: TaskSet, benchmark: Benchmark) -> TaskSet:
-    for side, tasks in (("to tune on", found.training), ("to evaluate", found.targets)):
+def _require_both_sides(selected: TaskSet, benchmark: Benchmark) -> TaskSet:
+    for use, tasks in (("to tune on", selected.training), ("to evaluate", selected.targets)):
         if not tasks:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in found.left_out.items())
-            raise StudyError(f"{benchmark.name}: no task {side} is left. {reasons}")
-    return found
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in selected.left_out.items())
+            raise StudyError(f"{benchmark.name}: no task {use} is left. {reasons}")
+    return selected

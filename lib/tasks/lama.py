@@ -61,18 +61,18 @@ class Lama:
         if len(objects) < 2:
             raise MissingTaskError(f"{len(objects)} different objects")
         before, places = self._before[name], {answer: place for place, answer in enumerate(objects)}
-        asked = [(before.replace(SUBJECT, subject), answer) for subject, answer in facts if answer in places]
+        texts = [(before.replace(SUBJECT, subject), answer) for subject, answer in facts if answer in places]
         return [
             Query(text, objects, places[answer])
-            for text, answer in asked
+            for text, answer in texts
             if self.benchmark.longest is None or len(text) <= self.benchmark.longest
         ]
 
 
 def _before_object(template: str) -> str:
     """The template up to its object; empty where more than a full stop comes after it, or no subject before."""
-    before, found, after = template.partition(OBJECT)
-    return before.strip() if found and SUBJECT in before and not after.strip(" .") else ""
+    before, placeholder, after = template.partition(OBJECT)
+    return before.strip() if placeholder and SUBJECT in before and not after.strip(" .") else ""
 
 
 def _templates(source: str) -> dict[str, str]:
@@ -110,8 +110,8 @@ def hub_relations() -> dict[str, tuple[str, list[Fact]]]:
 
 def by_relation(rows: Iterable[Located]) -> dict[str, tuple[str, list[Fact]]]:
     """One template and the distinct facts of each relation; the hub has a row for each sentence that states a fact."""
-    found: dict[str, tuple[str, dict[Fact, None]]] = {}
+    relations: dict[str, tuple[str, dict[Fact, None]]] = {}
     for where, row in rows:
-        _, facts = found.setdefault(row["predicate_id"], (row["template"], {}))
+        _, facts = relations.setdefault(row["predicate_id"], (row["template"], {}))
         facts[_fact(row, where)] = None
-    return {name: (template, list(facts)) for name, (template, facts) in found.items()}
+    return {name: (template, list(facts)) for name, (template, facts) in relations.items()}

@@ -18,7 +18,7 @@ class TooLongError(StudyError):
 
 def prompt(demonstrations: Sequence[Query], query: Query) -> str:
     """Demonstrations with their answers, then the query without one, a blank line between any two."""
-    return SEPARATOR.join([*(one.answered for one in demonstrations), query.text])
+    return SEPARATOR.join([*(example.answered for example in demonstrations), query.text])
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def answer_tokens(tokenizer: PreTrainedTokenizerBase, before: str, answers: Sequ
         StudyError: joining an answer changes the text's own tokens, or two answers are the same tokens.
     """
     text: list[int] = tokenizer(before)["input_ids"]
-    found: list[list[int]] = []
+    tokens: list[list[int]] = []
     for answer in answers:
         whole: list[int] = tokenizer(f"{before} {answer}")["input_ids"]
         if whole[: len(text)] != text or len(whole) == len(text):
@@ -80,13 +80,13 @@ def answer_tokens(tokenizer: PreTrainedTokenizerBase, before: str, answers: Sequ
                 f"label_words: {answer!r} merges with the text before it ({before[-30:]!r}) under this tokenizer, "
                 "or the tokenizer ends every text with a token of its own; a causal model's does neither."
             )
-        found.append(whole[len(text) :])
-    if len(set(map(tuple, found))) < len(found):
+        tokens.append(whole[len(text) :])
+    if len(set(map(tuple, tokens))) < len(tokens):
         spelled = "; ".join(
-            f"{answer!r} = {tokenizer.convert_ids_to_tokens(ids)}" for answer, ids in zip(answers, found, strict=True)
+            f"{answer!r} = {tokenizer.convert_ids_to_tokens(ids)}" for answer, ids in zip(answers, tokens, strict=True)
         )
         raise StudyError(f"label_words: each needs tokens of its own to be told apart, but {spelled}.")
-    return found
+    return tokens
 
 
 def first_tokens(answers: Sequence[Sequence[int]]) -> list[int] | None:

@@ -44,8 +44,8 @@ def support_set(train: Sequence[Query], classes: Sequence[str], size: int, seed:
             f"the largest possible is {fewest * len(classes)}."
         )
     draw = random.Random(seed)
-    chosen = [draw.sample(group, len(group)) for group in list(zip(*by_class, strict=False))[:rounds]]
-    return list(chain.from_iterable(chosen))[:size]
+    drawn = [draw.sample(group, len(group)) for group in list(zip(*by_class, strict=False))[:rounds]]
+    return list(chain.from_iterable(drawn))[:size]
 
 
 def with_shuffled_labels(support: Sequence[Query]) -> list[Query]:
@@ -105,13 +105,13 @@ def evaluation_sample(
     if over:
         raise StudyError(f"{setting}: {limit} is no multiple of the {len(classes)} classes, which get as many each.")
     order = random.Random(seed).sample(range(len(queries)), len(queries))
-    chosen: list[int] = []
+    drawn: list[int] = []
     for place, name in enumerate(classes):
         of_class = [i for i in order if queries[i].gold == place][:share]
         if len(of_class) < share:
             raise StudyError(f"{setting}: {limit} needs {share} rows of {name}, but there are {len(of_class)}.")
-        chosen += of_class
-    return [queries[i] for i in sorted(chosen)]
+        drawn += of_class
+    return [queries[i] for i in sorted(drawn)]
 
 
 def held_out_kinds(queries: Sequence[Query], level: str, seed: int) -> set[tuple[str, ...]]:
@@ -134,6 +134,6 @@ def held_out_kinds(queries: Sequence[Query], level: str, seed: int) -> set[tuple
         """What is held out or kept as a whole: a class's subcase, or a subcase's template."""
         return (query.gold, *query.kind)[: depth + 1]
 
-    groups = [list(group) for _, group in groupby(sorted({*map(unit, queries)}), key=lambda one: one[:depth])]
-    away = {one for group in groups for one in draw.sample(group, len(group) // 2)}
+    groups = [list(group) for _, group in groupby(sorted({*map(unit, queries)}), key=lambda part: part[:depth])]
+    away = {part for group in groups for part in draw.sample(group, len(group) // 2)}
     return {query.kind for query in queries if unit(query) in away}

@@ -48,9 +48,9 @@ def queries(task: Task, dataset: Dataset, split: Split) -> list[Query]:
     """All rows of a split under the task's pattern, in the order of the source; errors as `read`, or no row is left."""
     rows = read(task, dataset, split)
     if not rows.queries:
-        asked = f" with {dict(dataset.where)}" if dataset.where else ""
+        wanted = f" with {dict(dataset.where)}" if dataset.where else ""
         raise StudyError(
-            f"data: {dataset.name} ({dataset.source}) has no row of the {split} split in {list(task.classes)}{asked}. "
+            f"data: {dataset.name} ({dataset.source}) has no row of the {split} split in {list(task.classes)}{wanted}. "
             f"{'; '.join(rows.said()) or 'The file has no rows'}."
         )
     return rows.queries
@@ -72,30 +72,30 @@ def read(task: Task, dataset: Dataset, split: Split) -> SplitRows:
     if dataset.label in columns.values():
         raise StudyError(f"pattern: {task.pattern!r} has {{{dataset.label}}}, the label itself, and gives it away.")
     notes: dict[str, list[str]] = {}
-    found: list[tuple[str, Query]] = []
+    kept: list[tuple[str, Query]] = []
     for where, record in _of_split(dataset, split):
-        one = _query(task, dataset, columns, record, where)
-        if isinstance(one, Query):
-            found.append((where, one))
+        outcome = _query(task, dataset, columns, record, where)
+        if isinstance(outcome, Query):
+            kept.append((where, outcome))
         else:
-            notes.setdefault(one, []).append(where)
-    return _told_apart(found, notes)
+            notes.setdefault(outcome, []).append(where)
+    return _told_apart(kept, notes)
 
 
-def _told_apart(found: list[tuple[str, Query]], notes: dict[str, list[str]]) -> SplitRows:
+def _told_apart(located: list[tuple[str, Query]], notes: dict[str, list[str]]) -> SplitRows:
     """The rows without those whose text has several labels; what is repeated is noted."""
     labels: dict[str, set[int]] = {}
-    for _, query in found:
+    for _, query in located:
         labels.setdefault(query.text, set()).add(query.gold)
     places: dict[str, str] = {}
-    for where, query in found:
+    for where, query in located:
         if len(labels[query.text]) > 1:
             notes.setdefault(CONFLICTING, []).append(where)
         elif query.text in places:
             notes.setdefault(REPEATED, []).append(where)
         else:
             places[query.text] = where
-    return SplitRows([query for _, query in found if query.text in places], places, notes)
+    return SplitRows([query for _, query in located if query.text in places], places, notes)
 
 
 def _query(task: Task, dataset: Dataset, columns: dict[str, str], record: Record, where: str) -> Query | str:
@@ -119,8 +119,8 @@ def _query(task: Task, dataset: Dataset, columns: dict[str, str], record: Record
 def listed(places: list[str]) -> str:
     """The first few places, what they share being said once: `reviews.csv, line 3, 7, 9, 10, 11 and 12 more`."""
     shared = places[0].rpartition(" ")[0] + " "
-    shown = ", ".join([places[0], *(place.removeprefix(shared) for place in places[1:5])])
-    return f"{shown} and {len(places) - 5} more" if len(places) > 5 else shown
+    first = ", ".join([places[0], *(place.removeprefix(shared) for place in places[1:5])])
+    return f"{first} and {len(places) - 5} more" if len(places) > 5 else first
 
 
 def _of_split(dataset: Dataset, split: Split) -> Iterable[Located]:
@@ -131,8 +131,8 @@ def _of_split(dataset: Dataset, split: Split) -> Iterable[Located]:
     if dataset.source.startswith(HUB):
         name = dataset.source.removeprefix(HUB)
         splits = from_hub(name, dataset.config, revision=dataset.revision)
-        chosen = _first(wanted, splits, f"{name}: no {split} split")
-        return numbered(splits[chosen], f"{name}, {chosen}, row")
+        present = _first(wanted, splits, f"{name}: no {split} split")
+        return numbered(splits[present], f"{name}, {present}, row")
     file = file_of(dataset)
     located = rows_of_file(file)
     names = [
@@ -146,8 +146,8 @@ def _of_split(dataset: Dataset, split: Split) -> Iterable[Located]:
     if "" in names:
         where, _ = located[names.index("")]
         raise StudyError(f"{where}: no {dataset.split}, which other rows have ({names.count('')} lack it).")
-    chosen = _first(wanted, set(names), f"{file}: no {split} split")
-    return [one for one, name in zip(located, names, strict=True) if name == chosen]
+    present = _first(wanted, set(names), f"{file}: no {split} split")
+    return [row for row, name in zip(located, names, strict=True) if name == present]
 
 
 def _own(dataset: Dataset, split: Split) -> Iterator[Located]:
@@ -178,13 +178,13 @@ def file_of(dataset: Dataset) -> Path:
             f"({', '.join(FORMATS)}), or a folder of such files."
         )
     require_file_name(dataset.name)
-    found = [file for file in path.iterdir() if file.is_file() and file.stem == dataset.name and file.suffix in FORMATS]
-    if len(found) > 1:
-        names = " or ".join(sorted(file.name for file in found))
+    files = [file for file in path.iterdir() if file.is_file() and file.stem == dataset.name and file.suffix in FORMATS]
+    if len(files) > 1:
+        names = " or ".join(sorted(file.name for file in files))
         raise StudyError(f"dataset: {dataset.name!r} in {path} may be {names}; name one of them as its source.")
-    if not found:
+    if not files:
         raise StudyError(f"dataset: {dataset.name!r} is not in {path}. Present: {_data_files(path)}.")
-    return found[0]
+    return files[0]
 
 
 def _data_files(folder: Path) -> str:

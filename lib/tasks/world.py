@@ -197,8 +197,8 @@ def restate(draw: random.Random, event: Event, form: str) -> Pair:
 
 def drop_conjunct(draw: random.Random, event: Event) -> Pair:
     """Two did it, one of them is named."""
-    one = draw.choice([event.agent, event.bystanders[0]])
-    return say(event, TOGETHER), say(replace(bare(event), agent=one))
+    named = draw.choice([event.agent, event.bystanders[0]])
+    return say(event, TOGETHER), say(replace(bare(event), agent=named))
 
 
 # In domain: a premise with a contradicting hypothesis

@@ -167,15 +167,10 @@ def _text(draw: random.Random, stage: Stage, label: int, dataset: str, told: flo
 
 
 def walled_attention(pair_of: Tensor, label_positions: Tensor, wall: float) -> Tensor:
-    """The causal mask, with `wall` taken off the scores between pairs, except towards label words.
+    """The causal mask, with `wall` taken off the attention scores between pairs, except towards label words.
 
-    Args:
-        pair_of: [contexts, tokens], the pair that each token belongs to.
-        label_positions: [contexts, pairs], where the label words stand.
-        wall: in units of attention scores, 0 for the plain causal mask.
-
-    Returns:
-        [contexts, 1, tokens, tokens], to be added to the attention scores.
+    `pair_of` [contexts, tokens] is the pair that each token belongs to, `label_positions` [contexts, pairs] where the
+    label words stand. The mask is [contexts, 1, tokens, tokens], to be added to the scores.
     """
     tokens = pair_of.shape[1]
     is_label = torch.zeros_like(pair_of, dtype=torch.bool).scatter(1, label_positions, True)

@@ -47,11 +47,11 @@ def _one_context(model: PreTrainedModel, size: int, queries: int, draw: random.R
     words = draw.sample(world.LABEL_WORDS, 2)
     demonstrations = _balanced(draw, "annotated", size, words)
     for dataset in world.DATASETS:
-        asked = _balanced(draw, dataset, queries, words)
-        prompts = encode(tokenizer(), [prompt(demonstrations, query) for query in asked], MAX_POSITIONS)
-        answers = answer_tokens(tokenizer(), asked[0].text, words)
+        pairs = _balanced(draw, dataset, queries, words)
+        prompts = encode(tokenizer(), [prompt(demonstrations, query) for query in pairs], MAX_POSITIONS)
+        answers = answer_tokens(tokenizer(), pairs[0].text, words)
         predicted = class_log_probs(model, prompts, answers, batch_size=64).argmax(1)
-        yield dataset, (predicted == torch.tensor([query.gold for query in asked])).float().mean().item()
+        yield dataset, (predicted == torch.tensor([query.gold for query in pairs])).float().mean().item()
 
 
 def _balanced(draw: random.Random, dataset: str, count: int, words: list[str]) -> list[Query]:

@@ -194,9 +194,9 @@ def _rate(stage: Stage, progress: Progress) -> float:
 def _follow(progress: Progress, batch: Batch, right: Tensor) -> None:
     """Move the smoothed accuracies by those of a batch."""
     settled = torch.arange(right.shape[1]) >= (SETTLED if batch.drawn else 0)
-    for domain, chosen in enumerate((~batch.hard & settled, batch.hard & settled)):
-        if chosen.any():
-            now = right[chosen].float().mean().item()
+    for domain, counted in enumerate((~batch.hard & settled, batch.hard & settled)):
+        if counted.any():
+            now = right[counted].float().mean().item()
             progress.accuracy[domain] = SMOOTHING * progress.accuracy[domain] + (1 - SMOOTHING) * now
 
 

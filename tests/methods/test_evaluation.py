@@ -24,7 +24,7 @@ def drawn(classes, items=60, seed=0):
 
 def evaluated(log_probs, gold, content_free=None, unlabelled=None):
     prior = UNIFORM[log_probs.shape[1]] if content_free is None else content_free
-    return evaluation(log_probs, prior, [Query("", (), label) for label in gold], unlabelled)
+    return evaluation(np.concatenate([log_probs, prior]), [Query("", (), label) for label in gold], unlabelled)
 
 
 def test_scores_of_two_classes_worked_by_hand():
@@ -291,7 +291,7 @@ def test_where_no_unlabelled_query_was_asked_the_other_half_of_the_items_gives_t
 def test_items_of_one_kind_have_one_number():
     items = [Query("", (), 0, kind) for kind in (("a", "x"), ("b", "x"), ("a", "x"), ("a", "w"))]
     assert clusters_of(items) == [1, 2, 1, 0]
-    assert evaluation(of(0, 1, 0, 1), UNIFORM[2], items).clusters == [1, 2, 1, 0]
+    assert evaluation(np.concatenate([of(0, 1, 0, 1), UNIFORM[2]]), items).clusters == [1, 2, 1, 0]
     assert clusters_of([*items, Query("", (), 0)]) == []
 
 

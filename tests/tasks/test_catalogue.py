@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lib.errors import StudyError
-from lib.tasks.catalogue import CLASSES, known
+from lib.tasks.catalogue import CLASSES, ON_THE_HUB, known
 from lib.tasks.sources import queries
 from lib.tasks.task import Task
 
@@ -74,7 +74,8 @@ def test_other_datasets_are_read_whole_whatever_their_heuristic(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "present"), [("world", "annotated, overlap"), ("embedded", "pairs, swaps"), ("hub", "mnli, hans")]
+    ("source", "present"),
+    [("world", "annotated, overlap"), ("embedded", "pairs, swaps"), ("hub", ", ".join(ON_THE_HUB))],
 )
 def test_an_unknown_dataset_is_refused_naming_the_known_ones(source, present):
     with pytest.raises(StudyError, match=rf"dataset: 'snli' .*{present}"):

@@ -54,10 +54,12 @@ def _add_figures(parser: argparse.ArgumentParser) -> None:
     choice.add_argument("--profile", metavar="NAME", help="a file in notebooks/profiles, or the path of one")
     smoke = {"action": "store_const", "const": "smoke", "dest": "profile"}
     choice.add_argument("--smoke", **smoke, help="short for --profile smoke")
-    parser.add_argument("--only", metavar="01,05", type=lambda text: text.split(","), help="only these notebooks")
+    parser.add_argument(
+        "--only", metavar="01,05", type=lambda text: text.split(","), help="only these notebooks, unchanged ones too"
+    )
     for option, setting, about in (
         ("--stored", "stored_only", "compute nothing: draw the results that are there"),
-        ("--anew", "anew", "compute results again whose data or models are others now"),
+        ("--anew", "anew", "compute results again whose data or models are others now, and draw every page again"),
     ):
         change = {"action": "append_const", "const": (setting, True), "dest": "changes"}
         parser.add_argument(option, **change, help=f"{about}; short for --set {setting}=true")

@@ -1,6 +1,6 @@
 """Predicted peaks, kept: of a profile's methods beside its results, of any setting by all that it depends on.
 
-A prediction takes seconds, a page of the study a hundred of them.
+A prediction takes seconds, a page of the study a hundred of them, so those of the study's pages come with it.
 """
 
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ from lib.runs.files import read_json, read_table, warn_altered, write_csv, write
 from lib.runs.profile import Profile
 from lib.runs.provenance import key
 
-KEPT = FIGURES / "memory" / "predictions"
+KEPT = FIGURES / "memory" / "predictions.json"
 
-# What is walked, and what walks it: where a file there changes, so may every prediction.
+# What is walked, and what walks it: where a file there changes, so may every prediction, and none is kept.
 WALKED = ("tasks", "models", "methods", "memory")
 
-_PREDICTION = TypeAdapter(Prediction)
+_PREDICTIONS = TypeAdapter(dict[str, Prediction])
 
 # Settings that change a peak and not a result.
 LEANER = ("teacher_memory", "queries_a_pass", "accumulate", "optimizer_in_backward")
@@ -58,25 +58,27 @@ def setting(profile: Profile, method: str, size: int, teacher_resident: bool = F
 def predictions(settings: Sequence[Setting]) -> list[Prediction]:
     """The prediction for each setting; those not made before are made and kept."""
     quiet()
+    kept = _kept()
     for one in dict.fromkeys(settings):
-        if _kept(one) is None:
-            write_json(_file(one), {phase: asdict(peak) for phase, peak in predict(one).items()})
-    return [_kept(one) for one in settings]
+        if _name_of(one) not in kept:
+            kept[_name_of(one)] = predict(one)
+            content = {name: {phase: asdict(peak) for phase, peak in made.items()} for name, made in kept.items()}
+            write_json(KEPT, {"walked": [*walked()], "predictions": content})
+    return [kept[_name_of(one)] for one in settings]
 
 
-def _kept(one: Setting) -> Prediction | None:
-    record = read_json(_file(one))
-    if record is None:
-        return None
+def _kept() -> dict[str, Prediction]:
+    """Those in the file by name; none where other code made them."""
+    record = read_json(KEPT) or {}
     with suppress(ValidationError):
-        if prediction := _PREDICTION.validate_python(record, extra="forbid"):
-            return prediction
-    warn_altered(_file(one))
-    return None
+        made = _PREDICTIONS.validate_python(record.get("predictions", {}), extra="forbid")
+        return made if record.get("walked") == [*walked()] else {}
+    warn_altered(KEPT)
+    return {}
 
 
-def _file(one: Setting) -> Path:
-    return KEPT / f"{key(one, *_leaner(one.run), *walked())}.json"
+def _name_of(one: Setting) -> str:
+    return key(one, *_leaner(one.run))
 
 
 def _leaner(run: Run) -> list[tuple[str, Any]]:
@@ -95,7 +97,7 @@ def _name(run: Run) -> str:
 def walked() -> tuple[str, ...]:
     """Digests of the code that a prediction walks, and the versions of the libraries under it."""
     files = sorted(file for folder in WALKED for file in (ROOT / "lib" / folder).glob("*.py"))
-    return (*map(digest, files), *map(version, LIBRARIES))
+    return (*map(digest, files), *(version(name).partition("+")[0] for name in LIBRARIES))  # without the build
 
 
 def frame(settings: Sequence[Setting]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from transformers import PretrainedConfig
 
 from lib.errors import require_one_of
 from lib.methods.context_distillation import answers_of, teacher_prompts
-from lib.methods.encoder import PromptEncoder
+from lib.methods.encoder import PromptEncoder, encoder_of
 from lib.methods.examples import examples_of
 from lib.methods.records import Run
 from lib.methods.table import METHODS
@@ -74,9 +74,9 @@ class PromptLengths:
 
 def real_lengths(run: Run) -> PromptLengths:
     """Of the run's own data under its models' tokenizers; errors as these raise when they are read."""
-    encoder, examples = PromptEncoder(run.model), examples_of(run)
+    encoder, examples = encoder_of(run.model), examples_of(run)
     labelling = run.distillation.labelling if run.distillation else None
-    asked = teacher_prompts(labelling, PromptEncoder(labelling.teacher)) if labelling else []
+    asked = teacher_prompts(labelling, encoder_of(labelling.teacher)) if labelling else []
     shown = examples.demonstrations if METHODS[run.method].demonstrations else []
     last = content_free(run.task)
     return PromptLengths(

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from lib.errors import StudyError
 from lib.methods.calibration import Array, calibrated_soft_labels
-from lib.methods.encoder import PromptEncoder
+from lib.methods.encoder import PromptEncoder, encoder_of
 from lib.methods.evaluation import Outcome, evaluation, require_finite
 from lib.methods.examples import RunExamples, examples_of, held_out_items, teacher_contexts
 from lib.methods.records import Distillation, PoolLabelling, Run
@@ -52,7 +52,7 @@ def run_method(
     """
     meter = PhaseMeter(run.device, isolated)
     costs = {"teacher": soft_labels.cost} if soft_labels else {}
-    examples, encoder = examples_of(run), PromptEncoder(run.model)
+    examples, encoder = examples_of(run), encoder_of(run.model)
     if run.training:
         student = _trained(run, encoder, examples, soft_labels, meter, costs)
     else:
@@ -116,7 +116,7 @@ def trained_student(run: Run, soft_labels: SoftLabels | None) -> PreTrainedModel
     if run.training is None:
         raise StudyError(f"method: {run.method} trains no student. Allowed: {', '.join(TRAINED)}.")
     meter = PhaseMeter(run.device, isolated=False)
-    return _trained(run, PromptEncoder(run.model), examples_of(run), soft_labels, meter, {}).model
+    return _trained(run, encoder_of(run.model), examples_of(run), soft_labels, meter, {}).model
 
 
 def _trained(
@@ -147,7 +147,7 @@ def ask_teacher(labelling: PoolLabelling, isolated: bool = True) -> SoftLabels:
     """
     meter = PhaseMeter(labelling.device, isolated)
     model = load(labelling.teacher, labelling.dtype, labelling.device, labelling.teacher_memory)
-    encoder = PromptEncoder(labelling.teacher)
+    encoder = encoder_of(labelling.teacher)
     with meter.phase() as cost:
         contexts = teacher_prompts(labelling, encoder)
         answers = [_soft_labels(labelling, model, encoder, prompts) for prompts in contexts]

@@ -9,6 +9,12 @@ from lib.tasks.prompts import SEPARATOR, EncodedPrompts, answer_tokens, encode, 
 from lib.tasks.task import Query
 
 
+@lru_cache(maxsize=8)
+def encoder_of(reference: str) -> "PromptEncoder":
+    """A model's encoder, loaded once a process; errors as for `PromptEncoder`."""
+    return PromptEncoder(reference)
+
+
 class PromptEncoder:
     """A model's tokenizer, and how many tokens the model can read."""
 
@@ -18,10 +24,13 @@ class PromptEncoder:
         self.tokenizer = load_tokenizer(reference)
         self._max_positions = context_length(load_config(reference))
         self._answers = lru_cache(maxsize=None)(self._answer_tokens)
+        self._bare = lru_cache(maxsize=8)(self._encoded)  # many runs are evaluated on the same queries
 
     def encode(self, demonstrations: Sequence[Query], queries: Sequence[Query]) -> EncodedPrompts:
         """Prompts of all queries after the same demonstrations; errors as `lib.tasks.prompts.encode`."""
-        return self.prompts([(demonstrations, query) for query in queries])
+        if demonstrations:
+            return self.prompts([(demonstrations, query) for query in queries])
+        return self._bare(tuple(prompt([], query) for query in queries), self._room(queries))
 
     def prompts(self, episodes: Sequence[tuple[Sequence[Query], Query]]) -> EncodedPrompts:
         """Prompts of queries, each after its own demonstrations.
@@ -32,7 +41,10 @@ class PromptEncoder:
             StudyError: as for `lib.tasks.prompts.encode`.
         """
         room = self._room([query for _, query in episodes])
-        return encode(self.tokenizer, [prompt(before, query) for before, query in episodes], self._max_positions, room)
+        return self._encoded([prompt(before, query) for before, query in episodes], room)
+
+    def _encoded(self, texts: Sequence[str], room: int) -> EncodedPrompts:
+        return encode(self.tokenizer, texts, self._max_positions, room)
 
     def _room(self, queries: Sequence[Query]) -> int:
         return max(len(answer) for query in queries for answer in self.answers(query)) - 1

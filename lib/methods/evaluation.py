@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import permutations
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 
 from lib.errors import StudyError
 from lib.methods.calibration import Array, Calibration, log_prior, split_calibrated, without_prior
@@ -94,9 +95,17 @@ class Evaluation:
         if len(np.unique(gold)) < log_probs.shape[1]:
             return np.nan
         if log_probs.shape[1] == 2:
-            return float(roc_auc_score(gold == 0, log_probs[:, 0] - log_probs[:, 1]))
+            return _area(gold == 0, log_probs[:, 0] - log_probs[:, 1])
         shares = np.exp(log_probs - log_probs.max(axis=1, keepdims=True))
-        return float(roc_auc_score(gold, shares / shares.sum(axis=1, keepdims=True), multi_class="ovo"))
+        shares /= shares.sum(axis=1, keepdims=True)
+        pairs = [(one, np.isin(gold, [one, other])) for one, other in permutations(range(log_probs.shape[1]), 2)]
+        return float(np.mean([_area(gold[either] == one, shares[either, one]) for one, either in pairs]))
+
+
+def _area(positive: Array, score: Array) -> float:
+    """The area under the ROC curve by ranks (Mann and Whitney 1947): scikit-learn's takes a hundred times as long."""
+    ranks = rankdata(score)[positive]
+    return float((ranks.mean() - (len(ranks) + 1) / 2) / (len(score) - len(ranks)))
 
 
 @dataclass(frozen=True)

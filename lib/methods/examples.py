@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from lib.errors import StudyError
-from lib.methods.encoder import PromptEncoder
+from lib.methods.encoder import encoder_of
 from lib.methods.records import PoolLabelling, Run
 from lib.tasks.few_shot import task_set
 from lib.tasks.samples import (
@@ -56,8 +56,8 @@ def examples_of(run: Run) -> RunExamples:
 
 
 def forget_examples() -> None:
-    """Read the data again where they are next asked for, as where a file was replaced."""
-    for cached in (read, rows_by_length, evaluation_items, _train, examples_of, task_set):
+    """Read data and tokenizers again where they are next asked for, as where a file was replaced."""
+    for cached in (encoder_of, read, rows_by_length, evaluation_items, _train, examples_of, task_set):
         cached.cache_clear()
 
 
@@ -76,7 +76,7 @@ def demonstrations_of(record: Run | PoolLabelling) -> list[Query]:
 def rows_by_length(task: Task, domain: str, split: Split) -> tuple[list[Query], list[Query]]:
     """The rows of a split that the task's readers can read, and those that are too long for one of them."""
     rows = queries(task, task.domains[domain], split)
-    encoders = [PromptEncoder(model) for model in task.readers]
+    encoders = [encoder_of(model) for model in task.readers]
     long = {query for encoder in encoders for query in encoder.too_long_beside(task.beside, rows)}
     return [query for query in rows if query not in long], [query for query in rows if query in long]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lib.methods.encoder import PromptEncoder
+from lib.methods.encoder import PromptEncoder, encoder_of
 from lib.methods.episode_training import InContextTuning, TokenizedModel
 from lib.methods.episodes import Episode, demonstrations_of
 from lib.methods.evaluation import Outcome, TaskScores, require_finite, shared_votes
@@ -40,7 +40,7 @@ def tune_teacher(record: TunedTeacher, isolated: bool = True) -> TunedWeights:
     model = load_model(record.model, "float32", record.device)
     with meter.phase() as cost:
         teacher = adapted(model, record.training, record.episodes.seed)
-        own = TokenizedModel(teacher, PromptEncoder(record.model))
+        own = TokenizedModel(teacher, encoder_of(record.model))
         log = InContextTuning(own, None, record.episodes, EpisodeObjective()).train(record.training)
         cost.tokens = log.tokens
     trained = {
@@ -77,7 +77,7 @@ def run_in_context(run: Run, weights: TunedWeights | None, isolated: bool = True
     tasks = task_set(run.task, run.seed)
     pairs = [(task, k) for task in tasks.targets for k in run.in_context.demonstrations]
     with meter.phase() as costs["evaluation"]:
-        evaluator = TaskEvaluator(run, student.model, PromptEncoder(run.model), costs["evaluation"])
+        evaluator = TaskEvaluator(run, student.model, encoder_of(run.model), costs["evaluation"])
         scored = [evaluator.scores(task, k) for task, k in pairs]
     return Outcome(costs, student.trainable_parameters, student.losses, tasks=scored, left_out=dict(tasks.left_out))
 
@@ -97,10 +97,10 @@ def _tuned_student(
     run: Run, teacher: PreTrainedModel | None, meter: PhaseMeter, costs: dict[str, Cost]
 ) -> TrainedStudent:
     part = run.in_context
-    taught_by = TokenizedModel(teacher, PromptEncoder(part.teacher.model)) if teacher else None
+    taught_by = TokenizedModel(teacher, encoder_of(part.teacher.model)) if teacher else None
 
     def fit(student: torch.nn.Module, training: Training) -> TrainingLog:
-        own = TokenizedModel(student, PromptEncoder(run.model))
+        own = TokenizedModel(student, encoder_of(run.model))
         return InContextTuning(own, taught_by, part.episodes, part.objective).train(training)
 
     return train_student(run, fit, meter, costs)

@@ -2,8 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from lib.errors import StorageError, StudyError
 from lib.memory.predictions import of_profile
 from lib.methods.table import ON_BENCHMARKS
 from lib.paths import ROOT
-from lib.report import book
+from lib.report import book, drawn
 from lib.runs.ablations import VARIANTS
 from lib.runs.execution import BENCHMARK_NOTEBOOKS, Sweep, fill
 from lib.runs.files import remove_scratch, require_writable
@@ -45,12 +46,15 @@ class Page:
         return self.notebook.stem
 
 
+Begun = dict[Future, tuple[Page, str]]  # pages that are drawn, with their sources
+
+
 def draw_report(profile: Profile, only: list[str] | None) -> tuple[Path, Reasons, Reasons]:
     """Compute what is missing, then draw the pages and the index.
 
     Args:
         profile: the study's settings.
-        only: the numbers of the notebooks wanted, such as `01`; None for all.
+        only: the numbers of the notebooks wanted, such as `01`; None for all that are not there as they would be drawn.
 
     Returns:
         The index; the runs and pages that failed, and the pages that were left out, with reasons.
@@ -65,8 +69,18 @@ def draw_report(profile: Profile, only: list[str] | None) -> tuple[Path, Reasons
     remove_scratch(profile.folder)
     if not profile.stored_only:
         Store(profile.folder).forget_failures()
-    failed, left_out = _fill(profile, pages)
-    failed |= _draw(profile, [page for page in pages if page.name not in left_out])
+    with _drawing() as (pool, begun):
+
+        def draw_first() -> None:
+            begun[pool.submit(_draw, profile, first)] = first, _sources(profile, first)
+
+        first = next((page for page in pages if page.methods and not page.fill and page.name not in ASK_MODELS), None)
+        failed, left_out = _fill(profile, pages, first, draw_first)
+        begun_first = [first] if begun else []
+        drawable = [page for page in pages if page.name not in left_out and page not in begun_first]
+        for page in drawable if only or profile.anew else _outdated(profile, drawable):
+            begun[pool.submit(_draw, profile, page)] = page, _sources(profile, page)
+        failed |= _drawn(profile, begun)
     return book.write_index(profile, _not_drawn(profile, pages) | failed | left_out), failed, left_out
 
 
@@ -104,9 +118,15 @@ def _page(profile: Profile, notebook: Path) -> Page:
     return Page(notebook, [method for method in book.methods_of(notebook) if method in allowed], own)
 
 
-def _fill(profile: Profile, pages: list[Page]) -> tuple[Reasons, Reasons]:
-    """Compute what is missing; returns the runs that failed and the pages that cannot be drawn, with reasons."""
-    shared = _fill_shared(profile, sorted({name for page in pages for name in page.methods} & {*profile.methods}))
+def _fill(
+    profile: Profile, pages: list[Page], first: Page | None, first_done: Callable[[], None]
+) -> tuple[Reasons, Reasons]:
+    """Compute what is missing; returns the runs that failed and the pages that cannot be drawn, with reasons.
+
+    What the first page needs is computed first; `first_done` is called when it is there, unless it was there before.
+    """
+    methods = sorted({name for page in pages for name in page.methods} & {*profile.methods})
+    shared = _fill_shared(profile, methods, first.methods if first else [], first_done)
     failed, left_out = dict(shared.failed), {}
     for page in pages:
         failed_here, reason = _fill_page(profile, page, shared)
@@ -118,11 +138,11 @@ def _fill(profile: Profile, pages: list[Page]) -> tuple[Reasons, Reasons]:
     return failed, left_out
 
 
-def _fill_shared(profile: Profile, methods: list[str]) -> Sweep:
+def _fill_shared(profile: Profile, methods: list[str], first: list[str], first_done: Callable[[], None]) -> Sweep:
     """Results and predicted peaks of the methods, so that the notebooks, two at a time, only read them."""
     if not methods:
         return Sweep(profile, pd.DataFrame())
-    sweep = fill(profile, methods)
+    sweep = fill(profile, methods, first=first, first_done=first_done)
     print(f"{len(sweep.results)} results in {os.path.relpath(profile.folder, ROOT)}/runs.", flush=True)
     of_profile(profile, methods)
     return sweep
@@ -144,25 +164,53 @@ def _fill_page(profile: Profile, page: Page, shared: Sweep) -> tuple[Reasons, st
     return found.failed, None if there else "none of its methods has a result"
 
 
-def _draw(profile: Profile, pages: list[Page]) -> Reasons:
-    """Execute and render the pages; returns those that failed, with reasons."""
-    failed: Reasons = {}
+def _outdated(profile: Profile, pages: list[Page]) -> list[Page]:
+    """The pages that are not there, or would be others now."""
+    outdated = [page for page in pages if not _is_current(profile, page)]
+    if count := len(pages) - len(outdated):
+        print(f"{count} of {len(pages)} pages stay: nothing that they show has changed (--only draws one anyway).")
+    return outdated
+
+
+def _is_current(profile: Profile, page: Page) -> bool:
+    return drawn.is_current(page.notebook, profile, drawn.origin(_sources(profile, page), profile))
+
+
+def _sources(profile: Profile, page: Page) -> str:
+    return drawn.sources(page.notebook, profile, page.methods)
+
+
+def _draw(profile: Profile, page: Page) -> None:
+    book.draw(page.notebook, profile, page.methods)
+    print(f"Drew {page.name}.", flush=True)
+
+
+@contextmanager
+def _drawing() -> Iterator[tuple[ThreadPoolExecutor, Begun]]:
+    """Threads for drawing, and pages that they have begun; where it ends early, so do the kernels."""
     pool = ThreadPoolExecutor(AT_A_TIME)
-    running = {pool.submit(book.draw, page.notebook, profile, page.methods): page.name for page in pages}
+    begun: Begun = {}
     try:
-        for future in as_completed(running):
-            try:
-                future.result()
-                print(f"Drew {running[future]}.", flush=True)
-            except StorageError:
-                raise
-            except StudyError as error:
-                failed[running[future]] = str(error)
+        yield pool, begun
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        while not all(future.done() for future in running):  # an interrupt, or a full disk
+        while not all(future.done() for future in begun):  # an interrupt, or a full disk
             book.end_kernels()
             time.sleep(SECONDS_BETWEEN_KILLS)
+
+
+def _drawn(profile: Profile, begun: Begun) -> Reasons:
+    """Wait until the pages are drawn; returns those that failed, with reasons."""
+    failed: Reasons = {}
+    for future in as_completed(begun):
+        page, sources = begun[future]
+        try:
+            future.result()
+            drawn.note(page.notebook, profile, drawn.origin(sources, profile))
+        except StorageError:
+            raise
+        except StudyError as error:
+            failed[page.name] = str(error)
     return failed
 
 

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from lib.models.loading import quiet
 from lib.runs import preflight
 from lib.runs.export import kept_folder, save_student
 from lib.runs.frames import METRICS, results_frame
-from lib.runs.processes import OutOfTime, WorkerDied, spread
+from lib.runs.processes import OutOfTime, Worker, WorkerDied, spread
 from lib.runs.profile import Profile
 from lib.runs.provenance import Job, Sources, changed, fingerprint, origins
 from lib.runs.store import Refusal, Result, Store
@@ -82,7 +82,13 @@ def as_paragraphs(texts: Iterable[str]) -> str:
     return "\n".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
-def fill(profile: Profile, methods: Sequence[str] | None = None, benchmark: str | None = None) -> Sweep:
+def fill(
+    profile: Profile,
+    methods: Sequence[str] | None = None,
+    benchmark: str | None = None,
+    first: Sequence[str] = (),
+    first_done: Callable[[], None] | None = None,
+) -> Sweep:
     """Compute the runs that are missing, keep those that are there, and return them all.
 
     Args:
@@ -90,15 +96,22 @@ def fill(profile: Profile, methods: Sequence[str] | None = None, benchmark: str 
         methods: the methods wanted; None for all of the profile's.
         benchmark: `crossfit` or `lama`, for the methods of in-context learning distillation; None for the profile's
             own task.
+        first: the methods whose runs come before all others.
+        first_done: as for `compute`.
 
     Raises:
         StudyError: a setting cannot work and nothing was computed, or every method is refused.
     """
-    (sweep,) = fill_together([(profile, methods)], benchmark)
+    (sweep,) = fill_together([(profile, methods)], benchmark, first, first_done)
     return sweep
 
 
-def fill_together(asked: Sequence[tuple[Profile, Sequence[str] | None]], benchmark: str | None = None) -> list[Sweep]:
+def fill_together(
+    asked: Sequence[tuple[Profile, Sequence[str] | None]],
+    benchmark: str | None = None,
+    first: Sequence[str] = (),
+    first_done: Callable[[], None] | None = None,
+) -> list[Sweep]:
     """`fill` for several profiles of one name, variants of one another; what is missing is computed as one list.
 
     Raises:
@@ -106,7 +119,8 @@ def fill_together(asked: Sequence[tuple[Profile, Sequence[str] | None]], benchma
     """
     quiet()
     wanted = [(profile, _runs(profile, methods, benchmark)) for profile, methods in asked]
-    stored = compute(asked[0][0], list(dict.fromkeys(run for _, runs in wanted for run in runs)))
+    together = list(dict.fromkeys(run for _, runs in wanted for run in runs))
+    stored = compute(asked[0][0], together, [run for run in together if run.method in first], first_done)
     sweeps = [collect(profile, {run: stored[run] for run in runs}) for profile, runs in wanted]
     if all(sweep.refused and not sweep.stored and not sweep.failed for sweep in sweeps):
         raise StudyError("\n".join(dict.fromkeys(reason for sweep in sweeps for reason in sweep.refused.values())))
@@ -129,7 +143,9 @@ def _runs(profile: Profile, methods: Sequence[str] | None, benchmark: str | None
     return runs
 
 
-def compute(profile: Profile, runs: Sequence[Run]) -> Stored:
+def compute(
+    profile: Profile, runs: Sequence[Run], first: Collection[Run] = (), first_done: Callable[[], None] | None = None
+) -> Stored:
     """What is stored of each run, after running those that have neither a result nor a failure.
 
     None is run where the profile has `stored_only`.
@@ -137,6 +153,8 @@ def compute(profile: Profile, runs: Sequence[Run]) -> Stored:
     Args:
         profile: where results go and how processes are used.
         runs: those wanted.
+        first: those of them that come before all others.
+        first_done: called once when these are done, while the others are computed; not where none had to be computed.
 
     Raises:
         StudyError: a setting cannot work, or results are there whose data or models are others now.
@@ -155,9 +173,21 @@ def compute(profile: Profile, runs: Sequence[Run]) -> Stored:
     for run, reason in refused.items():
         store.refuse(run, reason)
     jobs = list(_jobs([run for run in missing if run not in refused], store))
-    with closing(_finished(jobs, profile)) as finished:  # an interrupt ends the workers at once
-        show_progress(finished, len(jobs))
+    urgent = {job for run in first for job in (run, run.needs)} & {*jobs}
+    with closing(_finished(jobs, profile, urgent)) as finished:  # an interrupt ends the workers at once
+        show_progress(_telling(finished, urgent, first_done) if first_done and urgent else finished, len(jobs))
     return stored | {run: store.load(run) for run in missing}
+
+
+def _telling(finished: Iterable[Job], awaited: Collection[Job], tell: Callable[[], None]) -> Iterator[Job]:
+    """The finished jobs; after the last of those that are awaited, `tell` is called."""
+    left = {*awaited}
+    for job in finished:
+        if job in left:
+            left.remove(job)
+            if not left:
+                tell()
+        yield job
 
 
 def _stale(stored: Stored, anew: bool) -> list[Run]:
@@ -278,14 +308,22 @@ _DO: dict[type, Callable[[Any, Store, bool], None]] = {
 }
 
 
-def _finished(jobs: Sequence[Job], profile: Profile) -> Iterator[Job]:
-    """Run the jobs and yield each when it is done, whether it came to a result or not.
+def _finished(jobs: Sequence[Job], profile: Profile, urgent: Collection[Job] = ()) -> Iterator[Job]:
+    """Run the jobs and yield each when it is done, whether it came to a result or not; urgent ones come first.
 
     Workers that share jobs out begin with what runs need; otherwise jobs keep their order.
     """
-    ordered = jobs if _here(profile) else sorted(jobs, key=_is_run)
-    for _, of_kind in groupby(ordered, key=_is_run):
-        yield from _done(list(of_kind), profile, alone=profile.isolate)
+
+    def stage(job: Job) -> tuple[bool, bool]:
+        return job not in urgent, _is_run(job) and not _here(profile)
+
+    idle: list[Worker] = []
+    try:
+        for _, of_stage in groupby(sorted(jobs, key=stage), key=stage):
+            yield from _done(list(of_stage), profile, profile.isolate, idle)
+    finally:
+        for worker in idle:
+            worker.stop()
 
 
 def _here(profile: Profile) -> bool:
@@ -297,15 +335,15 @@ def _is_run(job: Job) -> bool:
     return isinstance(job, Run)
 
 
-def _done(jobs: Sequence[Job], profile: Profile, alone: bool) -> Iterator[Job]:
-    """The jobs, each when it is done.
+def _done(jobs: Sequence[Job], profile: Profile, alone: bool, idle: list[Worker]) -> Iterator[Job]:
+    """The jobs, each when it is done; workers that are idle after some are there for the next.
 
     A job whose worker died is tried once more, with no other job beside it, and has failed where that one dies too.
     What another run of the study has in hand is waited for, and done here where it comes to nothing there.
     """
     store = Store(profile.folder)
     died, elsewhere = [], []
-    for job, done in _attempts(jobs, profile, alone):
+    for job, done in _attempts(jobs, profile, alone, idle):
         lost = done.exception()
         if isinstance(lost, WorkerDied) and not alone:
             died.append(job)
@@ -315,13 +353,13 @@ def _done(jobs: Sequence[Job], profile: Profile, alone: bool) -> Iterator[Job]:
             _note(lost, job, store, profile)
             yield job
     if died:
-        yield from _done(died, profile, alone=True)
+        yield from _done(died, profile, True, idle)
     while any(store.claimed(job) for job in elsewhere):
         time.sleep(SECONDS_BETWEEN_LOOKS)
     left = [job for job in elsewhere if not store.done(job) and store.failure(job) is None]
     yield from (job for job in elsewhere if job not in left)
     if left:
-        yield from _done(left, profile, alone)
+        yield from _done(left, profile, alone, idle)
 
 
 def _note(lost: BaseException | None, job: Job, store: Store, profile: Profile) -> None:
@@ -334,7 +372,7 @@ def _note(lost: BaseException | None, job: Job, store: Store, profile: Profile) 
         raise lost
 
 
-def _attempts(jobs: Sequence[Job], profile: Profile, alone: bool) -> Iterator[tuple[Job, Future]]:
+def _attempts(jobs: Sequence[Job], profile: Profile, alone: bool, idle: list[Worker]) -> Iterator[tuple[Job, Future]]:
     """Each job and what executing it came to: in this process, in workers of one thread each, or each in its own.
 
     A job's memory peak is its alone in the last case.
@@ -346,7 +384,7 @@ def _attempts(jobs: Sequence[Job], profile: Profile, alone: bool) -> Iterator[tu
             yield job, done
         return
     do = partial(_in_worker, execute, profile.folder, profile.isolate, 1 if profile.workers > 1 else None)
-    yield from spread(do, jobs, 1 if alone else profile.workers, alone, profile.run_timeout)
+    yield from spread(do, jobs, 1 if alone else profile.workers, alone, profile.run_timeout, idle)
 
 
 def _in_worker(do: Callable[..., bool], folder: Path, isolated: bool, threads: int | None, job: Job) -> bool:

@@ -62,7 +62,12 @@ class Worker:
 
 
 def spread(
-    do: Callable[[T], Any], items: Iterable[T], workers: int, fresh: bool = False, seconds: float | None = None
+    do: Callable[[T], Any],
+    items: Iterable[T],
+    workers: int,
+    fresh: bool = False,
+    seconds: float | None = None,
+    idle: list[Worker] | None = None,
 ) -> Iterator[tuple[T, Future]]:
     """Do every item in a worker process, and yield each when it is done, with what it came to.
 
@@ -74,15 +79,18 @@ def spread(
         workers: how many at a time.
         fresh: each item has a process of its own.
         seconds: how long an item may take; None for no limit. The result is then `OutOfTime`.
+        idle: workers to begin with; in the end those that live are left there, and are the caller's to stop. A worker
+            imports the libraries once.
 
     Returns:
         Pairs of an item and its future, which holds `WorkerDied` where the process died.
     """
-    waiting, idle, busy = deque(items), list[Worker](), dict[Connection, Worker]()
+    waiting, busy, left = deque(items), dict[Connection, Worker](), idle is not None
+    idle = [] if idle is None else idle
     try:
         while waiting or busy:
             while waiting and len(busy) < workers:
-                worker = idle.pop() if idle else Worker()
+                worker = idle.pop() if idle and not fresh else Worker()
                 busy[worker.connection] = worker
                 worker.give(do, waiting.popleft(), seconds)
             for worker, done in _next(busy):
@@ -91,7 +99,7 @@ def spread(
                 worker.stop() if fresh or lost else idle.append(worker)
                 yield worker.item, done
     finally:
-        for worker in [*idle, *busy.values()]:
+        for worker in [*([] if left else idle), *busy.values()]:
             worker.stop()
 
 

@@ -13,7 +13,7 @@ from lib.runs.profile import read_profile
 
 @pytest.fixture(autouse=True)
 def kept(monkeypatch, tmp_path):
-    monkeypatch.setattr(predictions, "KEPT", tmp_path / "predictions")
+    monkeypatch.setattr(predictions, "KEPT", tmp_path / "predictions.json")
 
 
 @pytest.fixture

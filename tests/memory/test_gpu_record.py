@@ -23,7 +23,7 @@ SMALL = {
 
 @pytest.fixture
 def kept(monkeypatch, tmp_path):
-    monkeypatch.setattr(predictions, "KEPT", tmp_path / "predictions")
+    monkeypatch.setattr(predictions, "KEPT", tmp_path / "predictions.json")
 
 
 @pytest.fixture(scope="module")

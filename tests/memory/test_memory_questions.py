@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(autouse=True, scope="module")
 def kept(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predictions, "KEPT", tmp_path_factory.mktemp("predictions"))
+        patch.setattr(predictions, "KEPT", tmp_path_factory.mktemp("memory") / "predictions.json")
         yield
 
 

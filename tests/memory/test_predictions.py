@@ -1,5 +1,7 @@
 """Predictions that are kept: made once, made again where what they depend on changes, absent where data are."""
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -10,10 +12,12 @@ from lib.memory.predictions import frame, of_profile, setting
 from lib.report import memory_figures
 from lib.runs.profile import read_profile
 
+SHIPPED = predictions.KEPT
+
 
 @pytest.fixture
 def counted(monkeypatch, tmp_path):
-    """Counts the predictions that are made; they are kept in a folder of the test's own."""
+    """Counts the predictions that are made; they are kept in a file of the test's own."""
     made = []
 
     def spy(one, original=predictions.predict):
@@ -21,7 +25,7 @@ def counted(monkeypatch, tmp_path):
         return original(one)
 
     monkeypatch.setattr(predictions, "predict", spy)
-    monkeypatch.setattr(predictions, "KEPT", tmp_path / "predictions")
+    monkeypatch.setattr(predictions, "KEPT", tmp_path / "predictions.json")
     return made
 
 
@@ -39,9 +43,22 @@ def test_a_prediction_is_made_once_and_kept(counted, one):
 def test_other_code_or_another_setting_is_another_prediction(counted, one, monkeypatch):
     predictions.predictions([one])
     predictions.predictions([setting(read_profile("smoke", {"batch_size": 1}), "pbft", 4)])
+    assert len(counted) == 2
     monkeypatch.setattr(predictions, "walked", lambda: ("other code",))
     predictions.predictions([one])
     assert len(counted) == 3
+    assert len(json.loads(predictions.KEPT.read_text())["predictions"]) == 1  # nothing of the code before is left
+
+
+@pytest.mark.slow
+def test_the_predictions_that_come_with_the_study_are_those_of_its_code():
+    """Where this fails, `./run_all.sh --only 08` makes them anew."""
+    shipped = json.loads(SHIPPED.read_text())
+    assert shipped["walked"] == [*predictions.walked()]
+    asked = read_profile("paper")
+    settings = [setting(asked, method, n) for method in asked.methods for n in asked.support_sizes]
+    assert all(predictions._name_of(one) in shipped["predictions"] for one in settings)
+    assert predictions.predictions(settings[:1]) == [predictions.predict(settings[0])]
 
 
 @pytest.mark.parametrize(
@@ -57,8 +74,7 @@ def test_another_way_of_computing_is_another_prediction_and_another_row(counted,
 
 def test_a_file_that_was_cut_short_is_made_again(counted, one, capsys):
     predictions.predictions([one])
-    (file,) = predictions.KEPT.glob("*.json")
-    file.write_text(file.read_text()[:40])
+    predictions.KEPT.write_text(predictions.KEPT.read_text()[:40])
     predictions.predictions([one])
     assert len(counted) == 2
     assert "cut short" in capsys.readouterr().err
@@ -140,12 +156,16 @@ def test_predicted_peaks_that_cannot_be_read_are_predicted_again_with_a_warning(
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", '{"evaluation": {"total": "high"}}', '{"evaluation": 3}', '{"a": {"b": 1}}']
+    "content",
+    [
+        "",
+        "[]",
+        *(f'{{"predictions": {kept}}}' for kept in ("3", '{"a": 3}', '{"a": {"evaluation": {"total": "high"}}}')),
+    ],
 )
-def test_a_kept_prediction_that_cannot_be_read_is_made_again_with_a_warning(counted, one, tmp_path, capsys, content):
+def test_kept_predictions_that_cannot_be_read_are_made_again_with_a_warning(counted, one, capsys, content):
     (first,) = predictions.predictions([one])
-    (file,) = (tmp_path / "predictions").iterdir()
-    file.write_text(content)
+    predictions.KEPT.write_text(content)
     assert predictions.predictions([one]) == [first]
-    assert str(file) in capsys.readouterr().err
+    assert str(predictions.KEPT) in capsys.readouterr().err
     assert counted == ["pbft", "pbft"]

@@ -65,7 +65,11 @@ def _rows(profile: Profile, question: str, repeats: int, rate: float) -> Iterato
             "ahead": seconds / costs.seconds[OURS],
             "peak_gb": peak,
             "over_limit": seconds * rate / _flops(run),
-            "queries": profile.pool_size if run.distillation else run.support_size if run.training else profile.eval_limit,
+            "queries": profile.pool_size
+            if run.distillation
+            else run.support_size
+            if run.training
+            else profile.eval_limit,
             "alike": len(ours) == len(theirs) and np.allclose(ours, theirs, rtol=CLOSE),
             "unshared_tokens": _tokens(run),
         }

@@ -42,9 +42,9 @@ def test_the_fastest_precision_of_the_machine_is_what_the_run_then_says(fastest,
     assert {run.dtype for run in read_profile(CONTENT, auto).runs()} == {fastest}
 
 
-def test_how_a_step_is_computed_by_default_renames_no_run():
-    assert renamed({"padding_free": False, "fused": False}) == set()
-    assert {run.training.padding_free for run in read_profile(CONTENT).runs(("pbft", "cd"))} == {True}
+def test_steps_are_packed_and_fused_where_a_profile_does_not_say_otherwise():
+    trained = read_profile("tiny").runs(("pbft", "cd"))
+    assert {(run.training.padding_free, run.training.fused) for run in trained} == {(True, True)}
 
 
 @pytest.mark.parametrize(

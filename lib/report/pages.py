@@ -105,7 +105,11 @@ def _page(profile: Profile, notebook: Path) -> Page:
 
 
 def _fill(profile: Profile, pages: list[Page]) -> tuple[Reasons, Reasons]:
-    """Compute what is missing; returns the runs that failed and the pages that cannot be drawn, with reasons."""
+    """Compute what is missing; returns the runs that failed and the pages that cannot be drawn, with reasons.
+
+    Raises:
+        StudyError: a setting cannot work, or no page is left but those of benchmarks whose data cannot be read.
+    """
     shared = _fill_shared(profile, sorted({name for page in pages for name in page.methods} & {*profile.methods}))
     failed, left_out = dict(shared.failed), {}
     for page in pages:
@@ -113,6 +117,9 @@ def _fill(profile: Profile, pages: list[Page]) -> tuple[Reasons, Reasons]:
         failed |= failed_here
         if reason:
             left_out[page.name] = reason
+    nothing_drawn = {*left_out} == {page.name for page in pages} <= {*BENCHMARK_NOTEBOOKS}
+    if nothing_drawn and not failed and not profile.stored_only:
+        raise StudyError("\n".join(dict.fromkeys(left_out.values())))
     for method, reason in shared.refused.items():
         print(f"Refused: {method}: {reason}", flush=True)
     return failed, left_out

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +25,7 @@ from lib.models.loading import let_others_read, load_tokenizer
 from lib.runs.files import require_writable
 from lib.runs.profile import Profile
 from lib.runs.store import Result, Store
+from lib.scratch import scratch_folder
 from lib.tasks.task import IN_DOMAIN
 
 MADE_BY = "A student that was trained by the study of few-shot distillation"
@@ -102,8 +102,8 @@ def _save(model: PreTrainedModel, result: Result, target: Path) -> None:
     """Write the whole folder beside its place, then put it there."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as scratch:
-            student = Path(scratch) / "student"
+        with scratch_folder(target.parent) as scratch:
+            student = scratch / "student"
             model.save_pretrained(student)
             load_tokenizer(result.run.model).save_pretrained(student)
             _card(result).save(student / "README.md")

@@ -51,6 +51,8 @@ def check(runs: Sequence[Run]) -> dict[Run, str]:
         if run.training and (reason := refusal_of(run.model, run.training.tuning, run.training.biases)):
             refused[run] = reason
         elif run.in_context:
+            for name, doubt in task_set(run.task, run.seed).doubts.items():
+                warn(f"{run.task.name}, {name}: {doubt}.")
             _check_in_context(run, encoder_of, checked)
         else:
             for doubt in doubts_of(run.task):  # first: it may explain what is lacking

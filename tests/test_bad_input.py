@@ -499,7 +499,7 @@ TOO_LONG = [
     rows(csv(), "too_long", "all 8 rows", "beside 5000 rows", too_long=5_000),
     rows(csv(), "too_long", "all 8 rows", pattern=LONG + "{text}", too_long="skip"),
     rows(csv(), "too_long", "all 8 rows", too_long="skip", label_words={"good": "Yes " * 500 + "a", "bad": "No"}),
-    lines(long_rows(lambda row: True), "600", "512", "4 of 4 rows", "line", "too_long: skip"),
+    lines(long_rows(lambda row: True), "606 tokens", "512", "4 of 4 rows", "line", "too_long: skip"),
     rows(csv([*ROWS, {"text": "y" * 200_000, "label": "good"}]) + '"', "line 11", "quote"),
 ]  # fmt: skip
 
@@ -586,7 +586,7 @@ BENCHMARKS = [
     lama(jsonl(*RELATIONS), "x", "line 1", "JSON"),
     lama(jsonl(*RELATIONS), jsonl(FACTS[0], {"sub_label": "a"}), "line 2", "no column 'obj_label'"),
     *(lama(jsonl(*RELATIONS), jsonl(FACTS[0], FACTS[0] | {"obj_label": value}), "line 2", "obj_label", shown)
-      for shown, value in (("null", None), ("list", ["a"]), ("3", 3), ("''", " "), ("NUL", "\0"),
+      for shown, value in (("null", None), ("list", ["a"]), ("3", 3), ("' '", " "), ("NUL", "\0"),
                            ("surrogate", "\ud800"))),
     lama(jsonl(*RELATIONS), jsonl(*(fact | {"obj_label": "same"} for fact in FACTS)), "P1: 1 different objects"),
     *(Case(("--smoke", "--only", "12", "--set", f"in_context.lama.{key}=nowhere"), ("in_context", "'nowhere'"))

@@ -139,6 +139,6 @@ def _require_both_sides(found: TaskSet, benchmark: Benchmark) -> TaskSet:
             reasons = [f"{name}: {reason}" for name, reason in found.left_out.items()]
             more = f"; and {len(reasons) - 5} more" if len(reasons) > 5 else ""
             raise StudyError(
-                f"{benchmark.name}: no task {side} is left. {'; '.join(reasons[:5]) or 'None is named'}{more}."
+                f"{benchmark.name}: no task {side} is left. {'; '.join(reasons[:5]) or 'None is named'}{more}"
             )
     return found

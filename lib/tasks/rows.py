@@ -45,7 +45,7 @@ def text_of(record: Record, column: str, where: str, wanted: str = "a text", hin
         StudyError: there is no such column, no text in it, a number that is none, a NUL character, or half a character.
     """
     if column not in record:
-        here = f"{nearest(column, record)} Columns here: {', '.join(map(repr, record))}."
+        here = f"{nearest(column, record)} Columns here: {', '.join(map(str, record))}."
         raise StudyError(f"{where}: no column {column!r}.{here}{hint}")
     value = record[column]
     if type(value) in NO_TEXT or value in (math.inf, -math.inf) or value != value:
@@ -81,7 +81,7 @@ def require_file_name(file: str) -> str:
 
 
 def rows_of(source: str, file: str) -> Iterable[Located]:
-    """The rows of a file in a folder, or in a dataset repository on the hub.
+    """The rows of a file in a folder, or in a dataset repository on the hub, `hub:OWNER/NAME@COMMIT` as of a commit.
 
     Raises:
         MissingTaskError: there is no such file.
@@ -90,8 +90,9 @@ def rows_of(source: str, file: str) -> Iterable[Located]:
     """
     require_file_name(file)
     if source.startswith(HUB):
-        name = source.removeprefix(HUB)
-        return numbered(from_hub(name, data_files=file, split="train"), f"{name}/{file}, line")
+        name, _, commit = source.removeprefix(HUB).partition("@")
+        pinned = {"revision": commit} if commit else {}
+        return numbered(from_hub(name, data_files=file, split="train", **pinned), f"{name}/{file}, line")
     folder = locate(source)
     if not folder.is_dir():
         raise StudyError(

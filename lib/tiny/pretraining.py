@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import pandas as pd
@@ -111,7 +110,7 @@ def _read(checkpoint: Path) -> dict[str, Any]:
     """What `_save` kept: tensors, numbers and texts, since other pickles can run code when they are loaded."""
     try:
         return torch.load(checkpoint, weights_only=True)
-    except (UnpicklingError, OSError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # of a broken file torch raises whatever it stumbles on
         raise StudyError(f"{checkpoint} is no checkpoint of this training; remove it, and it begins anew.") from error
 
 

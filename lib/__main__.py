@@ -12,6 +12,7 @@ from lib.errors import StudyError
 from lib.paths import NOTEBOOKS, ROOT
 
 DEFAULT_PROFILE = "tiny"
+PLACES = ("student", "teacher", "data", "source", "tuning_source", "split", "lm_text")  # settings that may be paths
 COMMANDS = {
     "figures": "regenerate figures and report (what is done without a command)",
     "search": "choose learning rates, epochs and ICL's pattern on what is not reported; prints lines for the profile",
@@ -43,7 +44,10 @@ def arguments(words: list[str]) -> argparse.Namespace:
 def _changes() -> argparse.ArgumentParser:
     """The option that all commands have."""
     parser = argparse.ArgumentParser(add_help=False)
-    about = "replace a setting of the profile; learning_rate.cd=1e-4 replaces that of one method; repeatable"
+    about = (
+        "replace a setting of the profile; learning_rate.cd=1e-4 replaces that of one method; a path that begins with "
+        "./ is one from here; repeatable"
+    )
     option = {"metavar": "KEY=VALUE", "dest": "changes", "help": about}
     parser.add_argument("--set", type=_change, action="append", default=[], **option)
     return parser
@@ -114,7 +118,15 @@ def _change(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     from lib.runs.yaml_text import parse  # here and not above, so that --help needs no environment
 
-    return key, parse(value, f"--set {key}")
+    return key, _from_here(key, parse(value, f"--set {key}"))
+
+
+def _from_here(key: str, value: Any) -> Any:  # noqa: ANN401 - whatever the text holds
+    """A setting whose path begins with ./ or ../ is meant from where the command is given, as that of a profile is."""
+    if isinstance(value, dict):
+        return {inner: _from_here(str(inner), one) for inner, one in value.items()}
+    relative = isinstance(value, str) and value.startswith(("./", "../"))
+    return os.path.abspath(value) if relative and key.rpartition(".")[2] in PLACES else value
 
 
 def figures(options: argparse.Namespace) -> int:
@@ -166,7 +178,8 @@ def fits(options: argparse.Namespace) -> int:
     from lib.runs.profile import read_profile
 
     quiet()
-    models = {name: value for name in ("student", "teacher") if (value := getattr(options, name)) is not None}
+    named = {name: getattr(options, name) for name in ("student", "teacher")}
+    models = {name: _from_here(name, value) for name, value in named.items() if value is not None}
     profile = read_profile(options.profile, {"device": "cuda", **models, **dict(options.changes)})
     print(report(profile, options.method, options.support, options.gpu))
     return 0 if fit(profile, options.method, options.support, options.gpu)[1].fits else 1

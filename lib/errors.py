@@ -48,5 +48,7 @@ def shown(value: object) -> str:
 
 def nearest(value: object, choices: Iterable[object]) -> str:
     """A question after the nearest choice; empty where none is near."""
-    near = get_close_matches(str(value), map(str, choices), n=1)
+    texts, wanted = list(map(str, choices)), str(value)
+    alike = [text for text in texts if text.strip().casefold() == wanted.strip().casefold()]
+    near = alike or get_close_matches(wanted, texts, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""

@@ -56,9 +56,3 @@ def function():
     import lib.errors, os
 """
     assert imports_inside_functions(source) == {"lib.tasks", "lib.errors"}
-
-
-def test_constraints_hold_what_the_environment_pins():
-    pins = {line.split()[1].lower() for line in (ROOT / "environment.yml").read_text().splitlines() if "==" in line}
-    held = {line.split()[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
-    assert pins and not pins - held

@@ -1,15 +1,18 @@
 """Bad input as a table: each row ends in one message and status 2, before anything is computed or written."""
 
+import datetime
 import gzip
 import io
 import json
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
+from pyarrow import parquet as pq
 
 from lib import __main__
 from lib.paths import PROFILES
@@ -41,10 +44,29 @@ def jsonl(*rows):
     return "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
 
 
-def parquet(rows):
+def parquet(rows, **columns):
+    """Rows as a parquet file, columns of them replaced by what pyarrow makes an array of."""
+    held = {name: [row[name] for row in rows] for name in ("text", "label") if rows}
+    return parquet_of(pa.table(held | columns))
+
+
+def parquet_of(table, **options):
     file = io.BytesIO()
-    pd.DataFrame(list(rows)).to_parquet(file)
+    pq.write_table(table, file, **options)
     return file.getvalue()
+
+
+def of_another_codec(name):
+    """A file whose first column says that it is packed by a codec that Arrow does not have."""
+    content = bytearray(parquet_of(pa.table({"text": TEXTS, "label": TEXTS}), write_statistics=False))
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    codec = content.index(b"text\x15\x02", footer) + 5  # after the column's name, as Thrift writes numbers
+    content[codec] = {"LZO": 6, "60": 120}[name]
+    return bytes(content)
+
+
+def altered(content, at, count):
+    return content[:at] + bytes(byte ^ 255 for byte in content[at : at + count]) + content[at + count :]
 
 
 class Case(NamedTuple):
@@ -75,6 +97,14 @@ def own(*message, name="reviews.csv", content=None, files=None, dataset=None, **
 
 def rows(content, *message, name="reviews.csv", **changes):
     return own(*message, name=name, content=content, **changes)
+
+
+def parquet_rows(content, *message, **changes):
+    return rows(content, *message, name="reviews.parquet", **changes)
+
+
+def lines(content, *message, **changes):
+    return rows(content, *message, name="reviews.jsonl", **changes)
 
 
 def command(*words, message):
@@ -312,9 +342,6 @@ DATA = [
     rows(csv() + "a\0b,good\n", "reviews.csv, line 10", "NUL"),
     rows(jsonl(*ROWS, {"text": "a\0b", "label": "good"}), "reviews.jsonl, line 9", "NUL", name="reviews.jsonl"),
     rows(gzip.compress(csv().encode()), "reviews.csv", "UTF-8"),
-    rows(csv(), "reviews.parquet", "parquet", name="reviews.parquet"),
-    rows(parquet(ROWS)[:-20], "reviews.parquet", "parquet", name="reviews.parquet"),
-    rows(b"", "reviews.parquet", "could not be read", name="reviews.parquet"),
     rows(parquet(ROWS), "reviews.csv", name="reviews.csv"),
     rows(parquet(ROWS), "reviews.jsonl", name="reviews.jsonl"),
     rows(csv(), "reviews.jsonl, line 1", "JSON", name="reviews.jsonl"),
@@ -399,6 +426,177 @@ DATA = [
     own("data", "'../reviews'", in_domain="../reviews", data="{at}/sub", files={"sub/x.csv": ""}),
 ]  # fmt: skip
 
+CANNOT = "reviews.parquet: could not be read as parquet"
+NOT_WHOLE = "it is cut short, altered, encrypted, or of a kind that pyarrow does not read)"
+NESTED = {"a mapping": [{"a": text} for text in TEXTS], "a list": [[text] for text in TEXTS], "null": [None] * 8}
+OTHERS = {
+    "1.5": [1.5] * 8, "True": [True] * 8, "3": [3] * 8, "2020-01-02": [datetime.date(2020, 1, 2)] * 8,
+    "2020-01-02 03:04:00": [datetime.datetime(2020, 1, 2, 3, 4)] * 8, "01:02:00": [datetime.time(1, 2)] * 8,
+}  # fmt: skip
+TIMES = pa.array([2**50] * 8, type=pa.timestamp("ms"))  # in no year that Python has
+NOT_UTF_8 = pa.Array.from_buffers(pa.string(), 8, pa.array([b"\xff\xfe"] * 8, type=pa.binary()).buffers())
+PARQUET = [
+    *(parquet_rows(content, CANNOT, NOT_WHOLE)
+      for content in (
+          b"", b"PAR1", b"PAR1PAR1", bytes(4096), csv(), jsonl(*ROWS), gzip.compress(parquet(ROWS)), b"ARROW1\0\0" * 99,
+          parquet(ROWS)[:-1], parquet(ROWS)[:-4], parquet(ROWS)[:-20], parquet(ROWS)[:100], parquet(ROWS)[4:],
+          b"PARE" + parquet(ROWS)[4:], b"XXXX" + parquet(ROWS)[4:], parquet(ROWS)[:-4] + b"PARE", parquet(ROWS) + b"\n",
+          parquet(ROWS)[:-8] + b"\xff\xff\xff\x7fPAR1", parquet(ROWS)[:-8] + b"\0\0\0\0PAR1",
+          altered(parquet(ROWS), 4, 20), altered(parquet(ROWS), len(parquet(ROWS)) - 60, 40),
+          of_another_codec("LZO"), of_another_codec("60"),
+          *(altered(parquet_of(pa.table({"text": TEXTS, "label": TEXTS}), compression=codec), 30, 20)
+            for codec in ("snappy", "gzip", "zstd", "lz4", "brotli")),
+          parquet(ROWS, text=TIMES), parquet(ROWS, text=NOT_UTF_8), parquet(ROWS, label=NOT_UTF_8),
+      )),
+    *(parquet_rows(parquet(ROWS, **{column: values}), "row 1", f"'{column}'", f"holds {held}", f"{wanted} is needed")
+      for column, wanted in (("text", "a text"), ("label", "a label"))
+      for held, values in [*NESTED.items(), ("bytes", [b"a"] * 8), ("nan, which is no number", [math.nan] * 8)]),
+    *(parquet_rows(parquet(ROWS, label=values), "row 1, label", f"'{shown}'", "good, bad")
+      for shown, values in OTHERS.items()),
+    parquet_rows(parquet_of(pa.table({"text": TEXTS})), "row 1", "no column 'label'", "datasets.reviews.label"),
+    parquet_rows(parquet_of(pa.table({"Text": TEXTS, "label": TEXTS})), "'text'", "Did you mean 'Text'"),
+    parquet_rows(parquet_of(pa.table([TEXTS, TEXTS, TEXTS], names=["text", "label", "label"])), "'label'", "twice"),
+    parquet_rows(parquet(ROWS, split=[["train"]] * 8), "row 1", "'split'", "list"),
+    parquet_rows(parquet(ROWS, split=[1, 2] * 4), "train", "'1', '2'"),
+    parquet_rows(parquet(ROWS, split=[None] * 7 + ["train"]), "row 1", "split", "7 lack it"),
+    parquet_rows(parquet(ROWS, stars=[[1]] * 8), "row 1", "'stars'", "list", dataset={"where": {"stars": 1}}),
+]  # fmt: skip
+
+LABELS = [
+    *(lines(jsonl(*(row | {"label": value} for row in ROWS)), "line 1", "'label'", f"holds {held}", "a label is needed")
+      for held, value in (("null", None), ("a list", ["good"]), ("a mapping", {"name": "good"}))),
+    *(lines(jsonl(*(row | {"label": value} for row in ROWS)), "line 1, label", shown, "good, bad", "reviews.labels")
+      for shown, value in (("'0'", 0), ("'False'", False), ("'0.5'", 0.5), ("''", " "), ("'good.'", "good."))),
+    *(lines(f'{{"text": "a", "label": {value}}}\n', "line 1", "'label'", shown, "no number", "a label")
+      for shown, value in (("nan", "NaN"), ("inf", "Infinity"), ("-inf", "-1e999"))),
+    *(lines(f'{{"text": {value}, "label": "good"}}\n', "line 1", "'text'", shown, "no number")
+      for shown, value in (("nan", "NaN"), ("inf", "1e999"), ("-inf", "-Infinity"))),
+    *(rows(csv(columns=("text", name)).replace("\n", ",good\n").replace(f",{name},good", f",{name},more"),
+           "line 2", "no column 'label'", f"Did you mean '{name}'", "datasets.reviews.label", "'more'")
+      for name in ("Label", "LABEL", " label ", "labels")),
+    lines(jsonl(*({"text": text} for text in TEXTS)), "no column 'label'", "datasets.reviews.label"),
+    rows(csv(), "no column 'stars'", "'label'", "datasets.reviews.label", dataset={"label": "stars"}),
+    rows(csv(), "{text}", "label", "gives it away", dataset={"label": "text"}),
+    lines(jsonl(*(row | {"label": True} for row in ROWS)), "'True'", "Did you mean 'true'", "Allowed: true, false",
+         dataset={"labels": {"true": "good", "false": "bad"}}),
+    lines(jsonl(*ROWS) + '{"\\udc00": "a", "label": "good"}\n', "reviews.jsonl, line 9", "UTF-8"),
+]  # fmt: skip
+
+LONG = "word " * 600
+
+
+def long_rows(which):
+    """The rows with their splits; the texts of some of them are too long for the models."""
+    return jsonl(*(row | {"text": f"{LONG if which(row) else ''}{row['text']}"} for row in SPLIT))
+
+
+TOO_LONG = [
+    *(lines(long_rows(lambda row: True), "too_long", "all 4 rows of the train split", "random-opt", too_long=beside)
+      for beside in ("skip", 0, 3)),
+    lines(long_rows(lambda row: row["split"] == "train"), "too_long", "all 4 rows of the train split", too_long="skip"),
+    lines(long_rows(lambda row: row["split"] == "dev"), "too_long", "4 rows of the evaluation split", too_long="skip"),
+    lines(long_rows(lambda row: row["label"] == "bad"), "2 rows are too long", "2 rows of bad", "0", too_long="skip"),
+    rows(csv(), "too_long", "all 8 rows", "beside 5000 rows", too_long=5_000),
+    rows(csv(), "too_long", "all 8 rows", pattern=LONG + "{text}", too_long="skip"),
+    rows(csv(), "too_long", "all 8 rows", too_long="skip", label_words={"good": "Yes " * 500 + "a", "bad": "No"}),
+    lines(long_rows(lambda row: True), "606 tokens", "512", "4 of 4 rows", "line", "too_long: skip"),
+    rows(csv([*ROWS, {"text": "y" * 200_000, "label": "good"}]) + '"', "line 11", "quote"),
+]  # fmt: skip
+
+TASK = [
+    {"input": f"text {i}", "output": ("red", "blue")[i % 2], "options": ["red", "blue"],
+     "split": ("train", "test")[i % 4 // 2]}
+    for i in range(16)
+]  # fmt: skip
+SIDES = '{"train": ["a"], "test": ["b"]}'
+RELATIONS = [{"relation": name, "template": "[X] is in [Y] ."} for name in ("P1", "P2")]
+FACTS = [{"sub_label": f"subject {i}", "obj_label": f"object {i % 4}"} for i in range(16)]
+
+
+def benchmark(page, part, files, *message, **changes):
+    """Files of a benchmark's tasks, and settings of it."""
+    settings = SMOKE["in_context"] | {part: SMOKE["in_context"][part] | {"source": "{at}/tasks"} | changes}
+    written = {f"tasks/{name}": content for name, content in files.items()}
+    mine = yaml.safe_dump({"profile": SMOKE | {"in_context": settings}}, sort_keys=False)
+    return profile(mine, *message)._replace(
+        words=("--profile", "{at}/mine.yaml", "--only", page), files=written | {"mine.yaml": mine}
+    )
+
+
+def crossfit(content, *message, split=SIDES):
+    files = {"a.jsonl": content, "b.jsonl": content, "split.json": split}
+    return benchmark("11", "crossfit", files, *message, split="{at}/tasks/split.json")
+
+
+def task_row(*message, **changes):
+    """Rows of a CrossFit task, the last of them changed."""
+    return crossfit(jsonl(*TASK, TASK[0] | changes), "b.jsonl, line 17", *message)
+
+
+def lama(relations, facts, *message):
+    files = {"relations.jsonl": relations, "P1.jsonl": facts, "P2.jsonl": facts}
+    return benchmark("12", "lama", files, *message)
+
+
+def sides(split, *message):
+    return crossfit(jsonl(*TASK), *message, split=split)
+
+
+BENCHMARKS = [
+    crossfit("", "no task to tune on", "b: 0 examples"),
+    crossfit("x", "b.jsonl, line 1", "JSON"),
+    task_row("input", "''", input=""),
+    task_row("'input'", "null", input=None),
+    task_row("'input'", "mapping", input={"a": 1}),
+    task_row("input", "3", input=3),
+    task_row("'input'", "NUL", input="a\0"),
+    task_row("'input'", "surrogate", input="\ud800"),
+    task_row("'green'", "options", output="green"),
+    task_row("['red']", "options", output=["red"]),
+    task_row("options", "'red'", options="red"),
+    task_row("options", "two texts", options=["red"]),
+    task_row("options", "different", options=["red", " red"]),
+    task_row("options", "texts", options=["red", None]),
+    task_row("'options'", "NUL", options=["red", "blue\0"]),
+    task_row("'options'", "surrogate", options=["red", "\ud800"]),
+    crossfit(jsonl(*(row | {"split": "train"} for row in TASK)), "no task to evaluate", "b: 0 items"),
+    crossfit(jsonl(*(row | {"split": ["test"]} for row in TASK)), "no task to evaluate", "b: 0 items"),
+    sides("{}", "crossfit.split", "train"),
+    sides("x", "crossfit.split", "JSON"),
+    sides(b"\xff", "crossfit.split", "JSON"),
+    sides("[" * 100_000, "crossfit.split", "JSON"),
+    sides('{"train": "a", "test": ["b"]}', "crossfit.split", "train"),
+    sides('{"train": [1], "test": ["b"]}', "crossfit.split", "train"),
+    sides('{"train": [], "test": []}', "no task to tune on", "None is named"),
+    sides('{"train": ["a"], "test": ["a"]}', "a would be both"),
+    sides('{"train": ["c"], "test": ["b"]}', "no task to tune on", "no file c.jsonl"),
+    sides(json.dumps({"train": [f"c{i}" for i in range(400)], "test": ["b"]}), "no file c4.jsonl", "395 more"),
+    sides(json.dumps({"train": ["c" * 300], "test": ["b"]}), "no task to tune on", "no file ccc"),
+    *(sides(json.dumps({"train": [name], "test": ["b"]}), repr(f"{name}.jsonl"), "folders")
+      for name in ("../b", "/etc/passwd", "{at}/tasks/b", "a\0")),
+    lama("", jsonl(*FACTS), "no task to tune on", "None is named"),
+    lama("x", jsonl(*FACTS), "relations.jsonl, line 1", "JSON"),
+    lama(jsonl({"relation": "P1"}), jsonl(*FACTS), "relations.jsonl, line 1", "no column 'template'"),
+    lama(jsonl({"relation": 1, "template": "[X] [Y]"}), jsonl(*FACTS), "line 1", "relation", "1"),
+    lama(jsonl({"relation": "P1", "template": "[X]"}), jsonl(*FACTS), "P1", "does not end in the object"),
+    lama(jsonl(*RELATIONS, {"relation": "P1", "template": "[X] has [Y]"}), jsonl(*FACTS), "line 3", "P1", "[X] has [Y]",
+         "[X] is in [Y] ."),
+    lama(jsonl(*RELATIONS, {"relation": "../P1", "template": "[X] [Y]"}), jsonl(*FACTS), "'../P1.jsonl'", "folders"),
+    lama(jsonl(*RELATIONS), "", "no task to tune on", "P1: 0 different objects"),
+    lama(jsonl(*RELATIONS), "x", "line 1", "JSON"),
+    lama(jsonl(*RELATIONS), jsonl(FACTS[0], {"sub_label": "a"}), "line 2", "no column 'obj_label'"),
+    *(lama(jsonl(*RELATIONS), jsonl(FACTS[0], FACTS[0] | {"obj_label": value}), "line 2", "obj_label", shown)
+      for shown, value in (("null", None), ("list", ["a"]), ("3", 3), ("' '", " "), ("NUL", "\0"),
+                           ("surrogate", "\ud800"))),
+    lama(jsonl(*RELATIONS), jsonl(*(fact | {"obj_label": "same"} for fact in FACTS)), "P1: 1 different objects"),
+    *(Case(("--smoke", "--only", "12", "--set", f"in_context.lama.{key}=nowhere"), ("in_context", "'nowhere'"))
+      for key in ("source", "tuning_source")),
+    Case(("--smoke", "--only", "12", "--set", "in_context.lama.source=hub"), ("facebook/lama", "network")),
+    Case(("--smoke", "--only", "11", "--set", "in_context.lm_text=nowhere"), ("lm_text", "'nowhere'")),
+    Case(("--smoke", "--only", "11", "--set", "in_context.student=./nowhere"), ("model", "nowhere")),
+    Case(("--smoke", "--only", "11,12", "--set", "in_context.teacher=./nowhere"), ("model", "nowhere")),
+]  # fmt: skip
+
 COMMANDS = [
     command("--smoke", "--only", "17", message=("only", "17", "01")),
     command("--smoke", "--only", "", message=("only", "''", "01")),
@@ -436,7 +634,7 @@ COMMANDS = [
     command("export", "--profile", "", message=("profile", "''")),
 ]  # fmt: skip
 
-CASES = [*NUMBERS, *SETTINGS, *PROFILE, *DATA, *COMMANDS]
+CASES = [*NUMBERS, *SETTINGS, *PROFILE, *DATA, *PARQUET, *LABELS, *TOO_LONG, *BENCHMARKS, *COMMANDS]
 
 
 @pytest.fixture

@@ -106,3 +106,45 @@ def test_help_shows_the_commands_and_the_options_without_one(capsys):
         "--stored",
     ):
         assert word in shown
+
+
+PATHS = ["student", "teacher", "data", "in_context.lama.source", "in_context.lm_text", "in_context.crossfit.split"]
+
+
+@pytest.mark.parametrize("key", PATHS)
+@pytest.mark.parametrize(("written", "meant"), [("./x", "here/x"), ("../x/", "x"), ("./a/../x.gguf", "here/x.gguf")])
+def test_a_path_that_begins_with_a_dot_is_one_from_where_the_command_is_given(
+    monkeypatch, tmp_path, key, written, meant
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    options = __main__.arguments(["--set", f"{key}={written}"])
+    assert options.changes == [(key, str(tmp_path / meant))]
+
+
+def test_so_is_a_path_in_a_mapping(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    options = __main__.arguments(["--set", "datasets={mine: {source: ./a.csv, split: part, label: ./b}}"])
+    held = {"source": str(tmp_path / "a.csv"), "split": "part", "label": "./b"}
+    assert options.changes == [("datasets", {"mine": held})]
+
+
+def test_other_values_stay_as_they_are_written(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for text in (
+        "student=.models/x",
+        "student=owner/name",
+        "student=/x/../y",
+        "student=~/x",
+        "about=./x",
+        "pattern=./{a}",
+    ):
+        assert __main__.arguments(["--set", text]).changes == [tuple(text.split("=", 1))]
+
+
+@pytest.mark.parametrize("who", ["student", "teacher"])
+def test_fits_looks_for_a_model_from_where_the_command_is_given(monkeypatch, tmp_path, capsys, command, who):
+    monkeypatch.chdir(tmp_path)
+    words = ["fits", "--gpu", "8", "--profile", "smoke", "--support", "4", f"--{who}", "./none"]
+    assert command(*words) == 2
+    assert f"no folder {tmp_path / 'none'}" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from lib.methods.table import ON_TASKS
-from tests.support.browser import runs_or_loads, visible
+from tests.support.browser import HOSTILE, runs_or_loads, visible
 from tests.support.clone import copy_of_the_study, run_all
 from tests.support.own_data import TWO_TOKEN_WORDS, WORDS, hostile_things, things
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "words", "suffix", "pages"),
     [
-        (hostile_things, WORDS, ".csv", "00,01,02,03,05,07"),
+        (hostile_things, WORDS, ".csv", "00,01,02,03,05,07,09,10,14,15"),
         (things, dict(list(TWO_TOKEN_WORDS.items())[:2]), ".tsv", "01,03,05"),  # which name every method
     ],
     ids=["csv of hostile texts", "tsv"],
@@ -31,6 +31,12 @@ def test_a_task_of_ones_own_runs_from_a_profile_alone(tmp_path, data, words, suf
         (tmp_path / "things.tsv").write_text(table)
         settings["datasets"]["things"]["source"] = str(tmp_path / "things.tsv")
     settings.pop("in_context")
+    settings |= {"choices": ["kl_weight"], "ablations": ["larger pool"]}
+    if data is hostile_things:
+        more = {f"{name} {HOSTILE}": settings["datasets"][name] for name in (*settings["datasets"],)}
+        settings["datasets"] |= more
+        settings["out_of_domain"] = [*more, "things"]
+        settings["datasets"]["things"] = settings["datasets"][HOSTILE]
     (tmp_path / "own.yaml").write_text(yaml.safe_dump({"profile": settings}))
     ran = run_all(clone, "--profile", str(tmp_path / "own.yaml"), "--only", pages)
     assert ran.returncode == 0, ran.stderr

@@ -74,10 +74,20 @@ def demonstrations_of(record: Run | PoolLabelling) -> list[Query]:
 
 @lru_cache(maxsize=64)
 def rows_by_length(task: Task, domain: str, split: Split) -> tuple[list[Query], list[Query]]:
-    """The rows of a split that the task's readers can read, and those that are too long for one of them."""
+    """The rows of a split that the task's readers can read, and those that are too long for one of them.
+
+    Raises:
+        StudyError: all are too long.
+    """
     rows = queries(task, task.domains[domain], split)
     encoders = [encoder_of(model) for model in task.readers]
     long = {query for encoder in encoders for query in encoder.too_long_beside(task.beside, rows)}
+    if len(long) == len({*rows}):
+        raise StudyError(
+            f"too_long: all {len(rows)} rows of the {split} split of {task.domains[domain].name} are too long for "
+            f"{' or '.join(dict.fromkeys(task.readers))} beside {task.beside} rows as long, and would be left out. "
+            "Allowed: fewer beside them, shorter texts, or models that read more."
+        )
     return [query for query in rows if query not in long], [query for query in rows if query in long]
 
 

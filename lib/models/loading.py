@@ -7,7 +7,6 @@ import copy
 import os
 import re
 import shutil
-import tempfile
 import warnings
 from difflib import get_close_matches
 from functools import cache, lru_cache
@@ -35,7 +34,8 @@ from transformers.utils import logging
 from lib.errors import StudyError, first_line
 from lib.models import random_models
 from lib.models.configuration import require_causal
-from lib.paths import ROOT, digest, locate
+from lib.paths import ROOT, digest, locate, same
+from lib.scratch import scratch_folder
 
 # Loads what fits and tells what does not, which `_require_whole` refuses.
 WHOLE = {"output_loading_info": True, "ignore_mismatched_sizes": True}
@@ -252,8 +252,8 @@ def _unpacked(file: Path) -> Path:
     folder = file.with_suffix(".unpacked")
     if _is_unpacked(file, folder):
         return folder
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".unpacking-") as scratch:
-        made = Path(scratch, "made")
+    with scratch_folder(file.parent) as scratch:
+        made = scratch / "made"
         try:
             _unpack(file, made)
         except StudyError:
@@ -266,7 +266,7 @@ def _unpacked(file: Path) -> Path:
 
 def _is_unpacked(file: Path, folder: Path) -> bool:
     made_from = folder / MADE_FROM
-    return made_from.is_file() and made_from.read_text(encoding="utf-8") == digest(file)
+    return made_from.is_file() and same(made_from.read_text(encoding="utf-8"), digest(file))
 
 
 def _put_in_place(made: Path, file: Path, folder: Path) -> None:
@@ -290,7 +290,8 @@ def _unpack(file: Path, folder: Path) -> None:
     (folder / MADE_FROM).write_text(digest(file), encoding="utf-8")
 
 
-def let_others_read(folder: Path) -> None:
-    """Give a folder's files the rights to read that the folder has; safetensors gives them to their owner alone."""
+def let_others_read(folder: Path, like: Path | None = None) -> None:
+    """Give a folder's files the rights to read that it, or another, has; safetensors lets their owner alone read."""
+    rights = (like or folder).stat().st_mode & 0o044
     for file in folder.iterdir():
-        file.chmod(file.stat().st_mode | (folder.stat().st_mode & 0o044))
+        file.chmod(file.stat().st_mode | rights)

@@ -124,6 +124,9 @@ def _fill(
     """Compute what is missing; returns the runs that failed and the pages that cannot be drawn, with reasons.
 
     What the first page needs is computed first; `first_done` is called when it is there, unless it was there before.
+
+    Raises:
+        StudyError: a setting cannot work, or no page is left but those of benchmarks whose data cannot be read.
     """
     methods = sorted({name for page in pages for name in page.methods} & {*profile.methods})
     shared = _fill_shared(profile, methods, first.methods if first else [], first_done)
@@ -133,6 +136,9 @@ def _fill(
         failed |= failed_here
         if reason:
             left_out[page.name] = reason
+    nothing_drawn = {*left_out} == {page.name for page in pages} <= {*BENCHMARK_NOTEBOOKS}
+    if nothing_drawn and not failed and not profile.stored_only:
+        raise StudyError("\n".join(dict.fromkeys(left_out.values())))
     for method, reason in shared.refused.items():
         print(f"Refused: {method}: {reason}", flush=True)
     return failed, left_out

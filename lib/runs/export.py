@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -33,6 +32,7 @@ from lib.runs.files import require_writable
 from lib.runs.profile import Profile
 from lib.runs.provenance import key
 from lib.runs.store import Result, Store
+from lib.scratch import scratch_folder
 from lib.tasks.patterns import content_free, placeholders
 from lib.tasks.prompts import first_tokens
 from lib.tasks.task import IN_DOMAIN
@@ -166,8 +166,8 @@ def _put_whole(target: Path) -> Iterator[Path]:
     """A folder to write to, beside the target, which it replaces when it is complete."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as scratch:
-            student = Path(scratch) / "student"
+        with scratch_folder(target.parent) as scratch:
+            student = scratch / "student"
             student.mkdir()
             yield student
             let_others_read(student)

@@ -2,8 +2,6 @@
 
 import json
 import os
-import platform
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -11,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 from safetensors import SafetensorError
 
 from lib.errors import StorageError
+from lib.scratch import ALL, prefix, remove_abandoned
 
 Record = dict[str, Any]
 PROBE = bytes(2**16)  # a disk without room for as much is full
@@ -28,7 +26,7 @@ def replace_file(file: Path, write: Callable[[str], object]) -> None:
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=file.parent, prefix=f"{_scratch_of_this_machine()}{os.getpid()}-")
+        handle, scratch = tempfile.mkstemp(dir=file.parent, prefix=prefix())
         os.close(handle)
         try:
             write(scratch)
@@ -72,14 +70,7 @@ def remove(file: Path) -> None:
 
 def remove_scratch(folder: Path) -> None:
     """Remove what processes of this machine that were killed while they wrote have left anywhere in a folder."""
-    ours = re.compile(re.escape(_scratch_of_this_machine()) + r"(\d+)-")
-    for file in folder.rglob(".writing-*"):
-        if (named := ours.match(file.name)) and not psutil.pid_exists(int(named[1])):
-            remove(file)
-
-
-def _scratch_of_this_machine() -> str:
-    return f".writing-{platform.node()}-"
+    remove_abandoned(folder.rglob(ALL))
 
 
 def _hindrance(file: Path, error: Exception) -> str:

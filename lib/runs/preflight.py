@@ -1,5 +1,6 @@
 """What can be known to fail before any model is loaded, is said before any model is loaded."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -22,9 +23,10 @@ from lib.runs.provenance import models_of
 from lib.tasks.few_shot import task_set
 from lib.tasks.patterns import content_free
 from lib.tasks.prompts import TooLongError, first_tokens
+from lib.tasks.rows import HUB
 from lib.tasks.samples import without
 from lib.tasks.sources import EXPECTED, listed, read
-from lib.tasks.task import IN_DOMAIN, Query, Split, Task
+from lib.tasks.task import IN_DOMAIN, Benchmark, Query, Split, Task
 
 Item = TypeVar("Item")
 # Tokens grow with characters, nearly: the longest few texts hold the longest prompt.
@@ -48,15 +50,19 @@ def check(runs: Sequence[Run], weights: bool = True) -> dict[Run, str]:
         StudyError: the first setting that cannot work, with key, value and what is allowed.
     """
     refused: dict[Run, str] = {}
-    warn, doubts_of = cache(_warn), cache(_doubts_of_data)
+    warn, doubts_of, doubts_of_hub = cache(_warn), cache(_doubts_of_data), cache(_doubts_of_hub)
     encoder_of, refusal_of, checked = cache(PromptEncoder), cache(_refusal), cache(_check_episodes)  # few models
     for run in runs:
         check_device(run.device)
         for dtype in {run.dtype, *([run.needs.dtype] if run.needs else [])}:
             check_dtype(run.device, dtype)
+        for doubt in doubts_of_hub(run.task):
+            warn(doubt)
         if run.training and (reason := refusal_of(run.model, run.training.tuning, run.training.biases)):
             refused[run] = reason
         elif run.in_context:
+            for name, doubt in task_set(run.task, run.seed).doubts.items():
+                warn(f"{run.task.name}, {name}: {doubt}.")
             _check_in_context(run, encoder_of, checked)
         else:
             for doubt in doubts_of(run.task):  # first: it may explain what is lacking
@@ -85,6 +91,20 @@ def _check_run(run: Run, encoder_of: Callable[[str], PromptEncoder]) -> None:
         if labelling.teacher_memory == "streamed":
             check_streams(labelling.teacher, labelling.dtype)
         _check_labelling(run, labelling, student, encoder_of(labelling.teacher), examples)
+
+
+def _doubts_of_hub(task: Task | Benchmark) -> list[str]:
+    """What is read from the hub under a name that may stand for other rows tomorrow."""
+    if isinstance(task, Task):
+        commits = {data.source: data.revision or "" for data in task.domains.values()}
+    else:
+        commits = {source: source.partition("@")[2] for source in (task.source, task.tuning_source)}
+    return [
+        f"{source} is read as it is on the hub now, and may change there. A commit pins it: a dataset's `revision`, or "
+        "hub:OWNER/NAME@COMMIT as the source of a benchmark."
+        for source, commit in commits.items()
+        if (source == "hub" or source.startswith(HUB)) and not re.fullmatch(r"[0-9a-f]{40}", commit)
+    ]
 
 
 def _doubts_of_data(task: Task) -> list[str]:

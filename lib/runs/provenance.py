@@ -12,7 +12,7 @@ from lib.errors import StudyError
 from lib.methods.records import PoolLabelling, Run, TunedTeacher
 from lib.models.loading import files_of
 from lib.models.training import EXECUTION
-from lib.paths import digest, locate
+from lib.paths import SAMPLED, digest, locate, same
 from lib.tasks.catalogue import EMBEDDED
 from lib.tasks.rows import HUB
 from lib.tasks.sources import file_of
@@ -72,7 +72,7 @@ def fingerprint(job: Job) -> Sources:
 
 def changed(then: Sources, now: Sources) -> list[str]:
     """What is another content now; what is not there now cannot be compared."""
-    return [name for name, content in then.items() if name in now and now[name] != content]
+    return [name for name, content in then.items() if name in now and not same(content, now[name])]
 
 
 def models_of(job: Job) -> list[str]:
@@ -103,5 +103,8 @@ def _content(name: str, place: Path) -> str:
 
 
 def _of_files(files: Iterable[Path]) -> str:
-    digests = {file.name: digest(file) for file in files if not file.name.startswith((".", "README"))}
-    return hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest()[:16] if digests else ""
+    """One digest of several, in the form of `lib.paths.digest`."""
+    whole = {file.name: digest(file) for file in files if not file.name.startswith((".", "README"))}
+    sampled = {name: one[:SAMPLED] for name, one in whole.items()}
+    forms = [sampled] if sampled == whole else [sampled, whole]
+    return "".join(hashlib.sha256(repr(sorted(one.items())).encode()).hexdigest()[:SAMPLED] for one in forms if one)

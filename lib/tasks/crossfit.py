@@ -7,8 +7,11 @@ from pydantic import BaseModel, ValidationError
 from lib.errors import StudyError
 from lib.paths import locate
 from lib.tasks import smoke
-from lib.tasks.rows import Located, Record, numbered, rows_of, words_of
+from lib.tasks.rows import Located, Record, numbered, rows_of, text_of, words_of
+from lib.tasks.sources import REPEATED, listed
 from lib.tasks.task import ANSWER, Benchmark, Query
+
+ANOTHER_ANSWER = "have a text that stood before with another answer, which counts"
 
 
 class SplitFile(BaseModel):
@@ -26,15 +29,21 @@ class CrossFit:
         split = _split(benchmark)
         self.names = list(dict.fromkeys(split.train)), list(dict.fromkeys(split.test))
         self.left_out: dict[str, str] = {}
+        self.doubts: dict[str, str] = {}
 
     def queries(self, name: str) -> tuple[list[Query], list[Query]]:
         """Rows that are not of the split `test`, and those that are; what is too long, or said before, is left out."""
         examples: dict[str, Query] = {}
         items: dict[str, Query] = {}
+        notes: dict[str, list[str]] = {}
         for where, row in self._rows(name):
             if self.benchmark.longest is None or len(str(row.get("input"))) <= self.benchmark.longest:
                 query = _query(row, where)
-                (items if row.get("split") == "test" else examples).setdefault(query.text, query)
+                first = (items if row.get("split") == "test" else examples).setdefault(query.text, query)
+                if first is not query:
+                    notes.setdefault(REPEATED if first.answered == query.answered else ANOTHER_ANSWER, []).append(where)
+        if notes:
+            self.doubts[name] = "; ".join(f"{len(there)} rows {note}: {listed(there)}" for note, there in notes.items())
         return list(examples.values()), list(items.values())
 
     def tuning_queries(self, name: str, _targets: Sequence[str]) -> list[Query]:
@@ -68,7 +77,7 @@ def _query(row: Record, where: str) -> Query:
     options, gold = row.get("options"), row.get("output")
     if not isinstance(options, (list, tuple)) or not all(isinstance(option, str) for option in options):
         raise StudyError(f"{where}: options must be a list of texts, not {options!r}.")
-    stripped = tuple(option.strip() for option in options)
+    stripped = tuple(text_of({"options": option}, "options", where).strip() for option in options)
     if len(stripped) < 2 or "" in stripped or len({*stripped}) < len(stripped):
         raise StudyError(f"{where}: options need two texts or more, all different and not blank, not {options!r}.")
     if not isinstance(gold, str) or gold.strip() not in stripped:

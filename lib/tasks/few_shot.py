@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from lib.errors import StudyError
@@ -11,7 +11,8 @@ from lib.tasks.lama import Lama
 from lib.tasks.task import Benchmark, MissingTaskError, Query
 
 # How each benchmark is read. Both have `names` of tasks to tune on and to evaluate, what is `left_out` and why,
-# `queries` (examples and items of a task to evaluate) and `tuning_queries` (those of a task to tune on).
+# `queries` (examples and items of a task to evaluate), `tuning_queries` (those of a task to tune on), and `doubts`: by
+# the name of a task that was read, what is to be said of its rows.
 READERS = {"crossfit": CrossFit, "lama": Lama}
 
 
@@ -31,11 +32,15 @@ class FewShotTask:
 
 @dataclass(frozen=True)
 class TaskSet:
-    """The tasks of a benchmark for one seed, and those that it names but cannot have, with reasons."""
+    """The tasks of a benchmark for one seed, and those that it names but cannot have, with reasons.
+
+    `doubts` says of tasks which of their rows are repeated.
+    """
 
     training: tuple[FewShotTask, ...]
     targets: tuple[FewShotTask, ...]
     left_out: Mapping[str, str]
+    doubts: Mapping[str, str] = field(default_factory=dict)
 
 
 @cache
@@ -61,7 +66,7 @@ def task_set(benchmark: Benchmark, seed: int) -> TaskSet:
 
     rest = [name for name in to_tune_on if name not in {*taken, *lacking}]
     training, also_lacking = first_with_data(rest, benchmark.training_tasks, tuned)
-    selected = TaskSet(training, targets, reader.left_out | lacking | also_lacking)
+    selected = TaskSet(training, targets, reader.left_out | lacking | also_lacking, reader.doubts)
     return _require_both_sides(_without_evaluated(selected, benchmark), benchmark)
 
 
@@ -125,12 +130,15 @@ def _without_evaluated(selected: TaskSet, benchmark: Benchmark) -> TaskSet:
             else:
                 yield replace(task, examples=examples)
 
-    return TaskSet(tuple(kept(selected.training)), tuple(kept(selected.targets)), left_out)
+    return TaskSet(tuple(kept(selected.training)), tuple(kept(selected.targets)), left_out, selected.doubts)
 
 
 def _require_both_sides(selected: TaskSet, benchmark: Benchmark) -> TaskSet:
     for use, tasks in (("to tune on", selected.training), ("to evaluate", selected.targets)):
         if not tasks:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in selected.left_out.items())
-            raise StudyError(f"{benchmark.name}: no task {use} is left. {reasons}")
+            reasons = [f"{name}: {reason}" for name, reason in selected.left_out.items()]
+            more = f"; and {len(reasons) - 5} more" if len(reasons) > 5 else ""
+            raise StudyError(
+                f"{benchmark.name}: no task {use} is left. {'; '.join(reasons[:5]) or 'None is named'}{more}"
+            )
     return selected

@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterable, Sequence
 from functools import cache
 
+from lib.errors import StudyError
 from lib.tasks import smoke
 from lib.tasks.rows import Located, Record, from_hub, numbered, rows_of, words_of
 from lib.tasks.task import Benchmark, MissingTaskError, Query
@@ -28,6 +29,7 @@ class Lama:
         }
         order = random.Random("relations").sample(sorted(self._before), len(self._before))
         self.names = order, order
+        self.doubts: dict[str, str] = {}
         self._facts = cache(self._read_facts)
 
     def queries(self, name: str) -> tuple[list[Query], list[Query]]:
@@ -80,8 +82,12 @@ def _templates(source: str) -> dict[str, str]:
         return dict(smoke.RELATIONS)
     if source == "hub":
         return {name: template for name, (template, _) in hub_relations().items()}
-    rows = rows_of(source, "relations.jsonl")
-    return {words_of(row, "relation", where): words_of(row, "template", where) for where, row in rows}
+    found: dict[str, str] = {}
+    for where, row in rows_of(source, "relations.jsonl"):
+        relation, template = (words_of(row, column, where) for column in ("relation", "template"))
+        if found.setdefault(relation, template) != template:
+            raise StudyError(f"{where}: {relation} has the template {template!r} here, and {found[relation]!r} before.")
+    return found
 
 
 def _facts_of(source: str, name: str) -> list[Fact]:

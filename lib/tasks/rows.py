@@ -6,6 +6,8 @@ name no line. So files are read here: a value is what the file holds.
 
 import csv
 import json
+import math
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
@@ -14,7 +16,7 @@ from typing import Any
 
 from datasets import load_dataset
 from datasets.exceptions import DatasetNotFoundError
-from pyarrow.parquet import read_table
+from pyarrow.parquet import ParquetFile
 
 from lib.errors import StudyError, first_line, nearest
 from lib.paths import digest, locate
@@ -25,20 +27,30 @@ Record = Mapping[str, Any]  # column to value, as a source has them
 Located = tuple[str, Record]  # where a row stands, and the row
 IN_UTF_16 = "A file in UTF-16 must be saved as UTF-8."
 NO_TEXT = {type(None): "null", dict: "a mapping", list: "a list", bytes: "bytes"}
+PARQUET = b"PAR1"  # at the beginning and at the end of each such file
+csv.field_size_limit(2**31 - 1)  # a text that is too long is one for a model, which says so with the line
 
 
-def text_of(record: Record, column: str, where: str) -> str:
+def text_of(record: Record, column: str, where: str, wanted: str = "a text", hint: str = "") -> str:
     """A value as a text.
 
+    Args:
+        record: a row.
+        column: of the value.
+        where: the row's place.
+        wanted: what the column is to hold, as errors say it.
+        hint: what they say beside, where there is no such column.
+
     Raises:
-        StudyError: there is no such column, no text in it, a NUL character, or half a character.
+        StudyError: there is no such column, no text in it, a number that is none, a NUL character, or half a character.
     """
     if column not in record:
         here = f"{nearest(column, record)} Columns here: {', '.join(map(str, record))}."
-        raise StudyError(f"{where}: no column {column!r}.{here}")
+        raise StudyError(f"{where}: no column {column!r}.{here}{hint}")
     value = record[column]
-    if type(value) in NO_TEXT:
-        raise StudyError(f"{where}: column {column!r} holds {NO_TEXT[type(value)]}, where a text is needed.")
+    if type(value) in NO_TEXT or value in (math.inf, -math.inf) or value != value:
+        held = NO_TEXT.get(type(value), f"{value}, which is no number")
+        raise StudyError(f"{where}: column {column!r} holds {held}, where {wanted} is needed.")
     text = str(value)
     if "\0" in text:
         raise StudyError(f"{where}: column {column!r} holds a NUL character. {IN_UTF_16}")
@@ -69,7 +81,7 @@ def require_file_name(file: str) -> str:
 
 
 def rows_of(source: str, file: str) -> Iterable[Located]:
-    """The rows of a file in a folder, or in a dataset repository on the hub.
+    """The rows of a file in a folder, or in a dataset repository on the hub, `hub:OWNER/NAME@COMMIT` as of a commit.
 
     Raises:
         MissingTaskError: there is no such file.
@@ -78,15 +90,16 @@ def rows_of(source: str, file: str) -> Iterable[Located]:
     """
     require_file_name(file)
     if source.startswith(HUB):
-        name = source.removeprefix(HUB)
-        return numbered(from_hub(name, data_files=file, split="train"), f"{name}/{file}, line")
+        name, _, commit = source.removeprefix(HUB).partition("@")
+        pinned = {"revision": commit} if commit else {}
+        return numbered(from_hub(name, data_files=file, split="train", **pinned), f"{name}/{file}, line")
     folder = locate(source)
     if not folder.is_dir():
         raise StudyError(
             f"in_context: the source {source!r} is not a folder. Allowed: embedded, hub:OWNER/NAME, hub (LAMA alone), "
             "or a folder."
         )
-    if not (folder / file).is_file():
+    if not os.path.isfile(folder / file):  # of a name that is too long, False
         raise MissingTaskError(f"no file {file} in {source}")
     return rows_of_file(folder / file)
 
@@ -120,7 +133,7 @@ def rows_of_file(file: Path) -> list[Located]:
         return _rows_of_content(file, digest(file))
     except UnicodeDecodeError as error:
         raise StudyError(f"{file}: could not be read as {file.suffix[1:]} in UTF-8 ({first_line(error)}).") from error
-    except (ValueError, OSError) as error:  # pyarrow derives its own from these
+    except (ValueError, OSError) as error:
         raise StudyError(f"{file}: could not be read as {file.suffix[1:]} ({first_line(error)}).") from error
 
 
@@ -136,9 +149,25 @@ def numbered(records: Iterable[Record], place: str) -> Iterator[Located]:
 
 
 def _parquet(file: Path) -> Iterator[Located]:
-    table = read_table(file)
+    try:
+        _require_whole_parquet(file)
+        table = ParquetFile(file).read()
+        rows = table.to_pylist() if len({*table.column_names}) == len(table.column_names) else []
+    except Exception as error:  # pyarrow has a kind for each fault, and they derive from many
+        raise ValueError(
+            f"{first_line(error)}: it is cut short, altered, encrypted, or of a kind that pyarrow does not read"
+        ) from error
     _require_distinct(table.column_names, str(file))
-    return numbered(table.to_pylist(), f"{file}, row")
+    return numbered(rows, f"{file}, row")
+
+
+def _require_whole_parquet(file: Path) -> None:
+    with file.open("rb") as content:
+        begins = content.read(len(PARQUET))
+        content.seek(max(0, file.stat().st_size - len(PARQUET)))
+        ends = content.read()
+    if (begins, ends) != (PARQUET, PARQUET):
+        raise ValueError(f"it begins with {begins!r} and ends with {ends!r}, and not with {PARQUET!r}")
 
 
 def _require_distinct(names: Iterable[str], where: str) -> None:
@@ -167,6 +196,7 @@ def _json_lines(file: Path) -> Iterator[Located]:
 
 def _object(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
+    "".join(record).encode()  # raises where a name has half a character
     if len(record) < len(pairs):
         _require_distinct([name for name, _ in pairs], where)
     return record

@@ -105,7 +105,8 @@ def _query(task: Task, dataset: Dataset, columns: dict[str, str], record: Record
     fields = {name: text_of(record, column, where) for name, column in columns.items()}
     kind = tuple(text_of(record, column, where) for column in dataset.kind if record.get(column) is not None)
     classes = dict(dataset.labels) or {name: name for name in task.classes}
-    label = text_of(record, dataset.label, where).strip()
+    hint = f" The column of labels is named in datasets.{dataset.name}.label."
+    label = text_of(record, dataset.label, where, "a label", hint).strip()
     if label not in classes:
         unknown = not_known(f"{where}, {dataset.label}", label, classes)
         raise StudyError(f"{unknown} What other labels stand for is said in datasets.{dataset.name}.labels.")

@@ -4,8 +4,10 @@ import copy
 import os
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -14,6 +16,8 @@ from torch import Tensor
 from transformers import GPTNeoXForCausalLM
 
 from lib.errors import StudyError
+from lib.models.loading import let_others_read
+from lib.scratch import scratch_folder
 from lib.tiny.curriculum import Batch, Stage, draw_batch
 from lib.tiny.models import VERDICTS, config, tokenizer
 
@@ -66,7 +70,7 @@ def pretrain(recipe: Recipe, folder: Path) -> pd.DataFrame:
         The learning curve: step, stage, loss, smoothed accuracy in and out of domain, seconds.
 
     Raises:
-        StudyError: the folder holds a checkpoint of another recipe.
+        StudyError: the folder holds a checkpoint of another recipe, or one that cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
@@ -80,17 +84,17 @@ def pretrain(recipe: Recipe, folder: Path) -> pd.DataFrame:
         _announce(stage, progress)
         progress.stage, progress.step_of_stage = progress.stage + 1, 0
         _save(checkpoint, progress)
-    progress.model.save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
     curve = pd.DataFrame(progress.curve, columns=COLUMNS)
-    curve.to_csv(folder / "learning_curve.csv", index=False, float_format="%.4g")
+    _put(folder, progress.model.save_pretrained)
+    _put(folder, tokenizer().save_pretrained)
+    _put(folder, lambda scratch: curve.to_csv(scratch / "learning_curve.csv", index=False, float_format="%.4g"))
     return curve
 
 
 def _begin(recipe: Recipe, checkpoint: Path) -> Progress:
     """A new training, or that of the checkpoint."""
-    kept = torch.load(checkpoint, weights_only=False) if checkpoint.is_file() else {}
-    if kept and kept["recipe"] != recipe:
+    kept = _read(checkpoint) if checkpoint.is_file() else {}
+    if kept and kept["recipe"] != repr(recipe):
         raise StudyError(f"{checkpoint} is of another recipe; remove its folder, or give this one another.")
     torch.manual_seed(recipe.seed)
     layers = kept.pop("layers", recipe.stages[0].layers)
@@ -102,12 +106,28 @@ def _begin(recipe: Recipe, checkpoint: Path) -> Progress:
     return Progress(**kept | {"recipe": recipe, "model": model, "optimizer": optimizer})
 
 
+def _read(checkpoint: Path) -> dict[str, Any]:
+    """What `_save` kept: tensors, numbers and texts, since other pickles can run code when they are loaded."""
+    try:
+        return torch.load(checkpoint, weights_only=True)
+    except Exception as error:  # of a broken file torch raises whatever it stumbles on
+        raise StudyError(f"{checkpoint} is no checkpoint of this training; remove it, and it begins anew.") from error
+
+
 def _save(checkpoint: Path, progress: Progress) -> None:
-    """Whole or not at all."""
     states = {"model": progress.model.state_dict(), "optimizer": progress.optimizer.state_dict()}
-    scratch = checkpoint.with_suffix(".writing")
-    torch.save({**vars(progress), **states, "layers": progress.model.config.num_hidden_layers}, scratch)
-    os.replace(scratch, checkpoint)
+    shape = {"recipe": repr(progress.recipe), "layers": progress.model.config.num_hidden_layers}
+    kept = {**vars(progress), **states, **shape}
+    _put(checkpoint.parent, lambda scratch: torch.save(kept, scratch / checkpoint.name))
+
+
+def _put(folder: Path, write: Callable[[Path], object]) -> None:
+    """Files in a folder, each of which is whole whatever ends the process that writes it."""
+    with scratch_folder(folder) as scratch:
+        write(scratch)
+        let_others_read(scratch, folder)
+        for file in scratch.iterdir():
+            os.replace(file, folder / file.name)
 
 
 def _optimizer(model: GPTNeoXForCausalLM, recipe: Recipe) -> torch.optim.Optimizer:

@@ -98,3 +98,27 @@ def test_a_store_that_is_read_alone_is_not_written(smoke_profile, drawn):
     draw_report(profile.changed({"stored_only": True}), ["01"])
     after = {path: path.stat().st_mtime_ns for path in profile.folder.glob("*/*") if path.parent.name != "report"}
     assert after == before
+
+
+@pytest.fixture
+def without_facts(smoke_profile, tmp_path):
+    return smoke_profile.changed(
+        {
+            "in_context.lama.source": str(tmp_path / "nowhere"),
+            "methods": ["baseline"],
+            "support_sizes": [1],
+            "seeds": [0],
+        }
+    )
+
+
+def test_data_of_a_benchmark_that_cannot_be_read_are_an_error_where_nothing_else_is_asked_for(without_facts, drawn):
+    with pytest.raises(StudyError, match=r"in_context: the source '.*nowhere' is not a folder"):
+        draw_report(without_facts, ["12"])
+    assert not list(without_facts.folder.rglob("*"))
+
+
+def test_data_of_a_benchmark_that_cannot_be_read_leave_the_rest_to_be_drawn(without_facts, drawn):
+    index, _, left_out = draw_report(without_facts, ["01", "12"])
+    assert (drawn, list(left_out)) == (["01_accuracy"], ["12_lama"])
+    assert "nowhere" in index.read_text()

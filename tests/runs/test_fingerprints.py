@@ -163,3 +163,23 @@ def test_what_is_not_there_now_is_not_compared(profile, tmp_path):
     then = fingerprint(run)
     (tmp_path / "things.csv").unlink()
     assert changed(then, fingerprint(run)) == []
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a file"])
+def test_one_other_byte_in_the_middle_of_a_large_model_is_another_model(profile, tmp_path, monkeypatch, kind):
+    """Results that were stored when samples of large files were compared, and no more, stay those of this model."""
+    monkeypatch.setattr("lib.paths.WHOLE", 10_000)
+    monkeypatch.setattr("lib.paths.BLOCK", 10)
+    monkeypatch.setattr("lib.paths.DIGESTS", tmp_path / "digests")
+    file = tmp_path / ("student/model.safetensors" if kind == "a folder" else "model.gguf")
+    content = bytes(1_000_001)
+    file.write_bytes(content)
+    student = profile.student if kind == "a folder" else str(file)
+    (run,) = profile.changed({"student": student}).runs(("baseline",))
+    then = fingerprint(run)
+    sampled = {name: digest[:16] for name, digest in then.items()}
+    file.write_bytes(content[:12_345] + b"1" + content[12_346:])
+    assert changed(then, fingerprint(run)) == [f"model {student}"]
+    assert changed(sampled, fingerprint(run)) == []
+    file.write_bytes(b"1" + content[1:])
+    assert changed(sampled, fingerprint(run)) == [f"model {student}"]

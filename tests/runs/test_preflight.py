@@ -403,3 +403,20 @@ def test_a_row_is_skipped_that_leaves_no_room_for_the_largest_support_set(narrow
         for size in (1, 4)
     }
     assert {size: len(of_size["in_domain"]) for size, of_size in items.items()} == {1: 6, 4: 5}
+
+
+COMMIT = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
+
+
+@pytest.mark.parametrize("revision", [None, "main", "refs/convert/parquet", COMMIT[:-1], COMMIT])
+def test_a_dataset_of_the_hub_without_a_commit_is_doubtful(revision):
+    data = {"source": "hub:owner/name"} | ({"revision": revision} if revision else {})
+    task = read_profile("smoke", {"datasets": {"pairs": data}, "out_of_domain": []}).task(0)
+    said = preflight._doubts_of_hub(task)
+    assert len(said) == (revision != COMMIT)
+    assert all(doubt.startswith("hub:owner/name is read as it is on the hub now") for doubt in said)
+
+
+def test_mnli_of_the_hub_is_pinned():
+    task = read_profile("paper").task(0)
+    assert not [doubt for doubt in preflight._doubts_of_hub(task) if "glue" in doubt]

@@ -16,6 +16,7 @@ from lib.runs import preflight
 from lib.runs.execution import fill
 from lib.runs.profile import read_profile
 from lib.tasks import smoke
+from lib.tasks.task import Benchmark
 
 
 @pytest.fixture(autouse=True)
@@ -209,3 +210,20 @@ def test_an_absent_cuda_device_is_refused(refusal, monkeypatch):
 @pytest.mark.parametrize("role", ["student", "teacher"])
 def test_a_missing_model_is_refused(refusal, tmp_path, role):
     assert str(tmp_path / "nowhere") in refusal({role: str(tmp_path / "nowhere")})
+
+
+def test_repeated_rows_of_a_task_are_counted_once_with_file_and_line(tmp_path, capsys):
+    changes = write_tasks(tmp_path, tuned=2, asked=2)
+    file = tmp_path / "tuned.jsonl"
+    file.write_text(file.read_text() + file.read_text().splitlines()[0] + "\n")
+    assert check(changes, ("untuned", "ict")) == {}
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("warning: crossfit, tuned: 1 rows repeat") and f"{file}, line" in said
+
+
+@pytest.mark.parametrize(
+    ("source", "pinned"), [("hub", False), ("hub:a/b", False), ("hub:a/b@main", False), (f"hub:a/b@{'0a' * 20}", True)]
+)
+def test_a_benchmark_of_the_hub_without_a_commit_is_doubtful(source, pinned):
+    said = preflight._doubts_of_hub(Benchmark("lama", source))
+    assert [source in doubt and "may change" in doubt for doubt in said] == ([] if pinned else [True])

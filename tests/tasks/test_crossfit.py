@@ -275,3 +275,16 @@ def test_a_row_or_a_name_that_comes_twice_counts_once(source):
     assert [task.name for task in found.training + found.targets] == ["a", "c"]
     assert len({query.text for query in found.training[0].examples}) == len(found.training[0].examples) == 10
     assert len(found.targets[0].items) == 4
+
+
+def test_of_a_text_with_two_answers_the_first_counts_and_both_kinds_of_repetition_are_said_with_their_lines(source):
+    rows = [row("same", "good"), row("same", "bad"), row("same ", "good"), row("asked", "bad", "test"), row("other")]
+    write(source, "a", [*rows_of_task("a"), *rows])
+    found = tasks(source)
+    (query,) = [query for query in found.training[0].examples if query.text == "same\nAnswer:"]
+    assert query.options[query.gold] == "good"
+    assert found.doubts == {
+        "a": f"1 rows have a text that stood before with another answer, which counts: {source}/a.jsonl, line 12; "
+        f"1 rows repeat the text of another row: {source}/a.jsonl, line 13"
+    }
+    assert names(found.training) == ["a", "b"]

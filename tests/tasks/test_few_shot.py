@@ -118,6 +118,7 @@ class StandIn:
     """A benchmark's reader: each task has rows of its own; the source names those to tune on and those to evaluate."""
 
     left_out: ClassVar = {"e": "no rows"}
+    doubts: ClassVar = {}
 
     def __init__(self, benchmark):
         self.names = benchmark.source.split("|")

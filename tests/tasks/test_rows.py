@@ -231,6 +231,13 @@ def test_the_hub_is_asked_for_this_file_alone(monkeypatch):
     assert asked == [("owner/name", {"data_files": "t.jsonl", "split": "train"})]
 
 
+def test_the_hub_is_asked_for_a_commit_that_a_source_names(monkeypatch):
+    asked = []
+    monkeypatch.setattr(rows, "load_dataset", lambda name, config, **options: asked.append((name, options)) or [])
+    assert list(rows_of(f"hub:owner/name@{'ab' * 20}", "t.jsonl")) == []
+    assert asked == [("owner/name", {"data_files": "t.jsonl", "split": "train", "revision": "ab" * 20})]
+
+
 def test_a_repository_that_is_not_there_is_no_missing_task(monkeypatch):
     def load(*_, **__):
         raise DatasetNotFoundError("no such thing")

@@ -1,5 +1,6 @@
 """Pretraining: a killed training goes on to the same weights, growing a model changes little, stages end when due."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from transformers import GPTNeoXForCausalLM
 
 import lib.tiny.pretraining
+from lib.errors import StudyError
 from lib.tasks import world
 from lib.tiny.curriculum import Stage, draw_batch
 from lib.tiny.models import config, tokenizer
@@ -88,3 +90,42 @@ def test_a_deeper_model_computes_nearly_the_same():
     states, before = [net.base_model(ids, output_hidden_states=True).hidden_states for net in (deeper, model)]
     torch.testing.assert_close(states[1], before[1])
     assert torch.nn.functional.cosine_similarity(states[-1], before[-1], dim=-1).min() > 0.9
+
+
+class Intruder:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.mark.parametrize("kind", ["a pickle of more than tensors", "something else", "a checkpoint that was cut short"])
+def test_a_checkpoint_that_is_none_is_refused_and_runs_nothing(tmp_path, saved_often, kind):
+    pretrain(RECIPE, tmp_path / "model")
+    checkpoint = tmp_path / "model" / "checkpoint.pt"
+    if kind == "a pickle of more than tensors":
+        torch.save({"recipe": Intruder(tmp_path / "marker")}, checkpoint)
+    else:
+        checkpoint.write_bytes(b"else" if kind == "something else" else checkpoint.read_bytes()[:1000])
+    with pytest.raises(StudyError, match=r"checkpoint\.pt is no checkpoint"):
+        pretrain(RECIPE, tmp_path / "model")
+    assert not (tmp_path / "marker").exists()
+
+
+def test_what_is_written_is_whole_or_absent_and_may_be_read_by_others(tmp_path, monkeypatch, saved_often):
+    """Each file is put in its place when it is written; a kill just before leaves those that were there."""
+    pretrain(RECIPE, tmp_path / "model")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()}
+    assert {"checkpoint.pt", "model.safetensors", "config.json", "tokenizer.json", "learning_curve.csv"} <= {*before}
+    assert {oct(file.stat().st_mode & 0o044) for file in (tmp_path / "model").iterdir()} == {"0o44"}
+
+    def killed(*_):
+        raise Killed
+
+    monkeypatch.setattr(lib.tiny.pretraining.os, "replace", killed)
+    with pytest.raises(Killed):
+        pretrain(RECIPE, tmp_path / "model")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()} == before

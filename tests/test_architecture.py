@@ -1,6 +1,7 @@
 """Which part of lib may import which, as pyproject.toml says it; few folders; imports at the top of their file."""
 
 import ast
+import re
 
 import pytest
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
@@ -56,3 +57,11 @@ def function():
     import lib.errors, os
 """
     assert imports_inside_functions(source) == {"lib.tasks", "lib.errors"}
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "notebooks").glob("*.*"))], ids=lambda page: page.name
+)
+def test_the_files_of_lib_that_a_page_names_are_there(page):
+    named = set(re.findall(r"\blib/[\w/]+\.py\b", page.read_text(encoding="utf-8")))
+    assert not [name for name in named if not (ROOT / name).is_file()]

@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 from lib.errors import StudyError, first_line
 from lib.memory.allocations import CUDA_BLOCK, Allocations, Peak
 from lib.memory.architectures import architecture, random_model
-from lib.memory.prompt_lengths import Prefixed, PromptLengths, largest_row
+from lib.memory.prompt_lengths import Prefixed, PromptLengths, largest_batch
 from lib.methods.context_distillation import objective, trains_on_support
 from lib.methods.records import PoolLabelling, Run
 from lib.methods.student import adapted
@@ -96,14 +96,14 @@ class Questions:
             )
 
     def largest(self) -> "Questions":
-        """The largest row of each prefix, or all where rows of the vocabulary wait on the CPU for each other."""
+        """The largest batch of each prefix, or all where rows of the vocabulary wait on the CPU for each other."""
         if self.device == "cpu" and self.answers is None:
             return self
-        return replace(self, prompts=tuple(self._largest_row(prompts) for prompts in self.prompts))
+        return replace(self, prompts=tuple(self._largest(prompts) for prompts in self.prompts))
 
-    def _largest_row(self, prompts: Prefixed) -> Prefixed:
+    def _largest(self, prompts: Prefixed) -> Prefixed:
         compared = None if self.answers is None else compared_tokens(self.answers)
-        return largest_row(prompts, compared, self.batch_size, architecture(self.model))
+        return largest_batch(prompts, compared, self.batch_size)
 
 
 def questions(setting: Setting) -> dict[str, Questions]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from transformers import PretrainedConfig
 
 from lib.errors import require_one_of
 from lib.methods.context_distillation import answers_of, teacher_prompts
@@ -14,7 +13,7 @@ from lib.methods.encoder import PromptEncoder, encoder_of
 from lib.methods.examples import examples_of
 from lib.methods.records import Run
 from lib.methods.table import METHODS
-from lib.models.cached_prompts import room_of_row, rows, sizes_in_row
+from lib.models.cached_prompts import is_padded, rows, sizes_in_row
 from lib.tasks.patterns import content_free
 from lib.tasks.prompts import EncodedPrompts
 from lib.tasks.task import Query, Split
@@ -136,12 +135,13 @@ def _quantiles(dataset: str, split: Split, at: np.ndarray) -> tuple[int, ...]:
     return tuple(np.interp(100 * at, rows.percentile, rows.tokens).round().astype(int).tolist())
 
 
-def largest_row(
-    asked: Prefixed, answers: Sequence[Sequence[int]] | None, batch_size: int, config: PretrainedConfig
-) -> Prefixed:
-    """The one row of `asked` with the most tokens, of prompts that have these answers."""
+def largest_batch(asked: Prefixed, answers: Sequence[Sequence[int]] | None, batch_size: int) -> Prefixed:
+    """The one row of `asked` with the most tokens, or batch that is padded to most; all prompts have these answers."""
     of_each = None if answers is None else [answers] * len(asked.suffixes)
-    sizes = sizes_in_row(asked.without_content().suffixes, of_each)
-    cut = rows(sizes, batch_size, room_of_row(config, asked.prefix))
-    suffixes = (tuple(asked.suffixes[place] for place in row) for row in cut)
+    prompts = asked.without_content().suffixes
+    if is_padded(asked.prefix, prompts, of_each):
+        ordered = sorted(asked.suffixes)
+        cut = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+        return Prefixed(asked.prefix, tuple(max(cut[-2:], key=lambda batch: len(batch) * (asked.prefix + batch[-1]))))
+    suffixes = (tuple(asked.suffixes[i] for i in row) for row in rows(sizes_in_row(prompts, of_each), batch_size))
     return Prefixed(asked.prefix, max(suffixes, key=sum))

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 from torch._guards import detect_fake_mode
-from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from lib.errors import StudyError, first_line
@@ -80,28 +80,47 @@ def cached_log_probs(
         model: a causal language model that keeps the prompts of a row apart.
         prompts: token ids of each prompt, without what all share.
         answers: for each prompt, the token ids of its answers; None for the vocabulary, [vocabulary] for each prompt.
-        batch_size: prompts in a row, at most.
+        batch_size: prompts at a time, at most.
         prefix: what all prompts share.
 
     Returns:
         For each prompt a tensor [answers], float32.
     """
-    room = room_of_row(model.config, prefix.get_seq_length() if prefix is not None else 0)
-    for row in rows(sizes_in_row(prompts, answers), batch_size, room):
+    if is_padded(prefix.get_seq_length() if prefix is not None else 0, prompts, answers):
+        yield from _padded_log_probs(model, prompts, answers, batch_size, prefix)
+        return
+    for row in rows(sizes_in_row(prompts, answers), batch_size):
         of_row = None if answers is None else [answers[i] for i in row]
-        yield from _of_row(model, [prompts[i] for i in row], of_row, prefix, room)
+        yield from _of_row(model, [prompts[i] for i in row], of_row, prefix)
 
 
-def room_of_row(config: PretrainedConfig, prefix: int) -> float:
-    """How much a row may hold after a prefix of so many tokens: where a window slides, it must reach over all."""
-    return min(ROW, cache_reaches(config) - prefix)
+def is_padded(prefix: int, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[Sequence[int]]] | None) -> bool:
+    """Whether prompts are padded instead, which is faster where they share little: a short prefix, and no answers."""
+    return prefix < max(map(len, prompts)) and all(len(answer) == 1 for own in answers or [] for answer in own)
 
 
-def rows(sizes: Sequence[int], batch_size: int, room: float) -> Iterator[list[int]]:
+def _padded_log_probs(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[Sequence[int]]] | None,
+    batch_size: int,
+    prefix: DynamicCache | None,
+) -> list[Tensor]:
+    scores: list[Tensor] = [torch.empty(0)] * len(prompts)
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # similar lengths need little padding
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        log_probs = torch.log_softmax(last_logits(model, [prompts[i] for i in batch], prefix=prefix).float(), dim=-1)
+        for i, row in zip(batch, log_probs, strict=True):
+            scores[i] = row if answers is None else row[[token for (token,) in answers[i]]]
+    return scores
+
+
+def rows(sizes: Sequence[int], batch_size: int) -> Iterator[list[int]]:
     """Places of the prompts that are read together: `batch_size`, or as many as there is room for, but one at least."""
     row: list[int] = []
     for place, size in enumerate(sizes):
-        if row and (len(row) == batch_size or size + sum(sizes[i] for i in row) > room):
+        if row and (len(row) == batch_size or size + sum(sizes[i] for i in row) > ROW):
             yield row
             row = []
         row.append(place)
@@ -119,15 +138,14 @@ def _of_row(
     prompts: Sequence[Sequence[int]],
     answers: Sequence[Sequence[Sequence[int]]] | None,
     prefix: DynamicCache | None,
-    room: float,
 ) -> Sequence[Tensor]:
     """The scores of one row, in a function of its own so that nothing of it is in memory beside the next one's.
 
     The answers of a single prompt that are too many for a row are read in several.
     """
-    if answers and len(prompts) == 1 and len(answers[0]) > 1 and sizes_in_row(prompts, answers)[0] > room:
+    if answers and len(prompts) == 1 and len(answers[0]) > 1 and sizes_in_row(prompts, answers)[0] > ROW:
         half = len(answers[0]) // 2
-        parts = [_of_row(model, prompts, [part], prefix, room) for part in (answers[0][:half], answers[0][half:])]
+        parts = [_of_row(model, prompts, [part], prefix) for part in (answers[0][:half], answers[0][half:])]
         return [torch.cat([scores for (scores,) in parts])]
     if answers is None:
         return torch.log_softmax(packed_logits(model, prompts, prefix=prefix).float(), dim=-1).unbind()

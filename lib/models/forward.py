@@ -1,6 +1,6 @@
 """One forward pass over prompts of any lengths: padded, or laid end to end; logits after the last token of each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, PreTrainedModel
-from transformers.masking_utils import create_masks_for_generate
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from lib.models.configuration import position_switch
 
@@ -26,6 +26,7 @@ def last_logits(
     sequences: Sequence[Sequence[int]],
     columns: Sequence[int] | None = None,
     every_position: bool = False,
+    prefix: Cache | None = None,
 ) -> Tensor:
     """Logits [batch, vocabulary] after the last token of each sequence; the head is applied to no other position.
 
@@ -37,17 +38,20 @@ def last_logits(
         columns: these alone, [batch, columns], from a head that has these rows of its weight and no others.
         every_position: apply the head to all positions and keep the last, as plain training code does: for measuring
             what that costs.
+        prefix: what all sequences see before them, of one row that is lent to each.
     """
     switch = position_switch(model.config)
     short = [i for i, ids in enumerate(sequences) if len(ids) <= switch]
-    if 0 < len(short) < len(sequences):
+    if prefix is None and 0 < len(short) < len(sequences):
         order = [*short, *(i for i, ids in enumerate(sequences) if len(ids) > switch)]
         sides = [order[: len(short)], order[len(short) :]]
         read = [last_logits(model, [sequences[i] for i in side], columns, every_position) for side in sides]
         return torch.cat(read)[torch.tensor(order).argsort()]
     ids, mask = pad_right(sequences, model.device)
     last = mask.sum(1, keepdim=True) - 1
-    read = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
+    seen = prefix.get_seq_length() if prefix is not None else 0
+    attention = torch.cat([mask.new_ones(len(sequences), seen), mask], dim=1)
+    read = {"input_ids": ids, "attention_mask": attention, "past_key_values": prefix, "use_cache": prefix is not None}
     if not every_position:
         read["logits_to_keep"] = last
     logits = _logits(model, read, columns)
@@ -66,10 +70,10 @@ def packed_logits(
     """`last_logits` of sequences laid end to end in one row: nothing is padded, and nothing is read twice.
 
     Positions begin again with each sequence. The mask that keeps them apart is handed to the model, since not every
-    architecture makes it of the positions (OPT does not).
+    architecture makes it of the positions (OPT does not). It knows no sliding window.
 
     Args:
-        model, sequences, columns, every_position: as for `last_logits`.
+        model, sequences, columns, every_position: as for `last_logits`; none reaches beyond a window.
         branches: of each sequence, token ids of texts that go on from its end; each sees its sequence and itself.
         prefix: what all sequences see before them, of one row; it stays as it is.
 
@@ -84,16 +88,33 @@ def packed_logits(
     after = torch.cat([after.new_zeros(seen), after])
 
     def is_seen(_: Tensor, __: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (part[key] == 0) | (part[key] == part[query]) | (part[key] == after[query])
+        same = (part[key] == 0) | (part[key] == part[query]) | (part[key] == after[query])
+        return same & (key <= query)
 
-    shaped = torch.empty(1, len(tokens), 0, dtype=model.dtype, device=model.device)
-    mask = create_masks_for_generate(model.config, shaped, None, prefix, and_mask_function=is_seen)
+    mask = _mask(model, len(tokens), seen, is_seen)
     read = {"input_ids": ids[None], "position_ids": positions[None], "attention_mask": mask}
     read |= {"past_key_values": prefix, "use_cache": prefix is not None}
     if not every_position:
         read["logits_to_keep"] = kept
     logits = _logits(model, read, columns)[0]
     return logits if len(logits) == len(kept) else logits[kept]
+
+
+def _mask(model: PreTrainedModel, tokens: int, seen: int, is_seen: Callable[..., Tensor]) -> Tensor:
+    """[1, 1, tokens, seen + tokens], in the form that the model's attention takes."""
+    implementation = model.config.get_text_config()._attn_implementation
+    return ALL_MASK_ATTENTION_FUNCTIONS[implementation](
+        batch_size=1,
+        q_length=tokens,
+        kv_length=seen + tokens,
+        q_offset=seen,
+        kv_offset=0,
+        mask_function=is_seen,
+        allow_is_causal_skip=False,
+        dtype=model.dtype,
+        config=model.config,
+        device=model.device,
+    )
 
 
 class _Token(NamedTuple):

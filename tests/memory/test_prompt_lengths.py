@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from transformers import OPTConfig
 
 from lib.errors import StudyError
-from lib.memory.prompt_lengths import Prefixed, largest_row, real_lengths, typical_lengths
+from lib.memory.prompt_lengths import Prefixed, largest_batch, real_lengths, typical_lengths
 from lib.methods.context_distillation import answers_of, teacher_prompts
 from lib.methods.encoder import PromptEncoder
 from lib.methods.examples import evaluation_items, pool_by_domain, support_of
@@ -78,15 +77,20 @@ def test_a_dataset_without_shipped_lengths_is_refused():
 
 
 def row(prefix, suffixes, batch_size, answers=((0,), (1,))):
-    return largest_row(Prefixed(prefix, suffixes), answers, batch_size, OPTConfig())
+    return largest_batch(Prefixed(prefix, suffixes), answers, batch_size)
 
 
-def test_the_largest_row_is_the_one_with_the_most_tokens():
-    assert row(5, (3, 9, 4, 1), 2) == Prefixed(5, (3, 9))
+def test_the_largest_batch_is_the_one_with_the_most_tokens():
+    assert row(9, (3, 9, 4, 1), 2) == Prefixed(9, (3, 9))
     assert row(50, (3, 9, 4, 1, 11), 4) == Prefixed(50, (3, 9, 4, 1))
+
+
+def test_where_little_is_shared_the_largest_batch_is_the_one_that_pads_to_most():
+    assert row(5, (3, 9, 4, 1), 2) == Prefixed(5, (4, 9))
     assert row(0, (1, 1, 1, 40), 3, None) == Prefixed(0, (40,))
+    assert row(0, (1, 1, 1, 40), 3, ((0, 1), (0, 2))) == Prefixed(0, (40,))
 
 
 def test_a_row_has_no_more_prompts_than_it_has_room_for():
-    assert row(5, (1500, 1400, 1300, 1900), 4) == Prefixed(5, (1300, 1900))
-    assert row(5, (1500, 1400, 1300, 700), 4, ((0, 1, 2), (0, 1, 3)) * 2) == Prefixed(5, (1500, 1400))
+    assert row(2000, (1500, 1400, 1300, 1900), 4) == Prefixed(2000, (1300, 1900))
+    assert row(2000, (1500, 1400, 1300, 700), 4, ((0, 1, 2), (0, 1, 3)) * 2) == Prefixed(2000, (1500, 1400))

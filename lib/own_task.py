@@ -28,7 +28,7 @@ from lib.runs.own_data import (
     settings_of_size,
 )
 from lib.runs.profile import Profile
-from lib.runs.search import chosen, search_settings
+from lib.runs.search import best_settings, search_settings
 from lib.runs.store import Store
 from lib.tasks.patterns import fill, placeholders
 from lib.tasks.task import Query
@@ -210,7 +210,7 @@ def _found_by_search(profile: Profile, method: str) -> dict[str, Any]:
         "seeds": [profile.seeds[0] + 100, profile.seeds[0] + 101],
         "items": profile.eval_limit,
     }
-    best = chosen(search_settings(profile.changed({"methods": [method], "search": tried}))).loc[method]
+    best = best_settings(search_settings(profile.changed({"methods": [method], "search": tried}))).loc[method]
     return {f"learning_rate.{method}": best.learning_rate, f"epochs.{method}": int(best.epochs)}
 
 

@@ -471,11 +471,10 @@ LABELS = [
       for shown, value in (("nan", "NaN"), ("inf", "Infinity"), ("-inf", "-1e999"))),
     *(lines(f'{{"text": {value}, "label": "good"}}\n', "line 1", "'text'", shown, "no number")
       for shown, value in (("nan", "NaN"), ("inf", "1e999"), ("-inf", "-Infinity"))),
-    *(rows(csv(columns=("text", name)).replace("\n", ",good\n").replace(f",{name},good", f",{name},more"),
-           "line 2", "no column 'label'", f"Did you mean '{name}'", "datasets.reviews.label", "'more'")
+    *(rows(csv(columns=("text", name)), "no column 'label'", f"Did you mean '{name}'", "datasets.reviews.label")
       for name in ("Label", "LABEL", " label ", "labels")),
     lines(jsonl(*({"text": text} for text in TEXTS)), "no column 'label'", "datasets.reviews.label"),
-    rows(csv(), "no column 'stars'", "'label'", "datasets.reviews.label", dataset={"label": "stars"}),
+    rows(csv(), "no column 'stars'", "text, label", "datasets.reviews.label", dataset={"label": "stars"}),
     rows(csv(), "{text}", "label", "gives it away", dataset={"label": "text"}),
     lines(jsonl(*(row | {"label": True} for row in ROWS)), "'True'", "Did you mean 'true'", "Allowed: true, false",
          dataset={"labels": {"true": "good", "false": "bad"}}),
@@ -619,7 +618,7 @@ COMMANDS = [
     command("fits", "--gpu", "8", "--profile", "smoke", "--method", "cdd", message=("method", "'cdd'", "cd")),
     command("fits", "--gpu", "8", "--profile", "smoke", "--method", "", message=("method", "''", "cd")),
     command("fits", "--gpu", "8", "--profile", "smoke", "--student", "", message=("student", "''")),
-    command("fits", "--gpu", "8", "--profile", "smoke", "--support", "4", "--teacher", "./none", message=("./none",)),
+    command("fits", "--gpu", "8", "--profile", "smoke", "--support", "4", "--teacher", "./none", message=("no folder",)),
     command("fits", "--gpu", "8", "--profile", "", message=("profile", "''")),
     command("fits", "--gpu", "8", "--set", "seeds=[0", message=("--set", "seeds")),
     command("fits", message=("--gpu",)),

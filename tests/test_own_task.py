@@ -45,6 +45,8 @@ def test_a_task_of_ones_own_runs_from_a_profile_alone(tmp_path, data, words, suf
     drawn = pd.read_csv(folder / "fig1.csv")
     assert {f"in_domain_accuracy_on_{name}" for name in settings["label_words"]} <= set(drawn.quantity)
     assert {json.loads(file.read_text())["run"]["method"] for file in (folder / "runs").iterdir()} == set(ON_TASKS)
+    for drawing in folder.glob("*.svg"):
+        assert runs_or_loads(drawing.read_text()) == [], drawing.name
     for page in (folder / "report").glob("*.html"):
         assert runs_or_loads(page.read_text()) == [], page.name
         assert page.stem in ("00_tour", "index") or settings["about"] in visible(page.read_text()), page.name

@@ -252,6 +252,10 @@ def _unpacked(file: Path) -> Path:
     folder = file.with_suffix(".unpacked")
     if _is_unpacked(file, folder):
         return folder
+    if not os.access(file.parent, os.W_OK):
+        raise StudyError(
+            f"model: {file} is unpacked beside itself, and its folder cannot be written. Allowed: a copy elsewhere."
+        )
     with scratch_folder(file.parent) as scratch:
         made = scratch / "made"
         try:

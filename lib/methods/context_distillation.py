@@ -1,7 +1,9 @@
 """Context distillation: the teacher's soft labels on a pool, the student that learns from them, and its evaluation."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from transformers import PreTrainedModel
@@ -12,12 +14,14 @@ from lib.methods.encoder import PromptEncoder, encoder_of
 from lib.methods.evaluation import Outcome, evaluation, require_finite
 from lib.methods.examples import RunExamples, examples_of, held_out_items, teacher_contexts
 from lib.methods.records import Distillation, PoolLabelling, Run
-from lib.methods.student import TrainedStudent, train_student
+from lib.methods.student import TrainedStudent, adapted, train_student
 from lib.methods.table import METHODS, TRAINED
 from lib.models.cost import Cost, PhaseMeter
+from lib.models.loading import load_model
 from lib.models.scoring import class_log_probs, tokens_read
 from lib.models.streaming import is_streamed, load
-from lib.models.training import Objective, Training, TrainingLog, TrainingRow, train
+from lib.models.training import Objective, Training, TrainingLog, TrainingRow, batches, step_of, taken_steps, train
+from lib.models.tuning import merged
 from lib.tasks.patterns import CONTENT_FREE_TEXTS, content_free
 from lib.tasks.prompts import EncodedPrompts, first_tokens
 from lib.tasks.task import Query, Task
@@ -128,15 +132,51 @@ def _trained(
     costs: dict[str, Cost],
 ) -> TrainedStudent:
     def fit(student: torch.nn.Module, training: Training) -> TrainingLog:
-        support = [TrainingRow(encoder.ids(query), None, query.gold) for query in examples.support]
-        pool: list[TrainingRow] = []
-        if run.distillation:
-            pool = _pool_rows(run.distillation, encoder, examples, soft_labels)
-            support = support if trains_on_support(run.distillation) else []
+        pool, support = training_rows(run, encoder, examples, soft_labels)
         aim = objective(run, answers_of(encoder, run.task))
         return train(student, pool, support, aim, training, run.seed)
 
     return train_student(run, fit, meter, costs)
+
+
+def training_rows(
+    run: Run, encoder: PromptEncoder, examples: RunExamples, soft_labels: SoftLabels | None
+) -> tuple[list[TrainingRow], list[TrainingRow]]:
+    """What a student is trained on: its rows of the pool, and those of the support set."""
+    support = [TrainingRow(encoder.ids(query), None, query.gold) for query in examples.support]
+    if run.distillation is None:
+        return [], support
+    pool = _pool_rows(run.distillation, encoder, examples, soft_labels)
+    return pool, support if trains_on_support(run.distillation) else []
+
+
+class StepByStep:
+    """The training of a run's student, each step when it is asked for; after all of them it is the `trained_student`.
+
+    Attributes:
+        count: of all steps.
+        losses: of the steps taken, each before it.
+    """
+
+    def __init__(self, run: Run, soft_labels: SoftLabels | None) -> None:
+        """Load the student and draw what it is trained on; errors as for `trained_student`."""
+        encoder = PromptEncoder(run.model)
+        pool, support = training_rows(run, encoder, examples_of(run), soft_labels)
+        drawn = list(batches(pool, support, run.training.batch_size, run.training.epochs, run.seed))
+        self._student = adapted(load_model(run.model, run.training.frozen_dtype, run.device), run.training, run.seed)
+        aim = objective(run, answers_of(encoder, run.task))
+        steps = (step_of(self._student, rows, aim, run.training) for rows in drawn)
+        self._steps = taken_steps(self._student, steps, len(drawn), run.training, run.seed)
+        self.count = len(drawn)
+        self.losses: list[float] = []
+
+    def take(self, steps: int) -> None:
+        """Take so many steps, or those that are left."""
+        self.losses += islice(self._steps, steps)
+
+    def student(self) -> PreTrainedModel:
+        """A copy of the student as it is now, ready to be asked."""
+        return merged(deepcopy(self._student)).eval()
 
 
 def ask_teacher(labelling: PoolLabelling, isolated: bool = True) -> SoftLabels:

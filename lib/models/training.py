@@ -244,20 +244,26 @@ def optimise(model: torch.nn.Module, steps: Iterable[Step], count: int, settings
     Raises:
         NonFiniteLossError: a loss became nan or infinite, at the step and learning rate that it names.
     """
+    return list(taken_steps(model, steps, count, settings, seed))
+
+
+def taken_steps(
+    model: torch.nn.Module, steps: Iterable[Step], count: int, settings: Training, seed: int
+) -> Iterator[float]:
+    """`optimise`, which takes each step when its loss is asked for."""
     torch.manual_seed(seed)
     optimizer = make_optimizer(model, settings, model.device.type)
     schedule = get_scheduler(settings.schedule, optimizer, round(settings.warmup * count), count)
-    losses: list[float] = []
     with training_mode(model, settings, optimizer):
         for step, parts in enumerate(steps, 1):
-            losses.append(training_step(model, parts, settings, optimizer).item())
-            if not math.isfinite(losses[-1]):
+            loss = training_step(model, parts, settings, optimizer).item()
+            if not math.isfinite(loss):
                 raise NonFiniteLossError(
-                    f"loss is {losses[-1]} at step {step} of {count} (learning_rate {settings.learning_rate:g}, "
+                    f"loss is {loss} at step {step} of {count} (learning_rate {settings.learning_rate:g}, "
                     f"dtype {settings.dtype}); a smaller learning rate or float32 may help."
                 )
             schedule.step()
-    return losses
+            yield loss
 
 
 def train(

@@ -6,6 +6,7 @@ A model is named by one string, its reference. Loading is always a fresh object,
 import os
 import re
 import shutil
+import sys
 import warnings
 from difflib import get_close_matches
 from logging import getLogger
@@ -106,6 +107,8 @@ def load_model(reference: str, dtype: str, device: str | None, **options: object
         place = {"device_map": {"": "meta"}} if device == "meta" else options
         model, found = _from_pretrained(AutoModelForCausalLM, reference, dtype=DTYPES[dtype], **WHOLE, **place)
         _require_whole(reference, found)
+        if device == "meta":  # a check before anything is computed, which says it once
+            _warn_of_unused(reference, found)
     return (model.to(device) if device else model).eval().requires_grad_(False)
 
 
@@ -136,6 +139,13 @@ def _require_whole(reference: str, found: dict[str, Any]) -> None:
     ):
         if names:
             raise StudyError(f"model: {reference!r} {what}, {len(names)} of them: {'; '.join(names[:3])}.")
+
+
+def _warn_of_unused(reference: str, found: dict[str, Any]) -> None:
+    """Say that files hold more than the model, as where its configuration has fewer layers than they have."""
+    if unused := sorted(found["unexpected_keys"]):
+        said = f"has weights that its configuration does not use, {len(unused)} of them: {'; '.join(unused[:3])}."
+        print(f"warning: model: {reference!r} {said}", file=sys.stderr)
 
 
 def check_device(device: str) -> None:

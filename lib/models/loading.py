@@ -7,6 +7,7 @@ import copy
 import os
 import re
 import shutil
+import sys
 import warnings
 from difflib import get_close_matches
 from functools import cache, lru_cache
@@ -109,7 +110,14 @@ def load_model(reference: str, dtype: str, device: str | None, **options: object
         model = copy.deepcopy(_kept(reference, dtype, tuple(map(digest, files_of(reference)))))
     else:
         place = {"device_map": {"": "meta"}} if device == "meta" else options
+<<<<<<< HEAD
         model = _read(reference, dtype, **place)
+=======
+        model, found = _from_pretrained(AutoModelForCausalLM, reference, dtype=DTYPES[dtype], **WHOLE, **place)
+        _require_whole(reference, found)
+        if device == "meta":  # a check before anything is computed, which says it once
+            _warn_of_unused(reference, found)
+>>>>>>> sec34
     return (model.to(device) if device else model).eval().requires_grad_(False)
 
 
@@ -157,6 +165,13 @@ def _require_whole(reference: str, found: dict[str, Any]) -> None:
     ):
         if names:
             raise StudyError(f"model: {reference!r} {what}, {len(names)} of them: {'; '.join(names[:3])}.")
+
+
+def _warn_of_unused(reference: str, found: dict[str, Any]) -> None:
+    """Say that files hold more than the model, as where its configuration has fewer layers than they have."""
+    if unused := sorted(found["unexpected_keys"]):
+        said = f"has weights that its configuration does not use, {len(unused)} of them: {'; '.join(unused[:3])}."
+        print(f"warning: model: {reference!r} {said}", file=sys.stderr)
 
 
 def check_device(device: str) -> None:

@@ -218,6 +218,35 @@ def test_a_layer_without_weights_is_refused(form, device, tmp_path, qwen):
         load_model(str(tmp_path), "float32", device)
 
 
+def warnings_in(capsys):
+    """The study's own, beside what transformers may report."""
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: model")]
+
+
+@FORMS
+@pytest.mark.parametrize("layers", [0, 1])
+def test_layers_that_the_configuration_does_not_have_are_said_once_before_anything_is_computed(
+    form, layers, tmp_path, qwen, capsys
+):
+    saved_as(form, qwen, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    fewer = {"num_hidden_layers": layers, "layer_types": ["full_attention"] * layers}
+    (tmp_path / "config.json").write_text(json.dumps(config | fewer))
+    load_model(str(tmp_path), "float32", "meta")
+    (said,) = warnings_in(capsys)
+    assert f"'{tmp_path}' has weights that its configuration does not use" in said
+    assert f"model.layers.{layers}." in said
+    load_model(str(tmp_path), "float32", "cpu")
+    assert warnings_in(capsys) == []
+
+
+@FORMS
+def test_of_whole_weights_nothing_is_said(form, tmp_path, qwen, capsys):
+    saved_as(form, qwen, tmp_path)
+    load_model(str(tmp_path), "float32", "meta")
+    assert warnings_in(capsys) == []
+
+
 class Intruder:
     """Runs a command where it is unpickled."""
 

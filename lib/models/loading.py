@@ -110,14 +110,7 @@ def load_model(reference: str, dtype: str, device: str | None, **options: object
         model = copy.deepcopy(_kept(reference, dtype, tuple(map(digest, files_of(reference)))))
     else:
         place = {"device_map": {"": "meta"}} if device == "meta" else options
-<<<<<<< HEAD
         model = _read(reference, dtype, **place)
-=======
-        model, found = _from_pretrained(AutoModelForCausalLM, reference, dtype=DTYPES[dtype], **WHOLE, **place)
-        _require_whole(reference, found)
-        if device == "meta":  # a check before anything is computed, which says it once
-            _warn_of_unused(reference, found)
->>>>>>> sec34
     return (model.to(device) if device else model).eval().requires_grad_(False)
 
 
@@ -125,6 +118,8 @@ def _read(reference: str, dtype: str, **options: object) -> PreTrainedModel:
     load_config(reference)  # raises where it is no causal model's
     model, found = _from_pretrained(AutoModelForCausalLM, reference, dtype=DTYPES[dtype], **WHOLE, **options)
     _require_whole(reference, found)
+    if model.device.type == "meta":  # a check before anything is computed, which says it once
+        _warn_of_unused(reference, found)
     return model
 
 

@@ -256,15 +256,16 @@ def _precision(model: PreTrainedModel) -> torch.dtype:
 def _from_cache(model: PreTrainedModel, ids: list[int], ends: tuple[int, int]) -> Tensor:
     """Logits [2, 3, vocabulary] after two beginnings of a text, and after each of the two tokens that follow them.
 
-    Read as scores are: what both share once, the rest in one row or after a prefix that is lent.
+    Read as scores are: what both share once, the rest padded, in one row, or each by itself after what is lent.
     """
     shared = ends[0] - 2
     prefix = read_prefix(model, ids[:shared])
     if not packs(model.config):
         texts = {end: ids[shared : end + 2] for end in ends}
         return torch.stack([*last_log_probs(model, texts, 3, 2, prefix).values()])
-    further = [[ids[end : end + 2]] for end in ends]
-    return packed_logits(model, [ids[shared:end] for end in ends], branches=further, prefix=prefix).unflatten(0, (2, 3))
+    prompts, further = [ids[shared:end] for end in ends], [[ids[end : end + 2]] for end in ends]
+    row = packed_logits(model, prompts, branches=further, prefix=prefix).unflatten(0, (2, 3))
+    return torch.cat([last_logits(model, prompts, prefix=prefix)[:, None], row[:, 1:]], dim=1)
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from lib.methods.context_distillation import answers_of, objective, teacher_prompts
@@ -94,13 +95,15 @@ def fitted(run: Run, **how: bool) -> Callable[[], Result]:
 
 def fitted_by_trainer(run: Run) -> Callable[[], Result]:
     """The same loss under Hugging Face's `Trainer`, whose collator pads."""
-    model, rows = _student(run), support_rows(run)
+    model, how = _student(run), run.training
+    steps = list(batches([], support_rows(run), how.batch_size, how.epochs, run.seed))
     columns = [answer[0] for answer in answers_of(PromptEncoder(run.model), run.task)]
     losses: list[float] = []
 
-    def collate(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        ids, mask = pad_right([one["input_ids"] for one in batch], torch.device("cpu"))
-        return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([one["label"] for one in batch])}
+    def collate(steps: list[list[TrainingRow]]) -> dict[str, torch.Tensor]:
+        (rows,) = steps
+        ids, mask = pad_right([row.ids for row in rows], torch.device("cpu"))
+        return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([row.label for row in rows])}
 
     class OverLabelWords(Trainer):
         def compute_loss(self, model: PreTrainedModel, inputs: dict, *_: Any, **__: Any) -> torch.Tensor:  # noqa: ANN401
@@ -109,10 +112,13 @@ def fitted_by_trainer(run: Run) -> Callable[[], Result]:
             losses.append(torch.nn.functional.cross_entropy(logits, labels))
             return losses[-1]
 
+        def _get_train_sampler(self, *_: Any) -> SequentialSampler:  # noqa: ANN401
+            return SequentialSampler(steps)
+
     settings = TrainingArguments(
         tempfile.mkdtemp(),
-        per_device_train_batch_size=run.training.batch_size,
-        num_train_epochs=run.training.epochs,
+        per_device_train_batch_size=1,  # an item is a step's rows, as the study draws them
+        num_train_epochs=1,
         learning_rate=run.training.learning_rate,
         lr_scheduler_type=run.training.schedule,
         max_grad_norm=0.0,
@@ -123,8 +129,7 @@ def fitted_by_trainer(run: Run) -> Callable[[], Result]:
         disable_tqdm=True,
         remove_unused_columns=False,
     )
-    data = [{"input_ids": row.ids, "label": row.label} for row in rows]
-    trainer = OverLabelWords(model, settings, collate, data)
+    trainer = OverLabelWords(model, settings, collate, steps)
 
     def fit() -> Result:
         trainer.train()

@@ -54,7 +54,7 @@ def test_trying_a_model_costs_few_passes_over_few_tokens(passes):
     model.register_forward_pre_hook(lambda _, __, named: read.append(named["input_ids"].numel()), with_kwargs=True)
     assert cache_serves(model, ids(200))
     assert len(read) <= 4
-    assert sum(read) <= 40
+    assert sum(read) <= 42
 
 
 @pytest.mark.parametrize("dtype", HALF)

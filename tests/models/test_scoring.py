@@ -218,6 +218,7 @@ def test_a_prefix_is_lent_and_stays_as_it_was(model):
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_no_copy_of_a_prefix_is_made_for_each_prompt(opt, batch_size, monkeypatch):
     seen, update = [], lib.models.cached_prompts.LentLayer.update
+    score_answers(opt, EncodedPrompts(PREFIX, PROMPTS), ANSWERS, batch_size)  # tries the model
 
     def watch(layer, keys, values, *rest, **named):
         joined = update(layer, keys, values, *rest, **named)

@@ -618,7 +618,7 @@ COMMANDS = [
     command("fits", "--gpu", "8", "--profile", "smoke", "--method", "cdd", message=("method", "'cdd'", "cd")),
     command("fits", "--gpu", "8", "--profile", "smoke", "--method", "", message=("method", "''", "cd")),
     command("fits", "--gpu", "8", "--profile", "smoke", "--student", "", message=("student", "''")),
-    command("fits", "--gpu", "8", "--profile", "smoke", "--teacher", "./none", message=("no folder",)),
+    command("fits", "--gpu", "8", "--profile", "smoke", "--support", "4", "--teacher", "./x", message=("no folder",)),
     command("fits", "--gpu", "8", "--profile", "", message=("profile", "''")),
     command("fits", "--gpu", "8", "--set", "seeds=[0", message=("--set", "seeds")),
     command("fits", message=("--gpu",)),

@@ -257,7 +257,7 @@ BAD = {
     "no such model": ({"student": "./nowhere"}, "model: './nowhere' is not there"),
     "no such teacher": ({"teacher": "lib/tiny/teacer"}, "teacer' is not there.*teacher"),
     "too many shots": ({"shots": 160, "too_long": 0}, "shots: 160 examples need 80 of each class"),
-    "too many shots for the models": ({"shots": 150}, "150 of all rows are too long .* beside 150 others"),
+    "too many shots for the models": ({"shots": 150}, "too_long: all 150 rows .* beside 150 rows as long"),
     "no shots": ({"shots": -1}, "shots.*-1 is not allowed"),
     "too large a pool": ({"pool": 500}, "pool: 500 queries asked for"),
     "nothing held back": ({"held_back": 1}, "held_back: 1, but no row"),

@@ -26,8 +26,8 @@ from lib.tasks.catalogue import EMBEDDED
 
 AT_A_TIME = 2  # most of a notebook's time is one core's, importing libraries
 SECONDS_BETWEEN_KILLS = 0.1  # of kernels, until the last page has noticed
-ASK_MODELS = ("00_tour", "08_memory", "13_method", "16_explorer")  # whatever is stored
-SMALL_MODELS = ("13_method", "16_explorer")  # they train students, which is slow on larger ones
+ASK_MODELS = ("00_tour", "08_memory", "13_method", "17_explorer")  # whatever is stored
+SMALL_MODELS = ("13_method", "17_explorer")  # they train students, which is slow on larger ones
 
 Reasons = dict[str, str]  # by the name of a page or a run
 

@@ -13,7 +13,7 @@ import pytest
 
 from lib.paths import NOTEBOOKS, ROOT
 
-NOTEBOOK = "16_explorer.ipynb"
+NOTEBOOK = "17_explorer.ipynb"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 LONGEST = 300  # seconds, on a busy machine
 HIGH = {"width": 1300, "height": 4000}  # JupyterLab draws no cell that is out of sight

@@ -26,7 +26,7 @@ def test_a_page_has_the_methods_that_its_notebook_and_the_profile_name(smoke_pro
 
 
 def test_pages_that_ask_models_are_not_among_those_of_stored_results(smoke_profile):
-    asking = {"00_tour", "08_memory", "13_method", "16_explorer"}
+    asking = {"00_tour", "08_memory", "13_method", "17_explorer"}
     assert asking <= {page.name for page in planned(smoke_profile, None)}
     assert not asking & {page.name for page in planned(smoke_profile.changed({"stored_only": True}), None)}
 

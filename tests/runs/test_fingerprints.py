@@ -66,8 +66,8 @@ def test_new_runs_of_replaced_data_read_them_again_in_the_same_process(profile, 
 
 
 def test_a_run_whose_data_are_replaced_meanwhile_fails_and_stores_nothing(profile, tmp_path, monkeypatch):
-    def run_method(run, prepared, isolated):
-        outcome = context_distillation_run(run, prepared, isolated)
+    def run_method(*asked):
+        outcome = context_distillation_run(*asked)
         swap_labels(tmp_path / "things.csv")
         return outcome
 

@@ -43,7 +43,7 @@ def test_the_fastest_precision_of_the_machine_is_what_the_run_then_says(fastest,
 
 
 def test_steps_are_packed_and_fused_where_a_profile_does_not_say_otherwise():
-    trained = read_profile(CONTENT).runs(("pbft", "cd"))
+    trained = read_profile("laptop").runs(("pbft", "cd"))
     assert {(run.training.padding_free, run.training.fused) for run in trained} == {(True, True)}
 
 

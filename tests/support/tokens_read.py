@@ -17,6 +17,6 @@ def count_tokens(model: nn.Module, seen: list[int]) -> RemovableHandle:
     def count(_: nn.Module, __: tuple, named: dict) -> None:
         ids, mask = named["input_ids"], named.get("attention_mask")
         padded = isinstance(mask, torch.Tensor) and mask.ndim == 2
-        seen.append(int(mask.sum()) if padded else ids.numel())
+        seen.append(int(mask[:, -ids.shape[1] :].sum()) if padded else ids.numel())
 
     return model.register_forward_pre_hook(count, with_kwargs=True)

@@ -28,7 +28,7 @@ UNTUNED, TEACHER = "baseline", "teacher_icl"
 BETWEEN_FIELDS = "\0"  # in no text
 ON_RELEASE = {"continuous_update": False}
 WIDE = {"width": "50em"}
-SCROLLED = {"max_height": "14em", "overflow": "auto", "display": "block"}
+SCROLLED = {"max_height": "14em", "overflow": "auto", "display": "block", "border": "1px solid #ccc"}
 
 
 class Explorer:
@@ -81,11 +81,12 @@ class Explorer:
         self.temperature = widgets.FloatSlider(description="T", value=temperature, min=0.25, max=8, step=0.25)
         self.kl_weight = widgets.FloatSlider(description="λ", value=weight, max=1, step=0.05)
         students = [name for name in self.methods if name == UNTUNED or METHODS[name].tuning]
-        names = [*((METHODS[name].label, name) for name in students), (STEP_BY_STEP, STEP_BY_STEP)]
-        self.first = widgets.Dropdown(description="student", options=names)
-        self.second = widgets.Dropdown(description="and", options=names, value=(students or names[0])[-1])
+        options = [*((METHODS[name].label, name) for name in students), (STEP_BY_STEP, STEP_BY_STEP)]
+        self.first = widgets.Dropdown(description="student", options=options)
+        self.second = widgets.Dropdown(description="and", options=options, value=(students or [STEP_BY_STEP])[-1])
         _observe(lambda _: self._redraw(only=self.losses), self.temperature, self.kl_weight, self.first, self.second)
-        self.one_step, self.ten_steps, self.reset = map(_button, ("one step", "ten steps", "reset"))
+        names = ("one step", "ten steps", "reset")
+        self.one_step, self.ten_steps, self.reset = (widgets.Button(description=name) for name in names)
         self.one_step.on_click(lambda _: self._on_steps(1))
         self.ten_steps.on_click(lambda _: self._on_steps(10))
         self.reset.on_click(lambda _: self._on_reset())
@@ -132,7 +133,7 @@ class Explorer:
         for one in self._support():
             label = widgets.Dropdown(options=options, value=one.gold, layout={"width": "16em"})
             _observe(self._redraw, label)
-            rows.append(widgets.HBox([label, widgets.Label(one.text)]))
+            rows.append(widgets.HBox([label, widgets.Label(one.text, tooltip=one.text)]))
         self.labels.children = rows
 
     @contextmanager
@@ -217,7 +218,7 @@ class Explorer:
         words = dict(zip(self.profile.classes, self.task.label_words, strict=True))
         table = table.reindex([METHODS[name].label for name in self.methods])
         changed = sum(a != b for a, b in zip(self._support(), self.asked.demonstrations, strict=True))
-        caption = f"Probabilities of the label words. {self._where()}, {changed} labels of demonstrations changed."
+        caption = f"Probabilities of the label words. {self._where()}, {changed} of {self.size.value} labels changed."
         named = table.rename(columns=lambda name: f"{name}: {words[name]}" if name in words else name)
         return one_example.with_bars(named, named.columns, caption, missing="…")
 
@@ -242,10 +243,6 @@ class Explorer:
     def _where(self) -> str:
         name = self.task.domains[self.domain.value].name
         return f"Item {self.item.value} of {name}, n = {self.size.value}, seed {self.seed.value}"
-
-
-def _button(name: str) -> widgets.Button:
-    return widgets.Button(description=name)
 
 
 def _observe(do: Callable[[object], None], *changing: widgets.Widget) -> None:

@@ -195,7 +195,9 @@ def distillation_figure(training: StepByStep, answerers: Sequence[Answerer], ask
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3), width_ratios=(3, 2))
     steps, shares = range(1, len(training.losses) + 1), answers(answerers, asked).plain[asked.right]
     left.plot(steps, training.losses, marker="o", color=METHODS["cd"].colour)
-    left.set(xlim=(0, training.count + 1), ylim=(0, None), xlabel="step", ylabel="loss, nats")
+    left.set(
+        xlim=(0, training.count + 1), ylim=(0, 1.05 * max([0.9, *training.losses])), xlabel="step", ylabel="loss, nats"
+    )
     left.set_title(_fall(training))
     right.bar_label(right.barh(shares.index, shares, color=[one.colour for one in answerers]), fmt="%.2f", padding=3)
     right.set(xlim=(0, 1.15), title=f"P({asked.right}) of the example")

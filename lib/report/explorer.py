@@ -110,13 +110,13 @@ class Explorer:
         self._redraw()
 
     def _on_reset(self) -> None:
-        self._training = self.models.step_by_step(self._run("cd", **self._loss()))
+        self._training = self.models.step_by_step(self._distilling())
         self._redraw()
 
     def _train(self) -> None:
         for name in self.methods:
             self.models.train(self._run(name))
-        self._training = self.models.step_by_step(self._run("cd", **self._loss()))
+        self._training = self.models.step_by_step(self._distilling())
 
     def _fill_example(self) -> None:
         """Put an item into the fields: it is read under a pattern that is nothing but the fields."""
@@ -140,8 +140,10 @@ class Explorer:
     def _together(self) -> Iterator[None]:
         """Several widgets change, and what they change is drawn once."""
         self._redraws = False
-        yield
-        self._redraws = True
+        try:
+            yield
+        finally:
+            self._redraws = True
         self._redraw()
 
     # What they say
@@ -166,17 +168,21 @@ class Explorer:
     def _run(self, method: str, **settings: float) -> Run:
         return self.models.run(method, self.size.value, self.seed.value, **settings)
 
-    def _loss(self) -> dict[str, float]:
-        return {"temperature": self.temperature.value, "kl_weight": self.kl_weight.value}
+    def _distilling(self) -> Run:
+        """A distillation with the loss that the sliders say."""
+        return self._run("cd", temperature=self.temperature.value, kl_weight=self.kl_weight.value)
 
     def _support(self) -> list[Query]:
         return support_of(self._run("cd"))
 
     def _those(self, names: Sequence[str]) -> list[Answerer]:
         """Those of them who can answer now."""
-        step_by_step = self._training and self.models.so_far(self._training)
-        found = [step_by_step if name == STEP_BY_STEP else self.models.of(self._run(name)) for name in names]
-        return [one for one in found if one]
+        return [one for one in map(self._answerer, names) if one]
+
+    def _answerer(self, name: str) -> Answerer | None:
+        if name == STEP_BY_STEP:
+            return self._training and self.models.so_far(self._training)
+        return self.models.of(self._run(name))
 
     # What is shown
 
@@ -224,11 +230,10 @@ class Explorer:
 
     def losses(self) -> Styler:
         """Two students and their losses beside the teacher."""
-        (teacher,), asked, run = self._those([TEACHER]), self.asked, self._run("cd", **self._loss())
+        (teacher,), asked, weight = self._those([TEACHER]), self.asked, self.kl_weight.value
         students = self._those(dict.fromkeys((self.first.value, self.second.value)))
-        weight = self.kl_weight.value
+        table = one_example.losses(teacher, students, asked, self._distilling())
         formula = f"loss = {weight:.2f} · T²·KL + {1 - weight:.2f} · CE, in nats"
-        table = one_example.losses(teacher, students, asked, run)
         caption = f"P({asked.right}), and {formula}. {self._where()}."
         return one_example.with_bars(table, table.columns[:3], caption, missing="–")
 
@@ -241,8 +246,10 @@ class Explorer:
         )
 
     def _where(self) -> str:
-        name = self.task.domains[self.domain.value].name
-        return f"Item {self.item.value} of {name}, n = {self.size.value}, seed {self.seed.value}"
+        item = items_and_others(self.task, self.domain.value)[0][self.item.value]
+        name = f"Item {self.item.value} of {self.task.domains[self.domain.value].name}"
+        what = name if item.text == self.asked.query.text else "A text of your own"
+        return f"{what}, n = {self.size.value}, seed {self.seed.value}"
 
 
 def _observe(do: Callable[[object], None], *changing: widgets.Widget) -> None:

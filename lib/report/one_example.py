@@ -31,7 +31,7 @@ from lib.tasks.task import Query, Task
 
 PRIOR_QUERIES = 32  # more would change the prior little, and the teacher answers them anew after each change
 STEP_BY_STEP = "CD, step by step"
-AT_ONCE = 64  # prompts in a forward pass
+AT_ONCE = 16  # prompts in a forward pass
 BAR = {"vmin": 0, "vmax": 1, "width": 90, "height": 60, "color": "#9ecae1"}
 PROMPT = "<div style='flex:1 1 20em'><b>{}</b><pre style='white-space:pre-wrap;word-break:normal'>{}</pre></div>"
 

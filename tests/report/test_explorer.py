@@ -93,6 +93,7 @@ def test_a_typed_text_is_what_is_asked_and_its_label_what_is_right(explorer):
     explorer.gold.value = 1
     assert explorer.asked.query.text == "A cat sleeps.\nquestion: A dog sleeps. Yes or No?\nanswer:"
     assert explorer.prompts().data.count("A cat sleeps.") == 2
+    assert "A text of your own" in explorer.answers().to_html()
     assert "P(non-entailment)" in explorer.losses().to_html()
 
 

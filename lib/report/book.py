@@ -24,7 +24,8 @@ from lib.runs.profile import Profile
 
 START_SECONDS = 600  # a kernel may take so long to start, as on a busy machine or a slow disk
 LONGEST_FOLDER = 70  # characters; the path of a socket has room for some thirty more
-_KERNEL = {"NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=50"]}}  # no word of the interrupt at its end
+# No word of the interrupt at its end; and no state of widgets, which would be a script of the page.
+_KERNEL = {"NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=50"], "store_widget_state": False}}
 # A page is without the cells that only pass parameters, and without the code of sentences with numbers in them.
 _NOT_SHOWN = {"remove_cell_tags": ["injected-parameters", "parameters", "settings"], "remove_input_tags": ["sentences"]}
 _REMOVED = {"enabled": True, **_NOT_SHOWN}

@@ -28,7 +28,7 @@ UNTUNED, TEACHER = "baseline", "teacher_icl"
 BETWEEN_FIELDS = "\0"  # in no text
 ON_RELEASE = {"continuous_update": False}
 WIDE = {"width": "50em"}
-SCROLLED = {"max_height": "14em", "overflow": "auto", "display": "block"}
+SCROLLED = {"max_height": "14em", "overflow": "auto", "display": "block", "border": "1px solid #ccc"}
 
 
 class Explorer:
@@ -81,11 +81,12 @@ class Explorer:
         self.temperature = widgets.FloatSlider(description="T", value=temperature, min=0.25, max=8, step=0.25)
         self.kl_weight = widgets.FloatSlider(description="λ", value=weight, max=1, step=0.05)
         students = [name for name in self.methods if name == UNTUNED or METHODS[name].tuning]
-        names = [*((METHODS[name].label, name) for name in students), (STEP_BY_STEP, STEP_BY_STEP)]
-        self.first = widgets.Dropdown(description="student", options=names)
-        self.second = widgets.Dropdown(description="and", options=names, value=(students or names[0])[-1])
+        options = [*((METHODS[name].label, name) for name in students), (STEP_BY_STEP, STEP_BY_STEP)]
+        self.first = widgets.Dropdown(description="student", options=options)
+        self.second = widgets.Dropdown(description="and", options=options, value=(students or [STEP_BY_STEP])[-1])
         _observe(lambda _: self._redraw(only=self.losses), self.temperature, self.kl_weight, self.first, self.second)
-        self.one_step, self.ten_steps, self.reset = map(_button, ("one step", "ten steps", "reset"))
+        names = ("one step", "ten steps", "reset")
+        self.one_step, self.ten_steps, self.reset = (widgets.Button(description=name) for name in names)
         self.one_step.on_click(lambda _: self._on_steps(1))
         self.ten_steps.on_click(lambda _: self._on_steps(10))
         self.reset.on_click(lambda _: self._on_reset())
@@ -109,13 +110,13 @@ class Explorer:
         self._redraw()
 
     def _on_reset(self) -> None:
-        self._training = self.models.step_by_step(self._run("cd", **self._loss()))
+        self._training = self.models.step_by_step(self._distilling())
         self._redraw()
 
     def _train(self) -> None:
         for name in self.methods:
             self.models.train(self._run(name))
-        self._training = self.models.step_by_step(self._run("cd", **self._loss()))
+        self._training = self.models.step_by_step(self._distilling())
 
     def _fill_example(self) -> None:
         """Put an item into the fields: it is read under a pattern that is nothing but the fields."""
@@ -132,15 +133,17 @@ class Explorer:
         for one in self._support():
             label = widgets.Dropdown(options=options, value=one.gold, layout={"width": "16em"})
             _observe(self._redraw, label)
-            rows.append(widgets.HBox([label, widgets.Label(one.text)]))
+            rows.append(widgets.HBox([label, widgets.Label(one.text, tooltip=one.text)]))
         self.labels.children = rows
 
     @contextmanager
     def _together(self) -> Iterator[None]:
         """Several widgets change, and what they change is drawn once."""
         self._redraws = False
-        yield
-        self._redraws = True
+        try:
+            yield
+        finally:
+            self._redraws = True
         self._redraw()
 
     # What they say
@@ -165,17 +168,21 @@ class Explorer:
     def _run(self, method: str, **settings: float) -> Run:
         return self.models.run(method, self.size.value, self.seed.value, **settings)
 
-    def _loss(self) -> dict[str, float]:
-        return {"temperature": self.temperature.value, "kl_weight": self.kl_weight.value}
+    def _distilling(self) -> Run:
+        """A distillation with the loss that the sliders say."""
+        return self._run("cd", temperature=self.temperature.value, kl_weight=self.kl_weight.value)
 
     def _support(self) -> list[Query]:
         return support_of(self._run("cd"))
 
     def _those(self, names: Sequence[str]) -> list[Answerer]:
         """Those of them who can answer now."""
-        step_by_step = self._training and self.models.so_far(self._training)
-        found = [step_by_step if name == STEP_BY_STEP else self.models.of(self._run(name)) for name in names]
-        return [one for one in found if one]
+        return [one for one in map(self._answerer, names) if one]
+
+    def _answerer(self, name: str) -> Answerer | None:
+        if name == STEP_BY_STEP:
+            return self._training and self.models.so_far(self._training)
+        return self.models.of(self._run(name))
 
     # What is shown
 
@@ -217,17 +224,16 @@ class Explorer:
         words = dict(zip(self.profile.classes, self.task.label_words, strict=True))
         table = table.reindex([METHODS[name].label for name in self.methods])
         changed = sum(a != b for a, b in zip(self._support(), self.asked.demonstrations, strict=True))
-        caption = f"Probabilities of the label words. {self._where()}, {changed} labels of demonstrations changed."
+        caption = f"Probabilities of the label words. {self._where()}, {changed} of {self.size.value} labels changed."
         named = table.rename(columns=lambda name: f"{name}: {words[name]}" if name in words else name)
         return one_example.with_bars(named, named.columns, caption, missing="…")
 
     def losses(self) -> Styler:
         """Two students and their losses beside the teacher."""
-        (teacher,), asked, run = self._those([TEACHER]), self.asked, self._run("cd", **self._loss())
+        (teacher,), asked, weight = self._those([TEACHER]), self.asked, self.kl_weight.value
         students = self._those(dict.fromkeys((self.first.value, self.second.value)))
-        weight = self.kl_weight.value
+        table = one_example.losses(teacher, students, asked, self._distilling())
         formula = f"loss = {weight:.2f} · T²·KL + {1 - weight:.2f} · CE, in nats"
-        table = one_example.losses(teacher, students, asked, run)
         caption = f"P({asked.right}), and {formula}. {self._where()}."
         return one_example.with_bars(table, table.columns[:3], caption, missing="–")
 
@@ -240,12 +246,10 @@ class Explorer:
         )
 
     def _where(self) -> str:
-        name = self.task.domains[self.domain.value].name
-        return f"Item {self.item.value} of {name}, n = {self.size.value}, seed {self.seed.value}"
-
-
-def _button(name: str) -> widgets.Button:
-    return widgets.Button(description=name)
+        item = items_and_others(self.task, self.domain.value)[0][self.item.value]
+        name = f"Item {self.item.value} of {self.task.domains[self.domain.value].name}"
+        what = name if item.text == self.asked.query.text else "A text of your own"
+        return f"{what}, n = {self.size.value}, seed {self.seed.value}"
 
 
 def _observe(do: Callable[[object], None], *changing: widgets.Widget) -> None:

@@ -31,7 +31,7 @@ from lib.tasks.task import Query, Task
 
 PRIOR_QUERIES = 32  # more would change the prior little, and the teacher answers them anew after each change
 STEP_BY_STEP = "CD, step by step"
-AT_ONCE = 64  # prompts in a forward pass
+AT_ONCE = 16  # prompts in a forward pass
 BAR = {"vmin": 0, "vmax": 1, "width": 90, "height": 60, "color": "#9ecae1"}
 PROMPT = "<div style='flex:1 1 20em'><b>{}</b><pre style='white-space:pre-wrap;word-break:normal'>{}</pre></div>"
 
@@ -195,7 +195,9 @@ def distillation_figure(training: StepByStep, answerers: Sequence[Answerer], ask
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3), width_ratios=(3, 2))
     steps, shares = range(1, len(training.losses) + 1), answers(answerers, asked).plain[asked.right]
     left.plot(steps, training.losses, marker="o", color=METHODS["cd"].colour)
-    left.set(xlim=(0, training.count + 1), ylim=(0, None), xlabel="step", ylabel="loss, nats")
+    left.set(
+        xlim=(0, training.count + 1), ylim=(0, 1.05 * max([0.9, *training.losses])), xlabel="step", ylabel="loss, nats"
+    )
     left.set_title(_fall(training))
     right.bar_label(right.barh(shares.index, shares, color=[one.colour for one in answerers]), fmt="%.2f", padding=3)
     right.set(xlim=(0, 1.15), title=f"P({asked.right}) of the example")

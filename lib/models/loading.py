@@ -3,14 +3,13 @@
 A model is named by one string, its reference. Loading is always a fresh object, so no two roles share weights.
 """
 
-import copy
 import os
 import re
 import shutil
 import sys
 import warnings
 from difflib import get_close_matches
-from functools import cache, lru_cache
+from functools import cache
 from logging import getLogger
 from pathlib import Path
 from pickle import UnpicklingError
@@ -41,7 +40,6 @@ from lib.scratch import scratch_folder
 # Loads what fits and tells what does not, which `_require_whole` refuses.
 WHOLE = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 TOKENIZER_FILE = re.compile(r"tokenizer|vocab|merges|.*\.(model|tiktoken|spm)$")
-SMALL = 2**25  # bytes of a model's files: of a smaller one the process keeps a copy, since many runs load it
 HUB_SECONDS = 10  # to wait for the hub's first answer
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
@@ -106,8 +104,6 @@ def load_model(reference: str, dtype: str, device: str | None, **options: object
     """
     if reference in random_models.WIDTHS:
         model = random_models.model(reference).to(DTYPES[dtype])
-    elif device in ("cpu", "cuda") and not options and _is_small(reference):
-        model = copy.deepcopy(_kept(reference, dtype, tuple(map(digest, files_of(reference)))))
     else:
         place = {"device_map": {"": "meta"}} if device == "meta" else options
         model = _read(reference, dtype, **place)
@@ -121,16 +117,6 @@ def _read(reference: str, dtype: str, **options: object) -> PreTrainedModel:
     if model.device.type == "meta":  # a check before anything is computed, which says it once
         _warn_of_unused(reference, found)
     return model
-
-
-def _is_small(reference: str) -> bool:
-    return 0 < sum(file.stat().st_size for file in files_of(reference)) < SMALL
-
-
-@lru_cache(maxsize=4)
-def _kept(reference: str, dtype: str, _digests: tuple[str, ...]) -> PreTrainedModel:
-    """A model that is copied and never used itself; files of another content are another one."""
-    return _read(reference, dtype)
 
 
 def random_model(

@@ -81,12 +81,16 @@ def page(lab, asked):
         page.set_default_timeout(LONGEST * 1000)
         page.on("request", lambda request: asked.append(request.url))
         page.goto(f"{lab}/lab/tree/{NOTEBOOK}")
-        page.get_by_text("Python 3 (ipykernel) | Idle").or_(page.get_by_title("Kernel status: Idle")).first.wait_for()
+        idle(page).wait_for()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         picture(page).wait_for()
         yield page
         browser.close()
+
+
+def idle(page):
+    return page.get_by_text("Python 3 (ipykernel) | Idle").or_(page.get_by_title("Kernel status: Idle")).first
 
 
 def picture(page):
@@ -125,6 +129,7 @@ def test_a_demonstrations_label_changes_the_teachers_answer(page):
 
 
 def test_the_button_takes_a_step_and_draws_it(page):
+    idle(page).wait_for()  # what changed before this is drawn
     before = picture(page).get_attribute("src")
     page.get_by_role("button", name="one step").click()
     page.wait_for_function("before => document.querySelector('.jp-OutputArea img').src != before", arg=before)

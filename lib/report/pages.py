@@ -145,7 +145,7 @@ def _fill_page(profile: Profile, page: Page, shared: Sweep) -> tuple[Reasons, st
 
 
 def _draw(profile: Profile, pages: list[Page]) -> Reasons:
-    """Execute and render the pages; returns those that failed, with reasons."""
+    """Execute the pages; returns those that failed, with reasons."""
     failed: Reasons = {}
     pool = ThreadPoolExecutor(AT_A_TIME)
     running = {pool.submit(book.draw, page.notebook, profile, page.methods): page.name for page in pages}
@@ -170,5 +170,5 @@ def _not_drawn(profile: Profile, pages: list[Page]) -> Reasons:
     """Pages of the profile that this run was not asked for and that no run before it has drawn."""
     names = {notebook.stem for notebook in book.figure_notebooks(None)} - {page.name for page in pages}
     folder = profile.folder / "report"
-    without = [name for name in sorted(names) if _drawable(profile, name) and not (folder / f"{name}.html").is_file()]
+    without = [name for name in sorted(names) if _drawable(profile, name) and not (folder / f"{name}.ipynb").is_file()]
     return dict.fromkeys(without, "not drawn yet")

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from lib.methods.table import ON_TASKS
-from tests.support.browser import runs_or_loads, visible
+from tests.support.browser import article, runs_or_loads, visible
 from tests.support.clone import copy_of_the_study, run_all
 from tests.support.own_data import TWO_TOKEN_WORDS, WORDS, hostile_things, things
 
@@ -39,6 +39,9 @@ def test_a_task_of_ones_own_runs_from_a_profile_alone(tmp_path, data, words, suf
     drawn = pd.read_csv(folder / "fig1.csv")
     assert {f"in_domain_accuracy_on_{name}" for name in settings["label_words"]} <= set(drawn.quantity)
     assert {json.loads(file.read_text())["run"]["method"] for file in (folder / "runs").iterdir()} == set(ON_TASKS)
-    for page in (folder / "report").glob("*.html"):
-        assert runs_or_loads(page.read_text()) == [], page.name
-        assert page.stem in ("00_tour", "index") or settings["about"] in visible(page.read_text()), page.name
+    shown = list((clone / "figures/book/site/figures/own/report").glob("*.html"))
+    assert len(shown) == len(pages.split(",")) + 1
+    for page in shown:
+        text = article(page.read_text())
+        assert runs_or_loads(text) == [], page.name
+        assert page.stem == "00_tour" or settings["about"] in visible(text), page.name

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil
-
 ALL = ".writing-*"
 
 
@@ -29,6 +27,8 @@ def scratch_folder(place: Path) -> Iterator[Path]:
 
 def remove_abandoned(found: Iterable[Path]) -> None:
     """Remove those files and folders whose process ran on this machine and is no more."""
+    import psutil  # here, since --help is answered by a Python that has no packages
+
     ours = re.compile(re.escape(_of_this_machine()) + r"(\d+)-")
     for path in list(found):
         if not (named := ours.match(path.name)) or psutil.pid_exists(int(named[1])):

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial, reduce
-from itertools import permutations
 from operator import add
 
 import numpy as np
 import pandas as pd
 
-from lib.evidence.estimates import Array, Estimate, mean
+from lib.evidence.estimates import Estimate, mean
 from lib.methods.calibration import Calibration
-from lib.methods.evaluation import Evaluation, shared_votes
+from lib.methods.evaluation import Evaluation, placements, shared_votes
 from lib.runs.frames import PREFIXES
 from lib.runs.store import Result
 
@@ -76,34 +75,12 @@ def estimate(
 def area(evaluations: Sequence[Evaluation]) -> Estimate | None:
     """The area under the ROC curve, and with more than two classes its mean over pairs of them.
 
-    An item moves it by its placement, the share of items of another class that it is ranked rightly against (DeLong,
-    DeLong and Clarke-Pearson 1988, doi 10.2307/2531595). Evaluations are one a seed, of the same items. None where
-    these do not have every class.
+    Evaluations are one a seed, of the same items. None where these do not have every class.
     """
     first = evaluations[0]
     gold = np.asarray(first.gold)
     if len(np.unique(gold)) < first.scores_by_item.shape[1]:
         return None
-    placements = np.stack([_placements(evaluation.scores_by_item, gold) for evaluation in evaluations])
-    placed = mean(placements, gold, first.clusters)
-    # each pair of items is in the mean twice, once for either item
-    return replace(placed * 0.5, by_item=placed.by_item)
-
-
-def _placements(log_probs: Array, gold: Array) -> Array:
-    """[items], whose mean is twice the area, and whose share of the mean moves with the item as the area does."""
-    shares = np.exp(log_probs - np.logaddexp.reduce(log_probs, axis=1)[:, None])
-    pairs = list(permutations(range(log_probs.shape[1]), 2))
-    placed = np.zeros(len(gold))
-    for of, against in pairs:
-        first, second = gold == of, gold == against
-        placed[first] += _share_below(shares[second, of], shares[first, of]) / first.mean()
-        placed[second] += (1 - _share_below(shares[first, of], shares[second, of])) / second.mean()
-    return placed / len(pairs)
-
-
-def _share_below(others: Array, values: Array) -> Array:
-    """Of each value, the share of others that it is above; one as high counts half."""
-    others = np.sort(others)
-    places = [np.searchsorted(others, values, side) for side in ("left", "right")]
-    return np.mean(places, axis=0) / len(others)
+    of_seeds = np.stack([placements(evaluation.scores_by_item, gold) for evaluation in evaluations])
+    placed = mean(of_seeds, gold, first.clusters)
+    return replace(placed * 0.5, by_item=placed.by_item)  # their mean is twice the area

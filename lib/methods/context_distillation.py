@@ -160,7 +160,7 @@ class StepByStep:
 
     def __init__(self, run: Run, soft_labels: SoftLabels | None) -> None:
         """Load the student and draw what it is trained on; errors as for `trained_student`."""
-        encoder = PromptEncoder(run.model)
+        encoder = encoder_of(run.model)
         pool, support = training_rows(run, encoder, examples_of(run), soft_labels)
         drawn = list(batches(pool, support, run.training.batch_size, run.training.epochs, run.seed))
         self._student = adapted(load_model(run.model, run.training.frozen_dtype, run.device), run.training, run.seed)

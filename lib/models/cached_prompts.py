@@ -1,8 +1,8 @@
 """Scores of prompts that share a prefix: it is read once, and each prompt once, whatever number of answers it has.
 
-The prefix is in the key-value cache, of which there is one copy. Prompts and answers are laid end to end after it. Not
-every architecture keeps a cache that stands for what was read, or the prompts of a row apart: `cache_serves` compares,
-once a model, a few scores with those of whole prompts.
+The prefix is in the key-value cache, of which there is one copy. Prompts and answers are laid end to end after it, or
+padded where they share little. Not every architecture keeps a cache that stands for what was read, or the prompts of a
+row apart: `cache_serves` compares, once a model, a few scores with those of whole prompts.
 """
 
 import math
@@ -95,7 +95,7 @@ def cached_log_probs(
 
 
 def is_padded(prefix: int, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[Sequence[int]]] | None) -> bool:
-    """Whether prompts are padded instead, which is faster where they share little: a short prefix, and no answers."""
+    """Whether prompts are padded, which is faster after a short prefix; answers of several tokens need a row."""
     return prefix < max(map(len, prompts)) and all(len(answer) == 1 for own in answers or [] for answer in own)
 
 

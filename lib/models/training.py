@@ -39,8 +39,8 @@ class Training:
     The others say how a step is computed, to the same loss but for rounding, and have no part in the key.
     `padding_free` lays a step's prompts end to end instead of padding them to the longest, if the model keeps them
     apart. `fused` updates all weights in one kernel, as is always done on a GPU. `accumulate` cuts a step into so many
-    parts, whose gradients are summed.
-    `optimizer_in_backward` updates each weight as soon as its gradient is there, and drops that.
+    parts, whose gradients are summed. `optimizer_in_backward` updates each weight as soon as its gradient is there, and
+    drops that.
     """
 
     tuning: Tuning

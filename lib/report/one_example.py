@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from lib.methods.calibration import log_prior, without_prior
 from lib.methods.context_distillation import SoftLabels, StepByStep, ask_teacher, objective, trained_student
-from lib.methods.encoder import PromptEncoder
+from lib.methods.encoder import PromptEncoder, encoder_of
 from lib.methods.examples import evaluation_items
 from lib.methods.records import PoolLabelling, Run
 from lib.methods.table import METHODS
@@ -83,7 +83,7 @@ class Models:
     def __init__(self, profile: Profile) -> None:
         """Load the teacher and the untuned student."""
         self.profile = profile
-        self._encoders = {name: PromptEncoder(name) for name in (profile.teacher, profile.student)}
+        self._encoders = {name: encoder_of(name) for name in (profile.teacher, profile.student)}
         self._loaded = {name: load_model(name, "float32", profile.device) for name in self._encoders}
         self._trained: dict[Run, PreTrainedModel] = {}
         self._soft_labels: dict[PoolLabelling, SoftLabels] = {}

@@ -1,24 +1,22 @@
 """What a student of one's own came to, as a table and a verdict; and what can be said before anything is computed."""
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-import torch
 
 from lib.evidence.claims import MORE, SIGNIFICANT, verdict
 from lib.evidence.estimates import HOW, Estimate, correct_items, with_bounds
 from lib.memory import predictions
-from lib.memory.architectures import random_model
 from lib.memory.prompt_lengths import Prefixed, real_lengths
 from lib.methods.calibration import Calibration
 from lib.methods.context_distillation import answers_of
-from lib.methods.encoder import PromptEncoder
+from lib.methods.encoder import encoder_of
 from lib.methods.examples import evaluation_items, examples_of, rows_by_length
 from lib.methods.records import Run
 from lib.methods.table import METHODS
+from lib.report.limit import flops_a_second, weights_a_token
 from lib.runs import preflight
 from lib.runs.execution import Sweep, as_paragraphs
 from lib.runs.profile import Profile
@@ -151,7 +149,7 @@ def _of_prompts(run: Run, teacher: str) -> Iterator[str]:
     example = evaluation_items(run.task, IN_DOMAIN)[0]
     yield from ("One prompt, as the student reads it:", *(f"    {line}" for line in example.text.splitlines()))
     for who, model in {"student": run.model, "teacher": teacher}.items():
-        encoder = PromptEncoder(model)
+        encoder = encoder_of(model)
         spelled = (encoder.tokenizer.convert_ids_to_tokens(ids) for ids in answers_of(encoder, run.task))
         said = ", ".join(f"{name}: {' '.join(one)}" for name, one in zip(run.task.classes, spelled, strict=True))
         yield f"Label words as the {who}'s tokens: {said}."
@@ -161,31 +159,15 @@ def _minutes(runs: Sequence[Run]) -> float:
     """Of all phases of the runs: two operations a parameter and token, six in training, at the speed of a product."""
     work = sum(_operations(run) for run in runs)
     for labelling, run in {run.needs: run for run in runs if run.needs}.items():
-        work += 2 * _tokens(real_lengths(run).teacher) * _parameters(labelling.teacher)
-    return OF_THE_LIMIT * work / _speed(runs[0].device) / 60
+        work += 2 * _tokens(real_lengths(run).teacher) * weights_a_token(labelling.teacher)
+    return OF_THE_LIMIT * work / flops_a_second(runs[0].device) / 60
 
 
 def _operations(run: Run) -> float:
     lengths, passes = real_lengths(run), run.training.epochs if run.training else 0
     learnt = passes * (sum(lengths.pool) + sum(lengths.support))
-    return (2 * _tokens(lengths.evaluation) + 6 * learnt) * _parameters(run.model)
+    return (2 * _tokens(lengths.evaluation) + 6 * learnt) * weights_a_token(run.model)
 
 
 def _tokens(contexts: Sequence[Prefixed]) -> int:
     return sum(one.prefix + sum(one.suffixes) for one in contexts)
-
-
-def _parameters(reference: str) -> int:
-    """Those that each token goes through: not the embeddings, of which it takes a row."""
-    model = random_model(reference, "float32", "meta")
-    return model.num_parameters() - model.get_input_embeddings().weight.numel()
-
-
-def _speed(device: str) -> float:
-    """Operations a second of float32 matrix products, the best of a few."""
-    a, seconds = torch.ones(1024, 1024, device=device), []
-    for _ in range(5):
-        began = time.perf_counter()
-        (a @ a).sum().item()  # waits for a GPU
-        seconds.append(time.perf_counter() - began)
-    return 2 * 1024**3 / min(seconds)

@@ -14,15 +14,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from lib.memory.architectures import random_model
 from lib.methods.context_distillation import teacher_prompts
-from lib.methods.encoder import PromptEncoder
+from lib.methods.encoder import encoder_of
 from lib.methods.records import Run
 from lib.models.cost import PhaseMeter, describe
 from lib.models.loading import quiet
 from lib.paths import FIGURES, ROOT
+from lib.report.limit import flops_a_second, weights_a_token
 from lib.report.speed_ways import OURS, WAYS, icl_prompts, pool_ids, support_rows
 from lib.runs.files import write_csv
 from lib.runs.profile import Profile
@@ -44,7 +43,8 @@ def measure(profile: Profile, size: int, repeats: int = 3, questions: Sequence[s
     measured rate of a matrix product; `alike`, whether it comes to the study's classes, or losses but for rounding.
     """
     alike = ALIKE | {"methods": [*METHODS.values()], "support_sizes": [size], "seeds": profile.seeds[:1]}
-    changed, rate = profile.changed(alike), _flops_a_second(profile.device)
+    changed, clock = profile.changed(alike), time.process_time if profile.device == "cpu" else time.perf_counter
+    rate = flops_a_second(profile.device, clock)
     rows = [row for question in questions for row in _rows(changed, question, repeats, rate)]
     return pd.DataFrame(rows).assign(model=profile.student, demonstrations=size, **describe(profile.device))
 
@@ -65,11 +65,7 @@ def _rows(profile: Profile, question: str, repeats: int, rate: float) -> Iterato
             "ahead": seconds / costs.seconds[OURS],
             "peak_gb": peak,
             "over_limit": seconds * rate / _flops(run),
-            "queries": profile.pool_size
-            if run.distillation
-            else run.support_size
-            if run.training
-            else profile.eval_limit,
+            "queries": _queries(run, profile),
             "alike": len(ours) == len(theirs) and np.allclose(ours, theirs, rtol=CLOSE),
             "unshared_tokens": _tokens(run),
         }
@@ -100,47 +96,40 @@ def _measured(run: Run, question: str, name: str) -> dict[str, Any]:
     with meter.phase() as cost:
         result = way()
     on_cpu = run.device == "cpu"
-    peak = cost.rss if on_cpu else cost.cuda_allocated
-    return {
-        "seconds": time.process_time() - began if on_cpu else cost.seconds,
-        "peak_gb": peak / 1e9,
-        "result": result,
-    }
-
-
-def _flops_a_second(device: str, size: int = 1536) -> float:
-    """Of products of two float32 matrices, the best of five, by the seconds in which ways are measured."""
-    matrix, best = torch.ones(size, size, device=device), float("inf")
-    for _ in range(5):
-        began = time.process_time() if device == "cpu" else time.perf_counter()
-        (matrix @ matrix).sum().item()
-        best = min(best, (time.process_time() if device == "cpu" else time.perf_counter()) - began)
-    return 2 * size**3 / best
+    seconds, peak = (time.process_time() - began, cost.rss) if on_cpu else (cost.seconds, cost.cuda_allocated)
+    return {"seconds": seconds, "peak_gb": peak / 1e9, "result": result}
 
 
 def _tokens(run: Run) -> int:
     """Tokens that must be read once: shared demonstrations once, what is trained on once an epoch."""
+    return _scored(run) + _trained(run)
+
+
+def _scored(run: Run) -> int:
+    """By the teacher, by the student of ICL, or by nobody."""
     if run.distillation:
-        (asked,) = teacher_prompts(run.needs, PromptEncoder(run.needs.teacher))
-        return asked.tokens + run.training.epochs * sum(map(len, pool_ids(run)))
-    return (
-        run.training.epochs * sum(len(row.ids) for row in support_rows(run))
-        if run.training
-        else icl_prompts(run)[0].tokens
-    )
+        (asked,) = teacher_prompts(run.needs, encoder_of(run.needs.teacher))
+        return asked.tokens
+    return 0 if run.training else icl_prompts(run)[0].tokens
+
+
+def _trained(run: Run) -> int:
+    if not run.training:
+        return 0
+    texts = pool_ids(run) if run.distillation else [row.ids for row in support_rows(run)]
+    return run.training.epochs * sum(map(len, texts))
 
 
 def _flops(run: Run) -> float:
+    scoring = run.needs.teacher if run.distillation else run.model
+    return 2 * weights_a_token(scoring) * _scored(run) + 6 * weights_a_token(run.model) * _trained(run)
+
+
+def _queries(run: Run, profile: Profile) -> int:
+    """Texts that are answered or trained on."""
     if run.distillation:
-        trained = run.training.epochs * sum(map(len, pool_ids(run)))
-        return 6 * _weights(run.model) * trained + 2 * _weights(run.needs.teacher) * (_tokens(run) - trained)
-    return (6 if run.training else 2) * _weights(run.model) * _tokens(run)
-
-
-def _weights(model: str) -> int:
-    """Those that each token meets: all but the vocabulary's, which one position of a prompt does."""
-    made = random_model(model, "float32", "meta")
-    return sum(one.numel() for one in made.parameters()) - made.get_input_embeddings().weight.numel()
+        return profile.pool_size
+    return run.support_size if run.training else profile.eval_limit
 
 
 def growth(profile: Profile, sizes: Sequence[int], pools: Sequence[int]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from lib.methods.context_distillation import answers_of, objective, teacher_prompts
-from lib.methods.encoder import PromptEncoder
+from lib.methods.encoder import encoder_of
 from lib.methods.examples import examples_of
 from lib.methods.records import Run
 from lib.models.forward import last_logits, pad_right
@@ -34,7 +34,7 @@ Result = list[float]
 
 def icl_prompts(run: Run) -> tuple[EncodedPrompts, list[list[int]]]:
     """What ICL reads, and the label words' tokens."""
-    encoder, examples = PromptEncoder(run.model), examples_of(run)
+    encoder, examples = encoder_of(run.model), examples_of(run)
     return encoder.encode(examples.demonstrations, examples.evaluation[IN_DOMAIN]), answers_of(encoder, run.task)
 
 
@@ -62,7 +62,7 @@ def scored_by_harness(run: Run) -> Callable[[], Result]:
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
-    examples, encoder = examples_of(run), PromptEncoder(run.model)
+    examples, encoder = examples_of(run), encoder_of(run.model)
     model = load_model(run.model, "float32", run.device)
     harness = HFLM(model, tokenizer=encoder.tokenizer, batch_size=BATCH, device=run.device)
     texts = [prompt(examples.demonstrations, query) for query in examples.evaluation[IN_DOMAIN]]
@@ -78,7 +78,7 @@ def scored_by_harness(run: Run) -> Callable[[], Result]:
 
 def support_rows(run: Run) -> list[TrainingRow]:
     """What PBFT trains on."""
-    encoder = PromptEncoder(run.model)
+    encoder = encoder_of(run.model)
     return [TrainingRow(encoder.ids(query), None, query.gold) for query in examples_of(run).support]
 
 
@@ -89,7 +89,7 @@ def _student(run: Run) -> PreTrainedModel:
 def fitted(run: Run, **how: bool) -> Callable[[], Result]:
     """PBFT as the study trains it."""
     model, rows = _student(run), support_rows(run)
-    aim = objective(run, answers_of(PromptEncoder(run.model), run.task))
+    aim = objective(run, answers_of(encoder_of(run.model), run.task))
     return lambda: train(model, [], rows, aim, replace(run.training, **how), run.seed).losses
 
 
@@ -97,7 +97,7 @@ def fitted_by_trainer(run: Run) -> Callable[[], Result]:
     """The same loss under Hugging Face's `Trainer`, whose collator pads."""
     model, how = _student(run), run.training
     steps = list(batches([], support_rows(run), how.batch_size, how.epochs, run.seed))
-    columns = [answer[0] for answer in answers_of(PromptEncoder(run.model), run.task)]
+    columns = [answer[0] for answer in answers_of(encoder_of(run.model), run.task)]
     losses: list[float] = []
 
     def collate(steps: list[list[TrainingRow]]) -> dict[str, torch.Tensor]:
@@ -140,7 +140,7 @@ def fitted_by_trainer(run: Run) -> Callable[[], Result]:
 
 def pool_ids(run: Run) -> list[list[int]]:
     """The pool's queries, as CD's student reads them."""
-    encoder = PromptEncoder(run.model)
+    encoder = encoder_of(run.model)
     return [encoder.ids(query) for part in examples_of(run).pool for query in part]
 
 
@@ -148,9 +148,9 @@ def distilled(run: Run) -> Callable[[], Result]:
     """CD as the study does it: the teacher is asked once, and is gone when the student is trained."""
     labelling, student, pool = run.distillation.labelling, _student(run), pool_ids(run)
     teacher = [load_model(labelling.teacher, "float32", run.device)]
-    encoder = PromptEncoder(labelling.teacher)
+    encoder = encoder_of(labelling.teacher)
     (asked,), answers = teacher_prompts(labelling, encoder), answers_of(encoder, run.task)
-    aim = objective(run, answers_of(PromptEncoder(run.model), run.task))
+    aim = objective(run, answers_of(encoder_of(run.model), run.task))
 
     def distil() -> Result:
         targets = class_log_probs(teacher.pop(), asked, answers, labelling.batch_size)
@@ -165,9 +165,9 @@ def distilled_by_loop(run: Run) -> Callable[[], Result]:
     from trl.experimental.gkd import GKDTrainer
 
     labelling, student, pool = run.distillation.labelling, _student(run), pool_ids(run)
-    teacher, encoder = load_model(labelling.teacher, "float32", run.device), PromptEncoder(labelling.teacher)
+    teacher, encoder = load_model(labelling.teacher, "float32", run.device), encoder_of(labelling.teacher)
     (asked,) = teacher_prompts(labelling, encoder)
-    columns, other = ([a[0] for a in answers_of(one, run.task)] for one in (PromptEncoder(run.model), encoder))
+    columns, other = ([a[0] for a in answers_of(one, run.task)] for one in (encoder_of(run.model), encoder))
     settings = replace(run.training, fused=False)
     rows = [TrainingRow([i], None, None) for i in range(len(pool))]  # in the order of the study's steps
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from lib.report import speed
+from lib.report.limit import weights_a_token
 from lib.report.speed_ways import OURS, WAYS
 from lib.runs.profile import read_profile
 
@@ -65,10 +66,10 @@ def test_seconds_and_peaks_are_medians_and_ways_take_turns(without_peers, monkey
 def test_the_limit_counts_a_shared_token_once_and_a_trained_one_three_times(without_peers):
     profile = read_profile("smoke", FEW | {"support_sizes": [4], "seeds": [0]})
     icl, pbft, cd = (profile.runs((method,))[0] for method in ("icl", "pbft", "cd"))
-    weights = speed._weights(icl.model)
+    weights = weights_a_token(icl.model)
     assert speed._flops(icl) == 2 * weights * speed._tokens(icl)
     assert speed._flops(pbft) == 6 * weights * speed._tokens(pbft)
-    assert speed._flops(cd) > 2 * speed._weights(cd.needs.teacher)
+    assert speed._flops(cd) > 2 * weights_a_token(cd.needs.teacher)
 
 
 def test_what_was_measured_is_kept_for_the_page(without_peers):

@@ -12,7 +12,7 @@ BAD = {
     "bad value": (["--set", "kl_weight=2"], "kl_weight: 2 is not allowed"),
     "unknown profile": (["--profile", "papr"], "profile: 'papr' is not known. Did you mean 'paper'"),
     "unknown method": (["--set", "methods=[cdd]"], "methods.*cdd.*'cd'"),
-    "unknown notebook": (["--only", "77"], "only: '17' is not known. Allowed: 00, 01"),
+    "unknown notebook": (["--only", "77"], "only: '77' is not known. Allowed: 00, 01"),
     "unknown dataset": (["--set", "in_domain=mnlli"], "mnlli.*Allowed: pairs, swaps"),
     "unknown model": (["--set", "student=./nowhere"], "nowhere.*no folder"),
     "repeated label word": (["--set", "label_words=['Yes', 'Yes']"], "label_words: .*'Yes', 'Yes'.* differ"),

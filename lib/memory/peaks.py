@@ -103,7 +103,7 @@ class Questions:
 
     def _largest(self, prompts: Prefixed) -> Prefixed:
         compared = None if self.answers is None else compared_tokens(self.answers)
-        return largest_batch(prompts, compared, self.batch_size)
+        return largest_batch(architecture(self.model), prompts, compared, self.batch_size)
 
 
 def questions(setting: Setting) -> dict[str, Questions]:

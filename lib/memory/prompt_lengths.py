@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from transformers import PretrainedConfig
 
 from lib.errors import require_one_of
 from lib.methods.context_distillation import answers_of, teacher_prompts
@@ -135,11 +136,13 @@ def _quantiles(dataset: str, split: Split, at: np.ndarray) -> tuple[int, ...]:
     return tuple(np.interp(100 * at, rows.percentile, rows.tokens).round().astype(int).tolist())
 
 
-def largest_batch(asked: Prefixed, answers: Sequence[Sequence[int]] | None, batch_size: int) -> Prefixed:
+def largest_batch(
+    config: PretrainedConfig, asked: Prefixed, answers: Sequence[Sequence[int]] | None, batch_size: int
+) -> Prefixed:
     """The one row of `asked` with the most tokens, or batch that is padded to most; all prompts have these answers."""
     of_each = None if answers is None else [answers] * len(asked.suffixes)
     prompts = asked.without_content().suffixes
-    if is_padded(asked.prefix, prompts, of_each):
+    if is_padded(config, asked.prefix, prompts, of_each, batch_size):
         ordered = sorted(asked.suffixes)
         cut = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
         return Prefixed(asked.prefix, tuple(max(cut[-2:], key=lambda batch: len(batch) * (asked.prefix + batch[-1]))))

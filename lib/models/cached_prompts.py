@@ -14,17 +14,20 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 from torch._guards import detect_fake_mode
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from lib.errors import StudyError, first_line
-from lib.models.configuration import cache_reaches, other_switches, packs
+from lib.models.configuration import cache_reaches, other_switches, packs, text_part
 from lib.models.forward import last_logits, packed_logits
 from lib.models.whole_prompts import last_log_probs
 
 # Tokens of a row, beside the prefix, since its mask grows with their square; a position that the vocabulary's head is
 # applied to counts as so many tokens.
 ROW, POSITION = 4096, 16
+# A layer of width w multiplies a token's state by about 12 w^2 weights, and by 2 w numbers for each token of the row:
+# beyond 6 w tokens, attention takes more than the weights do.
+TOKENS_A_WIDTH = 6
 # Of the spread of the vocabulary's log-probabilities, by which a cached score may be off: some times what rounding
 # was seen to do to models of 135 million parameters (3e-6, .008 and .07).
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.2}
@@ -86,7 +89,8 @@ def cached_log_probs(
     Returns:
         For each prompt a tensor [answers], float32.
     """
-    if is_padded(prefix.get_seq_length() if prefix is not None else 0, prompts, answers):
+    seen = prefix.get_seq_length() if prefix is not None else 0
+    if is_padded(model.config, seen, prompts, answers, batch_size):
         yield from _padded_log_probs(model, prompts, answers, batch_size, prefix)
         return
     for row in rows(sizes_in_row(prompts, answers), batch_size):
@@ -94,9 +98,22 @@ def cached_log_probs(
         yield from _of_row(model, [prompts[i] for i in row], of_row, prefix)
 
 
-def is_padded(prefix: int, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[Sequence[int]]] | None) -> bool:
-    """Whether prompts are padded, which is faster after a short prefix; answers of several tokens need a row."""
-    return prefix < max(map(len, prompts)) and all(len(answer) == 1 for own in answers or [] for answer in own)
+def is_padded(
+    config: PretrainedConfig,
+    prefix: int,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[Sequence[int]]] | None,
+    batch_size: int,
+) -> bool:
+    """Whether prompts are padded: after a short prefix, and where attention in a row would take more than the weights.
+
+    Answers of several tokens need a row.
+    """
+    if any(len(answer) > 1 for own in answers or [] for answer in own):
+        return False
+    lengths = [len(prompt) for prompt in prompts]
+    tokens = min(ROW, sum(lengths) / len(lengths) * min(batch_size, len(lengths)))
+    return prefix < max(lengths) or tokens > TOKENS_A_WIDTH * text_part(config).hidden_size
 
 
 def _padded_log_probs(

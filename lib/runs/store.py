@@ -45,6 +45,7 @@ class Refusal:
 
 
 _RESULT = TypeAdapter(Result)
+_OUTCOME = TypeAdapter(Outcome)  # dataclasses.asdict copies each number by itself, which took a twentieth of a run
 _REQUESTS = {kind: TypeAdapter(kind) for kind in (PoolLabelling, TunedTeacher)}
 
 
@@ -57,7 +58,7 @@ class Store:
 
     def save(self, run: Run, outcome: Outcome, environment: Record) -> None:
         """Keep a run's result, and forget that it ever failed."""
-        content = {"run": asdict(run), "outcome": asdict(outcome), "environment": environment}
+        content = {"run": asdict(run), "outcome": _OUTCOME.dump_python(outcome), "environment": environment}
         self._write(run, {**content, "sources": fingerprint(run)})
         remove(self._failure(run))
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from transformers import OPTConfig
 
 from lib.errors import StudyError
 from lib.memory.prompt_lengths import Prefixed, largest_batch, real_lengths, typical_lengths
@@ -76,8 +77,8 @@ def test_a_dataset_without_shipped_lengths_is_refused():
         typical_lengths(run_of("smoke", "cd"))
 
 
-def row(prefix, suffixes, batch_size, answers=((0,), (1,))):
-    return largest_batch(Prefixed(prefix, suffixes), answers, batch_size)
+def row(prefix, suffixes, batch_size, answers=((0,), (1,)), width=768):
+    return largest_batch(OPTConfig(hidden_size=width), Prefixed(prefix, suffixes), answers, batch_size)
 
 
 def test_the_largest_batch_is_the_one_with_the_most_tokens():
@@ -89,6 +90,12 @@ def test_where_little_is_shared_the_largest_batch_is_the_one_that_pads_to_most()
     assert row(5, (3, 9, 4, 1), 2) == Prefixed(5, (4, 9))
     assert row(0, (1, 1, 1, 40), 3, None) == Prefixed(0, (40,))
     assert row(0, (1, 1, 1, 40), 3, ((0, 1), (0, 2))) == Prefixed(0, (40,))
+
+
+def test_prompts_of_a_narrow_model_are_padded_since_attention_is_most_of_its_work():
+    suffixes = (9, 3, 4, 4)
+    assert row(50, suffixes, 3, width=16) == Prefixed(50, (9, 3, 4))
+    assert row(50, suffixes, 3, width=2) == Prefixed(50, (3, 4, 4))
 
 
 def test_a_row_has_no_more_prompts_than_it_has_room_for():

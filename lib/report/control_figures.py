@@ -1,4 +1,4 @@
-"""What context distillation distils, the context or the task: controls beside the student with large pools."""
+"""What context distillation distils, the context or the task: controls beside the students that they vary."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from lib.evidence.estimates import HOW, Array, Correct, Estimate, correct_items,
 from lib.methods.calibration import Calibration
 from lib.methods.table import METHODS
 from lib.report.figures import REFERENCE_LINE, error_lengths, house_style, legend_below
-from lib.runs.ablations import CONTROLLED, LARGE
+from lib.runs.ablations import CONTROLLED, reference_of
 from lib.runs.profile import Profile
 from lib.runs.provenance import key
 from lib.runs.variants import METHOD, Variants
@@ -26,11 +26,11 @@ def controls_frame(variants: Variants, profile: Profile) -> pd.DataFrame:
     """Each control's teacher and student in each domain, plain and calibrated, with 95% intervals.
 
     Columns: name, method, domain, answers (plain, calibrated); accuracy, low, high, over seeds and items; `auc`, the
-    mean area under the ROC curve; of students the difference from the first control, difference_low, difference_high,
-    on the seeds that both have, and `differs`, by intervals corrected for the number of such differences; seeds;
-    majority, the accuracy of one answer for everything.
+    mean area under the ROC curve; of a control's student the difference from its reference, difference_low,
+    difference_high, on the seeds that both have, and `differs`, by intervals corrected for the number of such
+    differences; seeds; majority, the accuracy of one answer for everything.
     """
-    students = len(variants.sweeps) - 1
+    students = sum(reference_of(name, variants.sweeps) is not None for name in variants.sweeps)
     level = 1 - SIGNIFICANT / max(1, students * len(profile.domains))
     rows = [
         {"name": name, "domain": domain, "answers": answers, "method": method} | row
@@ -56,8 +56,8 @@ def _rows(
         row = of_accuracy(_estimate(correct, _right(correct))) | {"seeds": len(correct.items)}
         row["auc"] = results[results.method == method][f"{domain}_auc"].mean()
         row["majority"] = correct.majority
-        reference = of_name.get(LARGE)
-        compared = method == METHOD and name != LARGE and reference and reference.items
+        reference = of_name.get(reference_of(name, of_name) or "")
+        compared = method == METHOD and reference and reference.items
         yield name, row | of_difference(_difference(correct, reference) if compared else None, level)
 
 
@@ -89,7 +89,7 @@ def controls_table(frame: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     calibrated = texts[texts.answers == "calibrated"].set_index(["name", "method", "domain"])
     plain = texts[texts.answers == "plain"].set_index(["name", "method", "domain"])
     columns = {"plain": plain.accuracy, "calibrated": calibrated.accuracy, "area": calibrated.auc}
-    columns |= {"less the first, calibrated": calibrated.difference, "seeds": calibrated.seeds.map(str)}
+    columns |= {"less its reference, calibrated": calibrated.difference, "seeds": calibrated.seeds.map(str)}
     table = pd.DataFrame(columns).unstack("domain").swaplevel(axis=1)
     order = list(dict.fromkeys(zip(texts.name, texts.method, strict=True)))
     domains = list(profile.domains.values())
@@ -106,10 +106,16 @@ def controls_figure(frame: pd.DataFrame, profile: Profile) -> Figure:
     for axis, (domain, title) in zip(axes[0], profile.domains.items(), strict=True):
         _panel(axis, rows[rows.domain == domain], names)
         axis.set(title=title.capitalize(), xlabel="calibrated accuracy")
-    axes[0, 0].set_yticks(range(len(names)), names)
-    out = "All rows have the second domain in the pool but those as in the paper and of the first domain alone."
+    axes[0, 0].set_yticks(range(len(names)), [_label(name, names) for name in names])
+    out = "All rows have the second domain in the pool but those as in the paper and all of the first domain."
     legend_below(figure, f"Profile {profile.name}; 95% intervals over seeds and items.\n{out}")
     return figure
+
+
+def _label(name: str, names: Sequence[str]) -> str:
+    """A control's name without that of its reference, below which it stands."""
+    reference = reference_of(name, names)
+    return name if reference is None else "…" + name.removeprefix(f"{reference},")
 
 
 def _panel(axis: Axes, rows: pd.DataFrame, names: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ All are changes to a profile by the variant's name, for `lib.runs.variants.fill_
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lib.runs.execution import Sweep, fill
@@ -35,7 +35,19 @@ TIMES = {WHOLE: 1, f"{SECOND}, doubled": 2, FOURFOLD: LARGER}
 EVERYWHERE = f"{FOURFOLD}, {LABEL_FREE}"  # what is to beat ICL and PBFT at every support size
 KINDS = ("subcases", "templates")
 HALF = ", half the "
-LARGE, NO_DEMONSTRATIONS, SHUFFLED = f"large pools, {SECOND}", "no demonstrations", "shuffled demonstration labels"
+NO_DEMONSTRATIONS, SHUFFLED = "no demonstrations", "shuffled demonstration labels"
+# By the size of the pools, in times the profile's own: the controls that a profile tries where it names none.
+CONTROLS = {
+    LARGER: (
+        NO_DEMONSTRATIONS,
+        SHUFFLED,
+        "own teacher",
+        "teacher's hard labels",
+        "gold labels",
+        "all of the first domain",
+    ),
+    1: ("70% of a class", "90% of a class"),
+}
 
 
 def profile_values(profile: Profile) -> dict[str, Any]:
@@ -160,32 +172,51 @@ def _sizes(profile: Profile, name: str) -> Sequence[int]:
 
 
 def control_variants(profile: Profile) -> dict[str, dict[str, Any]]:
-    """What tells the context from the task, each at one support size on all seeds; the first is what the others vary.
+    """What tells the context from the task, each at one support size on all seeds.
 
-    The pools are those of `FOURFOLD`, of the ablations, unless a name says otherwise.
+    A control's name is that of the student which it varies, its `reference`, a comma, and what it changes. References
+    differ in their pools: so many times the profile's own from either domain, without gold labels in the loss and
+    without the teacher's label prior; or all as in the paper.
+
+    Raises:
+        StudyError: the profile names a control that is not known.
     """
-    large = both_in_full(profile, LARGER)
-    smaller, others = both_in_full(profile, 1), len(profile.classes) - 1
-    controls = {
-        LARGE: {},
+    here = {"support_sizes": _control_sizes(profile), "seeds": list(profile.seeds)}
+    variants: dict[str, dict[str, Any]] = {}
+    for times, names in (CONTROLS if profile.controls is None else profile.controls).items():
+        reference, pool = queries_of_either(times * profile.pool_size), {**here, **both_in_full(profile, times)}
+        variants[reference] = pool
+        for name, change in selected("controls", names, _controls(profile)).items():
+            variants[f"{reference}, {name}"] = {**pool, **change}
+    return variants | {PLAIN: here, f"{PLAIN}, {NO_DEMONSTRATIONS}": {**here, "support_sizes": [0]}}
+
+
+def queries_of_either(queries: int) -> str:
+    """The name of a student with so many queries of either domain."""
+    return f"{queries:,} + {queries:,} queries"
+
+
+def reference_of(name: str, names: Iterable[str]) -> str | None:
+    """Of the names of variants, that of the one which a control varies; None where it varies none of them."""
+    return next((other for other in names if name.startswith(f"{other}, ")), None)
+
+
+def _controls(profile: Profile) -> dict[str, dict[str, Any]]:
+    """What each control changes."""
+    others = len(profile.classes) - 1
+    unbalanced = {
+        f"{share:.0%} of a class": {"pool_shares": [share, *[round((1 - share) / others, 6)] * others]}
+        for share in (0.7, 0.9)
+    }
+    return {
         NO_DEMONSTRATIONS: {"support_sizes": [0]},
         SHUFFLED: {"demonstration_labels": "shuffled"},
         "own teacher": {"teacher": profile.student, "teacher_dtype": profile.student_dtype},
         "teacher's hard labels": {"ce_on": "teacher", "kl_weight": 0.0},
         "gold labels": {"calibration": "none", "ce_on": "pool", "kl_weight": 0.0},
-        "as many queries, first domain alone": {"pool": "train"},
-        "a quarter of the queries": smaller,
-        **{
-            f"a quarter, {share:.0%} {profile.classes[0]}": {
-                **smaller,
-                "pool_shares": [share, *[round((1 - share) / others, 6)] * others],
-            }
-            for share in (0.7, 0.9)
-        },
+        "all of the first domain": {"pool": "train"},
+        **unbalanced,
     }
-    here = {"support_sizes": _control_sizes(profile), "seeds": list(profile.seeds)}
-    variants = {name: {**here, **large, **change} for name, change in controls.items()}
-    return variants | {PLAIN: here, f"{PLAIN}, {NO_DEMONSTRATIONS}": {**here, "support_sizes": [0]}}
 
 
 def _control_sizes(profile: Profile) -> list[int]:

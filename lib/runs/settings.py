@@ -45,6 +45,7 @@ def _no_boolean(value: object) -> object:
 Text = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_without_nul)]
 Positive = Annotated[int, Field(gt=0, le=LARGEST, strict=True)]
 NotNegative = Annotated[int, Field(ge=0, le=LARGEST, strict=True)]
+Times = Annotated[int, Field(gt=0, le=LARGEST)]  # a key, which profiles hold as text
 AboveOne = Annotated[int, Field(gt=1, le=LARGEST, strict=True)]
 Number = Annotated[float, BeforeValidator(_no_boolean)]
 Share = Annotated[Number, Field(ge=0, le=1)]
@@ -232,7 +233,8 @@ class ProfileSettings(Settings):
     With `isolate` each run has a process of its own and its resident memory is measured; without, runs share processes
     (`workers` of them, of one thread each, or this one). `run_timeout` ends a run and `page_timeout` a cell of a page
     after so many seconds. `choices` and `ablations` are those that notebooks 09 and 10
-    try, None for all. `stored_only` draws what is stored and computes nothing; `anew` computes results again whose data
+    try, None for all; `controls` those of notebook 14, by how many times the profile's pool either domain gives.
+    `stored_only` draws what is stored and computes nothing; `anew` computes results again whose data
     or models are others now. `teacher_memory` and `queries_a_pass` are those of `lib.methods.records.PoolLabelling`;
     `padding_free`, `fused`, `accumulate`, `optimizer_in_backward` and `frozen_dtype` of
     `lib.models.training.Training`.
@@ -305,6 +307,7 @@ class ProfileSettings(Settings):
     anew: bool = False
     choices: Texts | None = None
     ablations: Texts | None = None
+    controls: dict[Times, Texts] | None = None
     search: SearchSettings = SearchSettings()
     in_context: InContextSettings | None = None
 

@@ -19,13 +19,13 @@ die() { echo "error: $*" >&2; exit 2; }
 requirements() { sed -n '/^      - -c /d; /^  - pip:/,$ s/^      - \(-e \.\|[^ #]*\).*/\1/p' environment.yml; }
 
 find_python() {
-  for candidate in python3 python3.12 python3.11; do
-    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then
+  for candidate in python3 python3.13 python3.12 python3.11; do
+    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
       echo "$candidate"
       return
     fi
   done
-  die "Python 3.11 or 3.12 is needed, and neither was found (looked for python3, python3.12, python3.11)."
+  die "Python 3.11, 3.12 or 3.13 is needed, and none was found (looked for python3, python3.13, python3.12, python3.11)."
 }
 
 unmade="could not make the environment: the lines above say why (is there a network, and room on the disk?).
@@ -43,13 +43,13 @@ make_conda() { # $1: conda or mamba
 }
 
 make_venv() {
-  local python
+  local python tool=pip install=(.venv/bin/python -m pip install --disable-pip-version-check)
   python=$(find_python)
   echo "Making the environment .venv with $("$python" --version) (once; some minutes, mostly torch)."
   .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv || die "$python -m venv $unmade"
   requirements >.venv/requirements.txt
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r .venv/requirements.txt ||
-    die "pip $unmade"
+  if command -v uv >/dev/null; then tool=uv install=(uv pip install --python .venv/bin/python); fi # faster, the same versions
+  "${install[@]}" --quiet -c constraints.txt -r .venv/requirements.txt || die "$tool $unmade"
   made_from >.venv/.made-from
 }
 

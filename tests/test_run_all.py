@@ -81,11 +81,11 @@ def test_help_needs_no_environment(clone):
 
 @pytest.mark.parametrize("words", [[], ["--help"]])
 def test_a_python_of_another_version_is_no_python(clone, tmp_path, words):
-    for name in ("python3", "python3.11", "python3.12"):
+    for name in ("python3", "python3.11", "python3.12", "python3.13"):
         program(tmp_path / name, "exit 1")
     ran = shell(clone, *words, PATH=without_conda(tmp_path))
     assert ran.returncode == 2
-    assert re.match(r"error: Python 3\.11 or 3\.12 .*python3\.11", ran.stderr)
+    assert re.match(r"error: Python 3\.11, 3\.12 or 3\.13 .*python3\.11", ran.stderr)
 
 
 def test_an_active_environment_that_lacks_a_package_is_named(clone, tmp_path):
@@ -130,6 +130,18 @@ def test_an_environment_whose_making_failed_is_finished_by_the_next_run_and_made
     assert [call for call in calls if " venv " in call] == ["python3 -m venv --clear .venv"]
     assert len([call for call in calls if call.startswith("inner -m pip install")]) == 2
     assert [call for call in calls if "lib" in call] == ["inner -P -m lib --smoke"] * 2
+
+
+def test_uv_installs_the_same_list_where_it_is_there(tmp_path):
+    clone = copy_of_the_study(tmp_path / "clone")
+    names = {"calls": tmp_path / "calls", "inner": tmp_path / "inner", "down": tmp_path / "down"}
+    program(names["inner"], INNER.format(**names))
+    program(tmp_path / "tools" / "python3", PYTHON.format(**names))
+    program(tmp_path / "tools" / "uv", f'echo "uv $@" >>{names["calls"]}')
+    assert shell(clone, "--smoke", PATH=without_conda(tmp_path / "tools")).returncode == 0
+    (install,) = [call for call in names["calls"].read_text().splitlines() if " install " in call]
+    assert install.startswith("uv pip install --python .venv/bin/python ")
+    assert install.endswith("-c constraints.txt -r .venv/requirements.txt")
 
 
 def test_conda_makes_the_environment_from_the_same_list_and_only_once(tmp_path):

@@ -2,12 +2,13 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -17,11 +18,11 @@ from lib.methods.table import ON_BENCHMARKS
 from lib.paths import ROOT
 from lib.report import book, drawn
 from lib.runs.ablations import VARIANTS
-from lib.runs.execution import BENCHMARK_NOTEBOOKS, Sweep, fill
+from lib.runs.execution import BENCHMARK_NOTEBOOKS, Sweep, fill, fill_together
 from lib.runs.files import remove_scratch, require_writable
 from lib.runs.profile import Profile
 from lib.runs.store import Store
-from lib.runs.variants import METHOD, Variants, fill_variants
+from lib.runs.variants import METHOD, Planned, Variants, gathered, plan_variants
 from lib.tasks.catalogue import EMBEDDED
 
 AT_A_TIME = 2  # most of a notebook's time is one core's, importing libraries
@@ -30,15 +31,24 @@ ASK_MODELS = ("00_tour", "08_memory", "13_method", "17_explorer")  # whatever is
 SMALL_MODELS = ("13_method", "17_explorer")  # they train students, which is slow on larger ones
 
 Reasons = dict[str, str]  # by the name of a page or a run
+Changes = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Page:
-    """A notebook, those of its methods that the profile has, and what fills its own runs, where it has such."""
+    """A notebook, those of its methods that the profile has, and what it needs beside the profile's own runs.
+
+    Attributes:
+        notebook: its file.
+        methods: those of the profile that it shows.
+        variants: changes to the profile that it compares, by name, and the methods that are run under each.
+        benchmark: whose runs it shows.
+    """
 
     notebook: Path
     methods: list[str]
-    fill: Callable[[], Sweep | Variants] | None
+    variants: tuple[Changes, Sequence[str]] | None = None
+    benchmark: str | None = None
 
     @property
     def name(self) -> str:
@@ -74,7 +84,7 @@ def draw_report(profile: Profile, only: list[str] | None) -> tuple[Path, Reasons
         def draw_first() -> None:
             begun[pool.submit(_draw, profile, first)] = first, _sources(profile, first)
 
-        first = next((page for page in pages if page.methods and not page.fill and page.name not in ASK_MODELS), None)
+        first = next((page for page in pages if _shows_the_profiles_own(page)), None)
         failed, left_out = _fill(profile, pages, first, draw_first)
         begun_first = [first] if begun else []
         drawable = [page for page in pages if page.name not in left_out and page not in begun_first]
@@ -108,14 +118,19 @@ def _drawable(profile: Profile, name: str) -> bool:
 
 
 def _page(profile: Profile, notebook: Path) -> Page:
-    name, own = notebook.stem, None
-    if name in BENCHMARK_NOTEBOOKS:
-        own = partial(fill, profile, benchmark=BENCHMARK_NOTEBOOKS[name])
-    elif name in VARIANTS and METHOD in profile.methods:
+    name = notebook.stem
+    benchmark = BENCHMARK_NOTEBOOKS.get(name)
+    allowed = ON_BENCHMARKS if benchmark else profile.methods
+    methods = [method for method in book.methods_of(notebook) if method in allowed]
+    if name in VARIANTS and METHOD in profile.methods:
         variants, tried = VARIANTS[name]
-        own = partial(fill_variants, profile, variants(profile), tried)
-    allowed = ON_BENCHMARKS if name in BENCHMARK_NOTEBOOKS else profile.methods
-    return Page(notebook, [method for method in book.methods_of(notebook) if method in allowed], own)
+        return Page(notebook, methods, variants=(variants(profile), tried))
+    return Page(notebook, methods, benchmark=benchmark)
+
+
+def _shows_the_profiles_own(page: Page) -> bool:
+    """Whether a page shows results, and all of them runs of the profile as it is."""
+    return bool(page.methods) and not page.variants and not page.benchmark and page.name not in ASK_MODELS
 
 
 def _fill(
@@ -128,11 +143,10 @@ def _fill(
     Raises:
         StudyError: a setting cannot work, or no page is left but those of benchmarks whose data cannot be read.
     """
-    methods = sorted({name for page in pages for name in page.methods} & {*profile.methods})
-    shared = _fill_shared(profile, methods, first.methods if first else [], first_done)
+    shared, sweeps = _fill_tasks(profile, pages, first.methods if first else [], first_done)
     failed, left_out = dict(shared.failed), {}
     for page in pages:
-        failed_here, reason = _fill_page(profile, page, shared)
+        failed_here, reason = _of_page(profile, page, shared, sweeps.get(page.name))
         failed |= failed_here
         if reason:
             left_out[page.name] = reason
@@ -144,27 +158,45 @@ def _fill(
     return failed, left_out
 
 
-def _fill_shared(profile: Profile, methods: list[str], first: list[str], first_done: Callable[[], None]) -> Sweep:
-    """Results and predicted peaks of the methods, so that the notebooks, two at a time, only read them."""
-    if not methods:
-        return Sweep(profile, pd.DataFrame())
-    sweep = fill(profile, methods, first=first, first_done=first_done)
-    print(f"{len(sweep.results)} results in {os.path.relpath(profile.folder, ROOT)}/runs.", flush=True)
-    of_profile(profile, methods)
-    return sweep
+def _fill_tasks(
+    profile: Profile, pages: list[Page], first: list[str], first_done: Callable[[], None]
+) -> tuple[Sweep, dict[str, tuple[Planned, list[Sweep]]]]:
+    """Results of the profile's methods and, by page, of its variants, computed as one list; and predicted peaks.
+
+    So the progress has one total, and the notebooks, two at a time, only read what is there.
+    """
+    methods = sorted({name for page in pages for name in page.methods} & {*profile.methods})
+    planned = {page.name: plan_variants(profile, *page.variants) for page in pages if page.variants}
+    own: list[tuple[Profile, Sequence[str]]] = [(profile, methods)] if methods else []
+    asked = own + [pair for variants in planned.values() for pair in variants.asked]
+    sweeps = iter(fill_together(asked, first=first, first_done=first_done) if asked else [])
+    shared = next(sweeps) if methods else Sweep(profile, pd.DataFrame())
+    found = {name: (variants, list(islice(sweeps, len(variants.asked)))) for name, variants in planned.items()}
+    if methods:
+        print(f"{_count(shared, found)} results in {os.path.relpath(profile.folder, ROOT)}/runs.", flush=True)
+        of_profile(profile, methods)
+    return shared, found
 
 
-def _fill_page(profile: Profile, page: Page, shared: Sweep) -> tuple[Reasons, str | None]:
+def _count(shared: Sweep, found: dict[str, tuple[Planned, list[Sweep]]]) -> int:
+    """How many results there are, each once."""
+    sweeps = [shared, *(sweep for _, of_page in found.values() for sweep in of_page)]
+    return len({result.run for sweep in sweeps for result in sweep.stored})
+
+
+def _of_page(
+    profile: Profile, page: Page, shared: Sweep, own: tuple[Planned, list[Sweep]] | None
+) -> tuple[Reasons, str | None]:
     """The runs of the page's own that failed, and why the page cannot be drawn, or None where it can."""
-    found = shared
-    if page.fill:
-        print(f"{page.name}:", flush=True)
-        try:
-            found = page.fill()
-        except StudyError as error:
-            if page.name in VARIANTS and not profile.stored_only:
-                raise  # a benchmark's data are apart from the rest's, which can still be drawn
-            return {}, str(error)
+    found: Sweep | Variants = shared
+    try:
+        if own:
+            found = gathered(*own)
+        if page.benchmark:
+            print(f"{page.name}:", flush=True)
+            found = fill(profile, benchmark=page.benchmark)
+    except StudyError as error:  # nothing is stored, or the benchmark's data, apart from the rest's, cannot be read
+        return {}, str(error)
     results = found.results if isinstance(found, Sweep) else shared.results
     there = not page.methods or set(page.methods) & set(results.get("method", []))
     return found.failed, None if there else "none of its methods has a result"

@@ -114,13 +114,15 @@ def fill_together(
 ) -> list[Sweep]:
     """`fill` for several profiles of one name, variants of one another; what is missing is computed as one list.
 
+    `first` are methods of the first profile.
+
     Raises:
         StudyError: as `fill`, where every method of every profile is refused.
     """
     quiet()
     wanted = [(profile, _runs(profile, methods, benchmark)) for profile, methods in asked]
     together = list(dict.fromkeys(run for _, runs in wanted for run in runs))
-    stored = compute(asked[0][0], together, [run for run in together if run.method in first], first_done)
+    stored = compute(asked[0][0], together, [run for run in wanted[0][1] if run.method in first], first_done)
     sweeps = [collect(profile, {run: stored[run] for run in runs}) for profile, runs in wanted]
     if all(sweep.refused and not sweep.stored and not sweep.failed for sweep in sweeps):
         raise StudyError("\n".join(dict.fromkeys(reason for sweep in sweeps for reason in sweep.refused.values())))

@@ -56,14 +56,38 @@ def first_seeds(profile: Profile, support_sizes: Sequence[int]) -> dict[str, Any
     return {"support_sizes": sizes, "seeds": list(profile.seeds[:SEEDS])}
 
 
+@dataclass(frozen=True)
+class Planned:
+    """Variants that can work, by name, the methods that are run under each, and what was left out, with reasons."""
+
+    profiles: dict[str, Profile]
+    methods: Sequence[str]
+    left_out: dict[str, str]
+
+    @property
+    def asked(self) -> list[tuple[Profile, Sequence[str]]]:
+        """What `fill_together` is to fill."""
+        return [(changed, self.methods) for changed in self.profiles.values()]
+
+
 def fill_variants(profile: Profile, changes: Mapping[str, Mapping[str, Any]], methods: Sequence[str]) -> Variants:
     """The results of `methods` under each variant; runs that are there are kept.
 
-    A variant whose settings cannot work (a pool larger than the data, a comparison that the vocabularies do not allow)
-    is left out; under `stored_only` also one without a result.
+    Raises:
+        StudyError: as for `plan_variants` and `gathered`.
+    """
+    planned = plan_variants(profile, changes, methods)
+    return gathered(planned, fill_together(planned.asked))
+
+
+def plan_variants(profile: Profile, changes: Mapping[str, Mapping[str, Any]], methods: Sequence[str]) -> Planned:
+    """The variants whose missing runs can be computed.
+
+    One whose settings cannot work is left out: a pool larger than the data, a comparison that the vocabularies do not
+    allow.
 
     Raises:
-        StudyError: no variant can work, or under `stored_only` there are no two to compare.
+        StudyError: no variant can work.
     """
     profiles: dict[str, Profile] = {}
     left_out: dict[str, str] = {}
@@ -77,13 +101,22 @@ def fill_variants(profile: Profile, changes: Mapping[str, Mapping[str, Any]], me
             left_out[name] = str(error)
     if not profiles:
         raise StudyError("\n".join(left_out.values()))
-    sweeps = dict(zip(profiles, fill_together([(changed, methods) for changed in profiles.values()]), strict=True))
-    if profile.stored_only:
-        left_out |= {name: NOT_STORED for name, sweep in sweeps.items() if not sweep.stored}
-        sweeps = {name: sweep for name, sweep in sweeps.items() if sweep.stored}
-        if len({tuple(key(result.run) for result in sweep.stored) for sweep in sweeps.values()}) < 2:
+    return Planned(profiles, methods, left_out)
+
+
+def gathered(planned: Planned, sweeps: Sequence[Sweep]) -> Variants:
+    """Variants with their results, in the order of `planned`; under `stored_only` those that have one.
+
+    Raises:
+        StudyError: under `stored_only` there are no two to compare.
+    """
+    found, left_out = dict(zip(planned.profiles, sweeps, strict=True)), dict(planned.left_out)
+    if next(iter(planned.profiles.values())).stored_only:
+        left_out |= {name: NOT_STORED for name, sweep in found.items() if not sweep.stored}
+        found = {name: sweep for name, sweep in found.items() if sweep.stored}
+        if len({tuple(key(result.run) for result in sweep.stored) for sweep in found.values()}) < 2:
             raise StudyError("stored_only: there are no results of two variants to compare.")
-    return Variants(sweeps, left_out)
+    return Variants(found, left_out)
 
 
 def _check(profile: Profile, methods: Sequence[str]) -> None:

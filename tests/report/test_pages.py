@@ -5,6 +5,7 @@ from pathlib import Path
 import papermill
 import pytest
 
+import lib.runs.execution
 from lib.errors import StorageError, StudyError
 from lib.report import book, pages
 from lib.report.pages import draw_report, planned
@@ -60,6 +61,21 @@ def test_a_page_that_cannot_be_drawn_has_its_reason_and_the_others_are_drawn(smo
     _, failed, left_out = draw_report(profile, ["01", "03", "05"])
     assert (sorted(drawn), failed) == (["01_accuracy", "05_cd_accuracy"], {"03_pbft_accuracy": "on purpose"})
     assert not left_out
+
+
+def test_all_pages_results_are_computed_as_one_list_with_one_total(smoke_profile, drawn, monkeypatch):
+    totals = []
+
+    def counted(finished, total):
+        totals.append(total)
+        assert len(list(finished)) == total
+
+    monkeypatch.setattr(lib.runs.execution, "show_progress", counted)
+    profile = smoke_profile.changed({"methods": ["teacher_icl", "cd"], "support_sizes": [1], "seeds": [0], "workers": 1})
+    draw_report(profile.changed({"isolate": False}), ["01", "14"])
+    assert {*drawn} == {"01_accuracy", "14_context_or_task"}
+    results, soft_labels = (list((profile.folder / kind).iterdir()) for kind in ("runs", "soft_labels"))
+    assert totals == [len(results) + len(soft_labels)]
 
 
 def test_a_kernel_that_does_not_start_costs_its_page_alone(smoke_profile, monkeypatch):

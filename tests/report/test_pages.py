@@ -71,7 +71,9 @@ def test_all_pages_results_are_computed_as_one_list_with_one_total(smoke_profile
         assert len(list(finished)) == total
 
     monkeypatch.setattr(lib.runs.execution, "show_progress", counted)
-    profile = smoke_profile.changed({"methods": ["teacher_icl", "cd"], "support_sizes": [1], "seeds": [0], "workers": 1})
+    profile = smoke_profile.changed(
+        {"methods": ["teacher_icl", "cd"], "support_sizes": [1], "seeds": [0], "workers": 1}
+    )
     draw_report(profile.changed({"isolate": False}), ["01", "14"])
     assert {*drawn} == {"01_accuracy", "14_context_or_task"}
     results, soft_labels = (list((profile.folder / kind).iterdir()) for kind in ("runs", "soft_labels"))

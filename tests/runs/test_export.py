@@ -1,6 +1,7 @@
 """A student that is exported: plain transformers load it and it answers as the stored result says."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,20 +13,32 @@ from huggingface_hub import ModelCard
 from nbconvert.filters.markdown import markdown2html
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import lib.runs.profile
 from lib.errors import StudyError
 from lib.methods.encoder import PromptEncoder
 from lib.methods.examples import evaluation_items
 from lib.runs.execution import fill
 from lib.runs.export import _card, _licence, export, megabytes
+from lib.runs.profile import read_profile
 from lib.runs.store import Store
 from lib.tasks.task import IN_DOMAIN
 from tests.support.browser import HOSTILE, runs_or_loads, visible
 from tests.support.own_data import hostile_things
 
 
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory):
+    """A folder of figures with the results that each test begins with."""
+    folder = tmp_path_factory.mktemp("figures")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lib.runs.profile, "FIGURES", folder)
+        fill(read_profile("smoke"), ["pbft", "cd", "cd_lora"])
+    return folder
+
+
 @pytest.fixture
-def filled(smoke_profile):
-    fill(smoke_profile, ["pbft", "cd", "cd_lora"])
+def filled(computed, smoke_profile):
+    shutil.copytree(computed / smoke_profile.name, smoke_profile.folder)
     return smoke_profile
 
 

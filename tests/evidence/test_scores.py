@@ -54,7 +54,7 @@ def test_with_one_seed_macro_f1_is_that_of_scikit_learn(classes):
     assert found.value == pytest.approx(f1_score(one.gold, one.scores_by_item.argmax(axis=1), average="macro"))
 
 
-def resampled(evaluation, score, draws=800):
+def resampled(evaluation, score, draws=400):
     """The oracle: the score's standard error where items are drawn with replacement within their class."""
     random = np.random.default_rng(9)
     gold, scores = np.asarray(evaluation.gold), evaluation.scores_by_item

@@ -107,6 +107,7 @@ def moves_the_student():
     return low > 0
 
 
+@pytest.mark.slow
 def test_context_distillation_moves_the_student_out_of_domain():
     assert moves_the_student()
 

@@ -104,7 +104,7 @@ if [ "${1:-}" = test ]; then
   shift
   "$python" -m ruff check .
   "$python" -m ruff format --check .
-  exec "$python" -m pytest -n 2 --dist loadfile "$@"
+  exec "$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
 fi
 cd "$from"
 exec "$python" -P -m lib "$@" # -P: a folder of the user's that is called lib as well is not imported

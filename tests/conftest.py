@@ -15,6 +15,12 @@ import lib.runs.profile
 from lib.runs.profile import Profile, read_profile
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that have slow tests, so that no process is left with one of them when others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Take the imported libraries out of garbage collection, which every measured phase asks for."""
     gc.collect()

@@ -101,11 +101,13 @@ def _execute(notebook: Path, parameters: dict[str, Any], seconds: float) -> nbfo
 
 
 def _to_keep(content: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A notebook without times and paths, so that the same outputs are the same file, and with smaller figures."""
+    """A notebook without what is another each time it is executed, and with smaller figures."""
     content.metadata.pop("papermill", None)
     for cell in content.cells:
         for name in ("papermill", "execution"):
             cell.metadata.pop(name, None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.id = "injected-parameters"  # papermill's is another one each time
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = _in_few_colours(output.data["image/png"])

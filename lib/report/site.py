@@ -5,6 +5,7 @@ Sphinx builds it, by the extension myst-nb and the theme sphinx-book-theme, from
 
 import os
 import re
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,12 @@ def build(root: Path) -> Path:
 
 def _build(root: Path, book: Path, anew: bool) -> None:
     """What Sphinx warns of, such as a link to a page that was not drawn, goes to a file and not to the terminal."""
-    site = book / "site"
+    site, settings = (
+        book / "site",
+        deepcopy(_SETTINGS),
+    )  # the theme changes its own, and another setting is another book
     with (book / "warnings.txt").open("w", encoding="utf-8") as warnings:
-        sphinx = Sphinx(root, None, site, book / "doctrees", "html", _SETTINGS, None, warnings, freshenv=anew)
+        sphinx = Sphinx(root, None, site, book / "doctrees", "html", settings, None, warnings, freshenv=anew)
         sphinx.build(force_all=anew)
     for source_map in (site / "_static").rglob("*.map"):  # of the theme, for its developers: a fifth of all bytes
         source_map.unlink()
@@ -92,6 +96,7 @@ def _build(root: Path, book: Path, anew: bool) -> None:
 def setup(sphinx: Sphinx) -> dict[str, Any]:
     """What Sphinx calls, since this module is one of its extensions."""
     sphinx.connect("source-read", _complete)
+    sphinx.connect("html-page-context", _name_toggles, priority=900)  # after the theme
     return {"parallel_read_safe": True, "env_version": 1}
 
 
@@ -102,6 +107,19 @@ def read_notebook(text: str) -> nbformat.NotebookNode:
         tags = {_TAGS[tag] for tag in cell.metadata.get("tags", []) if tag in _TAGS}
         cell.metadata["tags"] = sorted(tags) or (["hide-input"] if cell.cell_type == "code" else [])
     return notebook
+
+
+def _name_toggles(_: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
+    """Say to those who do not see the page what opens and closes in the sidebar, which the theme does not."""
+    of_theme = context["generate_toctree_html"]
+
+    def contents(*words: Any, **settings: Any) -> Any:  # noqa: ANN401 (the theme's own)
+        made = of_theme(*words, **settings)
+        for toggle in made.find_all("summary") if made else ():
+            toggle["aria-label"] = "Pages"
+        return made
+
+    context["generate_toctree_html"] = contents
 
 
 def _complete(sphinx: Sphinx, page: str, source: list[str]) -> None:

@@ -44,6 +44,11 @@ def runs_or_loads(page: str) -> list[str]:
     return parser.found
 
 
+def article(page: str) -> str:
+    """What a page of the book shows of its source: neither sidebars nor the scripts of the theme."""
+    return "<article" + page.partition("<article")[2].partition("</article>")[0]
+
+
 def visible(page: str) -> str:
     """The text of a page, as a reader sees it."""
     parser = _Page()

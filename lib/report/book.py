@@ -108,9 +108,11 @@ def _to_keep(content: nbformat.NotebookNode) -> nbformat.NotebookNode:
             cell.metadata.pop(name, None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.id = "injected-parameters"  # papermill's is another one each time
-        for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                output.data["image/png"] = _in_few_colours(output.data["image/png"])
+        for shown in [output.data for output in cell.get("outputs", []) if "data" in output]:
+            if {"text/html", "image/png"} & shown.keys():
+                shown.pop("text/plain", None)  # often an address in memory, and nobody sees it
+            if "image/png" in shown:
+                shown["image/png"] = _in_few_colours(shown["image/png"])
     return content
 
 

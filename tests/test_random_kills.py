@@ -3,6 +3,7 @@
 FEW_SHOT_KILLS is how many kills of the whole program are tried, and ten times as many of a sweep in one process.
 """
 
+import json
 import multiprocessing
 import os
 import random

@@ -10,9 +10,9 @@ from playwright.sync_api import sync_playwright
 
 from lib.paths import ROOT
 from lib.report.site import PAGES, build
+from tests.support.browser import CHROMIUM, NO_CHROMIUM
 
-CHROMIUM = next((found for name in ("chromium", "google-chrome", "chrome") if (found := shutil.which(name))), None)
-in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 pytestmark = pytest.mark.slow
 OPENED = [
     "README.html",

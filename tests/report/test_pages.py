@@ -46,7 +46,7 @@ def test_an_unknown_variant_is_refused_before_anything_is_computed(smoke_profile
 def test_pages_without_results_are_left_out_and_named_in_the_index(smoke_profile, drawn):
     index, failed, left_out = draw_report(smoke_profile.changed({"stored_only": True}), ["01", "09", "12"])
     assert (drawn, failed, set(left_out)) == ([], {}, {"01_accuracy", "09_sensitivity", "12_lama"})
-    assert all(name in index.read_text() for name in left_out)
+    assert all(name in index.read_text().replace("\\_", "_") for name in left_out)
 
 
 def test_a_page_that_cannot_be_drawn_has_its_reason_and_the_others_are_drawn(smoke_profile, drawn, monkeypatch):

@@ -29,6 +29,7 @@ START_SECONDS = 600  # a kernel may take so long to start, as on a busy machine 
 LONGEST_FOLDER = 70  # characters; the path of a socket has room for some thirty more
 # No word of the interrupt at its end; and no state of widgets, which would be a script of the page.
 _KERNEL = {"NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=50"], "store_widget_state": False}}
+_FIGURE = re.compile(r'"(fig\d\w*)"')  # in the code that saves it
 _COLOURS = 256  # of a figure on a page: as many look like all, in a quarter of the bytes
 
 
@@ -161,13 +162,22 @@ def write_index(profile: Profile, failed: dict[str, str]) -> Path:
 
 
 def _section(profile: Profile, page: Path) -> str:
-    """What the index says of a page: its notebook's heading, and its figure, where one was drawn."""
-    cells, figure = nbformat.read(page, as_version=4).cells, f"fig{page.stem[:2].lstrip('0')}"
+    """What the index says of a page: its notebook's heading, and its figures, where some were drawn."""
+    cells = nbformat.read(page, as_version=4).cells
     title = f"## [{cells[0].source.splitlines()[0].lstrip('# ')}]({page.name})"
-    if not (profile.folder / f"{figure}.png").is_file():
-        return title
-    alt = next((found for cell in cells if (found := cell.metadata.get("mystnb", {}).get("image", {}).get("alt"))), "")
-    return f"{title}\n\n![{alt}](../{figure}.png)\n\nNumbers: [{figure}.csv](../{figure}.csv)"
+    return "\n\n".join([title, *_figures(profile, cells)])
+
+
+def _figures(profile: Profile, cells: list[nbformat.NotebookNode]) -> Iterator[str]:
+    """Each figure that the cells save, with the paragraph before it, which says what to see, and its numbers."""
+    caption = ""
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            caption = " ".join(cell.source.split("\n\n")[-1].split())
+        name, alt = _FIGURE.search(cell.source), cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
+        if alt and name and (profile.folder / f"{name[1]}.png").is_file():
+            numbers = f"Numbers: [{name[1]}.csv](../{name[1]}.csv)."
+            yield f"![{alt}](../{name[1]}.png)\n{caption} {numbers}"
 
 
 def _as_it_is(text: str) -> str:

@@ -18,7 +18,7 @@ from lib.errors import StudyError, first_line
 PAGES = ["README.md", "notebooks/*.md", "figures/*/README.md", "figures/*/report/README.md", "figures/*/report/*.ipynb"]
 NOT_WALKED = [".*", "lib", "tests", "notebooks/profiles", "figures/book", "figures/*/runs", "figures/*/soft_labels"]
 NOT_COMPUTED = "## Not computed"
-_FIGURE = re.compile(r"^!\[.*\n", re.MULTILINE)
+_FIGURE = re.compile(r"^!\[.*\n.*\n", re.MULTILINE)  # with its caption
 # What the tags of a cell do to it in the book: cells that only pass parameters, and the code of sentences with numbers.
 _TAGS = {
     "injected-parameters": "remove-cell",

@@ -163,9 +163,13 @@ def picture(page):
 
 def page(folder):
     folder.mkdir(parents=True)
-    cell = nbformat.v4.new_code_cell(metadata={"mystnb": {"image": {"alt": "Lines that rise"}}})
-    drawn = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Figure 1. Is it?\n\nYes."), cell])
-    nbformat.write(drawn, folder / "01_accuracy.ipynb")
+    cells = [
+        nbformat.v4.new_markdown_cell(text) for text in ("# Figure 1. Is it?\n\nYes.", "## Drawn\n\nSee *it*\nrise.")
+    ]
+    for name, alt in (("fig1", "Lines that rise"), ("fig1_growth", "Lines that grow")):
+        metadata = {"mystnb": {"image": {"alt": alt}}}
+        cells.append(nbformat.v4.new_code_cell(f'save("{name}")', metadata=metadata))
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "01_accuracy.ipynb")
 
 
 def shown(profile, failed):
@@ -174,12 +178,15 @@ def shown(profile, failed):
 
 def test_the_list_of_pages_says_what_the_profile_is_and_has_its_pages_figures_and_failures(smoke_profile):
     page(smoke_profile.folder / "report")
-    (smoke_profile.folder / "fig1.png").touch()
+    for name in ("fig1", "fig1_growth"):
+        (smoke_profile.folder / f"{name}.png").touch()
     text = shown(smoke_profile, {"02_cost": "it broke"})
     assert smoke_profile.about in visible(text)
     assert '<a href="01_accuracy.ipynb">Figure 1. Is it?</a>' in text
-    assert '<img src="../fig1.png" alt="Lines that rise"' in text
-    assert '<a href="../fig1.csv">' in text
+    for name, alt in (("fig1", "Lines that rise"), ("fig1_growth", "Lines that grow")):
+        assert (
+            f'<img src="../{name}.png" alt="{alt}" />\nSee <em>it</em> rise. Numbers: <a href="../{name}.csv">' in text
+        )
     assert "02_cost: it broke" in visible(text)
 
 

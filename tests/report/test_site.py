@@ -36,7 +36,8 @@ TEXTS = {
     "notebooks/running.md": "# Running\n\n[Back](../README.md)",
     "figures/one/README.md": "# The first profile\n\n## Found\n\n[Page](report/01_accuracy.ipynb)",
     "figures/one/fig1.csv": "1,2",
-    "figures/one/report/README.md": "# All pages of one\n\n![Alt](../fig1.png)\n\n## Not computed\n\n- 03: *broke*\n",
+    "figures/one/report/README.md": "# All pages of one\n\n![Alt](../fig1.png)\nSee it rise.\n"
+    "\n## Not computed\n\n- 03: *broke*\n",
     "figures/two/report/README.md": "# All pages of two\n\nWithout a story.\n",
 }
 
@@ -160,6 +161,12 @@ def test_only_what_has_changed_is_built_again(site, root):
     changed = {page.relative_to(site).as_posix() for page, when in written(site).items() if before[page] != when}
     assert "figures/one/report/02_rule.html" in changed
     assert not changed & {"notebooks/running.html", "figures/one/report/01_accuracy.html"}
+
+
+def test_the_list_of_pages_is_without_figures_and_what_they_show(site):
+    shown = read(site, "figures/one/report/README.html").find("article")
+    assert not shown.select("img")
+    assert "See it rise" not in shown.text
 
 
 def test_a_failure_that_is_known_since_is_on_the_profiles_page(site, root):

@@ -176,8 +176,7 @@ def _figures(profile: Profile, cells: list[nbformat.NotebookNode]) -> Iterator[s
             caption = " ".join(cell.source.split("\n\n")[-1].split())
         name, alt = _FIGURE.search(cell.source), cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
         if alt and name and (profile.folder / f"{name[1]}.png").is_file():
-            numbers = f"Numbers: [{name[1]}.csv](../{name[1]}.csv)."
-            yield f"![{alt}](../{name[1]}.png)\n{caption} {numbers}"
+            yield f"![{alt}](../{name[1]}.png)\n{caption}\n\nNumbers: [{name[1]}.csv](../{name[1]}.csv)"
 
 
 def _as_it_is(text: str) -> str:

@@ -15,10 +15,13 @@ from sphinx.application import Sphinx
 
 from lib.errors import StudyError, first_line
 
-PAGES = ["README.md", "notebooks/*.md", "figures/*/README.md", "figures/*/report/README.md", "figures/*/report/*.ipynb"]
+GUIDES = ["notebooks/*.md", "notebooks/your_own_task.ipynb"]
+PAGES = ["README.md", *GUIDES, "figures/*/README.md", "figures/*/report/README.md", "figures/*/report/*.ipynb"]
 NOT_WALKED = [".*", "lib", "tests", "notebooks/profiles", "figures/book", "figures/*/runs", "figures/*/soft_labels"]
 NOT_COMPUTED = "## Not computed"
 _FIGURE = re.compile(r"^!\[.*\n.*\n", re.MULTILINE)  # with its caption
+_INTERVAL = re.compile(r"\[([^\s\[\],]*\d[^\s\[\],]*), ([^\s\[\],]*\d[^\s\[\],]*)\]")  # such as [.80, .85]
+_ROW = re.compile(r"^\|[^`\n]*$", re.MULTILINE)  # of a table without code
 # What the tags of a cell do to it in the book: cells that only pass parameters, and the code of sentences with numbers.
 _TAGS = {
     "injected-parameters": "remove-cell",
@@ -41,6 +44,8 @@ _SETTINGS: dict[str, Any] = {
     "myst_heading_anchors": 4,
     "smartquotes": False,  # texts of data stay as they are
     "html_theme": "sphinx_book_theme",
+    "html_static_path": [f"{Path(__file__).with_name('book.css')}"],
+    "html_css_files": ["book.css"],
     "html_theme_options": {
         "home_page_in_toc": True,
         "collapse_navbar": True,
@@ -81,10 +86,8 @@ def build(root: Path) -> Path:
 
 def _build(root: Path, book: Path, anew: bool) -> None:
     """What Sphinx warns of, such as a link to a page that was not drawn, goes to a file and not to the terminal."""
-    site, settings = (
-        book / "site",
-        deepcopy(_SETTINGS),
-    )  # the theme changes its own, and another setting is another book
+    site = book / "site"
+    settings = deepcopy(_SETTINGS)  # the theme changes its own, and another setting is another book
     with (book / "warnings.txt").open("w", encoding="utf-8") as warnings:
         sphinx = Sphinx(root, None, site, book / "doctrees", "html", settings, None, warnings, freshenv=anew)
         sphinx.build(force_all=anew)
@@ -96,16 +99,19 @@ def _build(root: Path, book: Path, anew: bool) -> None:
 def setup(sphinx: Sphinx) -> dict[str, Any]:
     """What Sphinx calls, since this module is one of its extensions."""
     sphinx.connect("source-read", _complete)
+    sphinx.connect("source-read", _keep_rows_whole)
     sphinx.connect("html-page-context", _name_toggles, priority=900)  # after the theme
     return {"parallel_read_safe": True, "env_version": 1}
 
 
 def read_notebook(text: str) -> nbformat.NotebookNode:
-    """A notebook with its code folded, and without the cells that are not for readers."""
+    """A notebook without the cells that are not for readers, and with the code folded whose outputs are there."""
     notebook = nbformat.reads(text, as_version=4)
     for cell in notebook.cells:
         tags = {_TAGS[tag] for tag in cell.metadata.get("tags", []) if tag in _TAGS}
-        cell.metadata["tags"] = sorted(tags) or (["hide-input"] if cell.cell_type == "code" else [])
+        cell.metadata["tags"] = sorted(tags) or (["hide-input"] if cell.get("execution_count") else [])
+        for shown in [output.data for output in cell.get("outputs", []) if "text/html" in output.get("data", {})]:
+            shown["text/html"] = _unbroken(shown["text/html"])
     return notebook
 
 
@@ -129,7 +135,7 @@ def _complete(sphinx: Sphinx, page: str, source: list[str]) -> None:
     """
     root, place = sphinx.srcdir, page.split("/")
     if page == "README":
-        pages = [path.relative_to(root).as_posix() for path in sorted(root.glob("notebooks/*.md"))]
+        pages = [path.relative_to(root).as_posix() for pattern in GUIDES for path in sorted(root.glob(pattern))]
         fronts = [front for folder in sorted(root.glob("figures/*")) if (front := _front(folder, root))]
         named = [f"{front.split('/')[1]} <{front}>" for front in _as_mentioned(fronts, source[0])]
         source[0] += _contents("Using it", _as_mentioned(pages, source[0])) + _contents("Results", named)
@@ -143,6 +149,15 @@ def _complete(sphinx: Sphinx, page: str, source: list[str]) -> None:
         if f"{page}.md" == _front(report.parent, root):
             others = [os.path.relpath(path, (root / page).parent) for path in sorted(report.glob("*.*"))]
             source[0] += _contents("Pages", [name for name in others if name.endswith(("/README.md", ".ipynb"))])
+
+
+def _keep_rows_whole(_: Sphinx, _page: str, source: list[str]) -> None:
+    source[0] = _ROW.sub(lambda row: _unbroken(row[0]), source[0])
+
+
+def _unbroken(text: str) -> str:
+    """A text whose intervals stay on one line in a narrow column of a table."""
+    return _INTERVAL.sub("[\\1,\N{NO-BREAK SPACE}\\2]", text)
 
 
 def _as_mentioned(pages: list[str], text: str) -> list[str]:

@@ -184,9 +184,8 @@ def test_the_list_of_pages_says_what_the_profile_is_and_has_its_pages_figures_an
     assert smoke_profile.about in visible(text)
     assert '<a href="01_accuracy.ipynb">Figure 1. Is it?</a>' in text
     for name, alt in (("fig1", "Lines that rise"), ("fig1_growth", "Lines that grow")):
-        assert (
-            f'<img src="../{name}.png" alt="{alt}" />\nSee <em>it</em> rise. Numbers: <a href="../{name}.csv">' in text
-        )
+        assert f'<img src="../{name}.png" alt="{alt}" />\nSee <em>it</em> rise.</p>' in text
+        assert f'<a href="../{name}.csv">' in text
     assert "02_cost: it broke" in visible(text)
 
 

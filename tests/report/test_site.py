@@ -23,7 +23,7 @@ def write_notebook(file, title, *outputs):
     parameters = nbformat.v4.new_code_cell("secret = 1", metadata={"tags": ["injected-parameters"]})
     sentence = nbformat.v4.new_code_cell("words", metadata={"tags": ["sentences"]})
     sentence.outputs = [output("display_data", data={"text/markdown": "Said by *code*."})]
-    code = nbformat.v4.new_code_cell("raise SystemExit('executed')", outputs=list(outputs))
+    code = nbformat.v4.new_code_cell("raise SystemExit('executed')", outputs=list(outputs), execution_count=1)
     heading = nbformat.v4.new_markdown_cell(f"# {title}\n\n[The rule](02_rule.ipynb).")
     file.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(nbformat.v4.new_notebook(cells=[heading, parameters, sentence, code]), file)
@@ -33,7 +33,8 @@ TEXTS = {
     "README.md": "# The study\n\n[Running](notebooks/running.md), [one](figures/one/README.md#found),"
     " [numbers](figures/one/fig1.csv)",
     "notebooks/adding.md": "# Adding",
-    "notebooks/running.md": "# Running\n\n[Back](../README.md)",
+    "notebooks/running.md": "# Running\n\n[Back](../README.md)\n\n"
+    "| at | interval | command |\n|-|-|-|\n| 1 | .8 [.7, .9] | two |\n| 1 | .8 | `[1, 2]` |\n",
     "figures/one/README.md": "# The first profile\n\n## Found\n\n[Page](report/01_accuracy.ipynb)",
     "figures/one/fig1.csv": "1,2",
     "figures/one/report/README.md": "# All pages of one\n\n![Alt](../fig1.png)\nSee it rise.\n"
@@ -49,7 +50,8 @@ def root(tmp_path_factory):
     for name, text in TEXTS.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    table = {"text/html": f"<table><tr><td>{CLASS.replace('<', '&lt;')}</td></tr></table>", "text/plain": "table"}
+    cells = f"<td>{CLASS.replace('<', '&lt;')}</td><td>+5% [+1%, +9%]</td>"
+    table = {"text/html": f"<table><tr>{cells}</tr></table>", "text/plain": "table"}
     hostile = [
         output("stream", name="stdout", text=HOSTILE),
         output("display_data", data={"text/plain": HOSTILE}),
@@ -58,6 +60,8 @@ def root(tmp_path_factory):
     write_notebook(folder / "figures/one/report/01_accuracy.ipynb", "Figure 1", *hostile)
     write_notebook(folder / "figures/one/report/02_rule.ipynb", "The rule")
     write_notebook(folder / "figures/two/report/01_accuracy.ipynb", "Figure 1 of two")
+    guide = [nbformat.v4.new_markdown_cell("# Your own task"), nbformat.v4.new_code_cell("distil()")]
+    nbformat.write(nbformat.v4.new_notebook(cells=guide), folder / "notebooks/your_own_task.ipynb")
     (folder / ".venv").mkdir()
     (folder / ".venv" / "README.md").write_text("# Of a library")
     return folder
@@ -82,7 +86,7 @@ def read(site, name):
 
 def test_every_link_leads_to_something(site):
     pages = [*site.glob("*.html"), *site.glob("notebooks/*.html"), *site.glob("figures/**/*.html")]
-    assert len(pages) == 12
+    assert len(pages) == 13
     missing = []
     for page in pages:
         for link in read(site, page).select("a[href]"):
@@ -103,7 +107,7 @@ def test_links_between_markdown_and_notebooks_are_links_between_pages(site):
 
 def test_the_sidebar_has_the_first_page_the_pages_for_users_and_the_profiles(site):
     titles = [link.text.strip() for link in read(site, "README.html").select(".bd-sidebar-primary nav a.internal")]
-    assert titles == ["The study", "Running", "Adding", "one", "two"]
+    assert titles == ["The study", "Running", "Adding", "Your own task", "one", "two"]
 
 
 def test_a_profile_has_its_pages_under_it(site):
@@ -132,6 +136,19 @@ def test_code_is_folded_and_what_only_passes_parameters_is_not_there(site):
     assert "executed" in folded.text and "open" not in folded.attrs
     assert "secret" not in shown.text
     assert "Said by code." in shown.text and "words" not in shown.text
+
+
+def test_intervals_in_tables_stay_on_one_line_and_code_is_as_it_was(site):
+    guide = [cell.text for cell in read(site, "notebooks/running.html").select("article td")]
+    assert guide == ["1", ".8 [.7,\N{NO-BREAK SPACE}.9]", "two", "1", ".8", "[1, 2]"]
+    page = [cell.text for cell in read(site, "figures/one/report/01_accuracy.html").select("article td")]
+    assert page == [CLASS, "+5% [+1%,\N{NO-BREAK SPACE}+9%]"]
+
+
+def test_code_that_was_not_executed_is_not_folded(site):
+    shown = read(site, "notebooks/your_own_task.html").find("article")
+    assert "distil()" in shown.text
+    assert not shown.find_all("details")
 
 
 @pytest.mark.parametrize("page", ["figures/one/report/01_accuracy.html", "figures/one/README.html"])

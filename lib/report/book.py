@@ -151,7 +151,12 @@ def end_kernels() -> None:
 
 
 def write_index(profile: Profile, failed: dict[str, str]) -> Path:
-    """A page in Markdown that links all executed notebooks of a profile, with its figures and what failed."""
+    """A page in Markdown that links all executed notebooks of a profile, with its figures and what failed.
+
+    Raises:
+        StorageError: it cannot be written.
+        StudyError: a file among the pages is not a notebook.
+    """
     index = profile.folder / "report" / "README.md"
     sections = [_section(profile, page) for page in sorted(index.parent.glob("*.ipynb"))]
     problems = [f"- {_as_it_is(name)}: {_as_it_is(reason)}" for name, reason in failed.items()]
@@ -163,9 +168,16 @@ def write_index(profile: Profile, failed: dict[str, str]) -> Path:
 
 def _section(profile: Profile, page: Path) -> str:
     """What the index says of a page: its notebook's heading, and its figures, where some were drawn."""
-    cells = nbformat.read(page, as_version=4).cells
+    cells = _cells(page)
     title = f"## [{cells[0].source.splitlines()[0].lstrip('# ')}]({page.name})"
     return "\n\n".join([title, *_figures(profile, cells)])
+
+
+def _cells(page: Path) -> list[nbformat.NotebookNode]:
+    try:
+        return nbformat.read(page, as_version=4).cells
+    except Exception as error:  # whatever a file holds that is no notebook
+        raise StudyError(f"{page} is not a notebook ({first_line(error)}). Draw it again with --only.") from error
 
 
 def _figures(profile: Profile, cells: list[nbformat.NotebookNode]) -> Iterator[str]:

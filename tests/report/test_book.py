@@ -201,3 +201,11 @@ def test_the_list_of_pages_shows_every_text_as_it_is(smoke_profile):
     text = shown(profile, {HOSTILE: HOSTILE})
     assert runs_or_loads(text) == []
     assert visible(text).count(HOSTILE) == 3
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"cells": 3}'])
+def test_a_page_that_is_no_notebook_is_named(smoke_profile, content):
+    page(smoke_profile.folder / "report")
+    (smoke_profile.folder / "report" / "02_cost.ipynb").write_text(content)
+    with pytest.raises(StudyError, match=r"02_cost\.ipynb is not a notebook"):
+        book.write_index(smoke_profile, {})

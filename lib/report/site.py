@@ -29,6 +29,14 @@ _TAGS = {
     "settings": "remove-cell",
     "sentences": "remove-input",
 }
+_TO_THE_FIRST_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta http-equiv="refresh" content="0; url=README.html">
+<title>Few-shot distillation</title>
+<a href="README.html">Few-shot distillation for language models</a>
+</html>
+"""
 _SETTINGS: dict[str, Any] = {
     "project": "Few-shot distillation",
     "html_title": "Few-shot distillation",
@@ -93,7 +101,7 @@ def _build(root: Path, book: Path, anew: bool) -> None:
         sphinx.build(force_all=anew)
     for source_map in (site / "_static").rglob("*.map"):  # of the theme, for its developers: a fifth of all bytes
         source_map.unlink()
-    (site / "index.html").write_text('<meta http-equiv="refresh" content="0; url=README.html">\n')
+    (site / "index.html").write_text(_TO_THE_FIRST_PAGE, encoding="utf-8")
 
 
 def setup(sphinx: Sphinx) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from tests.support.browser import CHROMIUM, NO_CHROMIUM
 
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 pytestmark = pytest.mark.slow
+LONGEST = 180  # seconds that anything may take, on a busy machine
 OPENED = [
     "README.html",
     "figures/smollm2/README.html",
@@ -78,6 +79,7 @@ def opened(chromium, site):
         context = chromium.new_context(offline=True, **settings)
         contexts.append(context)
         page = context.new_page()
+        page.set_default_timeout(LONGEST * 1000)
         page.on("request", lambda request: asked.append(request.url))
         page.goto((site / name).as_uri() + query)
         return page

@@ -108,8 +108,7 @@ def test_links_lead_through_the_book(opened):
 @in_a_browser
 def test_a_word_is_found(opened):
     page = opened("search.html", "?q=calibrated")
-    page.locator("#search-results li").first.wait_for()
-    assert page.locator("#search-results li a[href*='01_accuracy.html']").count() > 0
+    page.locator("#search-results li a[href*='01_accuracy.html']").first.wait_for()  # they come one by one
 
 
 def luminance(colour):

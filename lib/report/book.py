@@ -185,7 +185,8 @@ def _figures(profile: Profile, cells: list[nbformat.NotebookNode]) -> Iterator[s
     caption = ""
     for cell in cells:
         if cell.cell_type == "markdown":
-            caption = " ".join(cell.source.split("\n\n")[-1].split())
+            sentences = [part for part in cell.source.split("\n\n") if part[:1] not in "#|-"]
+            caption = " ".join("".join(sentences[-1:]).split())
         name, alt = _FIGURE.search(cell.source), cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
         if alt and name and (profile.folder / f"{name[1]}.png").is_file():
             yield f"![{alt}](../{name[1]}.png)\n{caption}\n\nNumbers: [{name[1]}.csv](../{name[1]}.csv)"

@@ -164,7 +164,11 @@ def picture(page):
 def page(folder):
     folder.mkdir(parents=True)
     cells = [
-        nbformat.v4.new_markdown_cell(text) for text in ("# Figure 1. Is it?\n\nYes.", "## Drawn\n\nSee *it*\nrise.")
+        nbformat.v4.new_markdown_cell(text)
+        for text in (
+            "# Figure 1. Is it?\n\nYes.",
+            "## Drawn\n\nSee *it*\nrise.\n\n| a | table |",
+        )
     ]
     for name, alt in (("fig1", "Lines that rise"), ("fig1_growth", "Lines that grow")):
         metadata = {"mystnb": {"image": {"alt": alt}}}

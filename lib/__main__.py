@@ -21,6 +21,7 @@ COMMANDS = {
     "init": "write a profile for a file of labelled texts of your own",
     "check": "say what a profile would do and cost, in seconds and without weights",
     "ask": "answer a text by a profile's distilled student, which is trained first where it is not there",
+    "book": "make one site of all pages that are there, in figures/book/site; the first two commands do so as well",
 }
 
 
@@ -29,12 +30,14 @@ def arguments(words: list[str]) -> argparse.Namespace:
     raw = {"formatter_class": argparse.RawDescriptionHelpFormatter}  # the epilog is laid out already
     parser = argparse.ArgumentParser(prog="run_all.sh", description="A study of few-shot distillation.", **raw)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    added = {name: commands.add_parser(name, help=about, parents=[_changes()]) for name, about in COMMANDS.items()}
+    takes = {name: [] if name == "book" else [_changes()] for name in COMMANDS}
+    added = {name: commands.add_parser(name, help=about, parents=takes[name]) for name, about in COMMANDS.items()}
     _add_figures(added["figures"])
     _add_search(added["search"])
     _add_fits(added["fits"])
     _add_export(added["export"])
     _add_own_task(added["init"], added["check"], added["ask"])
+    added["book"].set_defaults(run=book)
     parser.epilog = "run_all.sh test makes the same environment and runs the tests; further words go to pytest.\n\n"
     parser.epilog += f"Without a command:\n\n{added['figures'].format_help()}"
     named = words and (words[0] in commands.choices or words[0] in ("-h", "--help"))
@@ -143,7 +146,8 @@ def figures(options: argparse.Namespace) -> int:
         print(f"No --profile given: this is {DEFAULT_PROFILE}.", flush=True)
     profile = read_profile(DEFAULT_PROFILE if options.profile is None else options.profile, dict(options.changes))
     index, failed, left_out = draw_report(profile, options.only)
-    print(f"Figures: {os.path.relpath(profile.folder, here)}\nReport:  {os.path.relpath(index, here)}")
+    print(f"Figures: {os.path.relpath(profile.folder, here)}\nReport:  {os.path.relpath(index, here)}", flush=True)
+    _make_book(here)
     for name, reason in left_out.items() if profile.stored_only else ():
         print(f"Not drawn: {name}: {reason}")
     problems = failed if profile.stored_only else failed | left_out
@@ -155,7 +159,7 @@ def figures(options: argparse.Namespace) -> int:
 def search(options: argparse.Namespace) -> int:
     """Run what is missing of a profile's search, draw its page, and print the chosen settings."""
     from lib.models.loading import quiet
-    from lib.report import book
+    from lib.report.book import draw
     from lib.runs.profile import read_profile
     from lib.runs.search import profile_lines, search_settings
     from lib.runs.store import Store
@@ -166,8 +170,9 @@ def search(options: argparse.Namespace) -> int:
     if not profile.stored_only:
         Store(profile.folder).forget_failures()
     found = search_settings(profile)
-    page = book.draw(NOTEBOOKS / "settings_search.ipynb", profile, list(profile.methods))
-    print(f"Page: {os.path.relpath(page, here)}\nChosen:\n\n{profile_lines(found)}")
+    page = draw(NOTEBOOKS / "settings_search.ipynb", profile, list(profile.methods))
+    print(f"Page: {os.path.relpath(page, here)}\nChosen:\n\n{profile_lines(found)}", flush=True)
+    _make_book(here)
     return 0
 
 
@@ -232,6 +237,23 @@ def ask_student(options: argparse.Namespace) -> int:
     for name, share in student(query).items():
         print(f"{name}\t{share:.3f}")
     return 0
+
+
+def book(_: argparse.Namespace) -> int:
+    """Make the book of what is there; the exit status is 1 where it cannot be made."""
+    return 0 if _make_book(Path.cwd()) else 1
+
+
+def _make_book(here: Path) -> bool:
+    """Whether the book could be made; where it could not, a message says why, and nothing else is lost."""
+    from lib.report.site import build
+
+    try:
+        print(f"Book:    {os.path.relpath(build(ROOT), here)}", flush=True)
+    except StudyError as error:
+        print(f"The book was not made: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from lib.methods.table import ON_TASKS
-from tests.support.browser import HOSTILE, runs_or_loads, visible
+from tests.support.browser import HOSTILE, article, runs_or_loads, visible
 from tests.support.clone import copy_of_the_study, run_all
 from tests.support.own_data import TWO_TOKEN_WORDS, WORDS, hostile_things, things
 
@@ -47,6 +47,9 @@ def test_a_task_of_ones_own_runs_from_a_profile_alone(tmp_path, data, words, suf
     assert {json.loads(file.read_text())["run"]["method"] for file in (folder / "runs").iterdir()} == set(ON_TASKS)
     for drawing in folder.glob("*.svg"):
         assert runs_or_loads(drawing.read_text()) == [], drawing.name
-    for page in (folder / "report").glob("*.html"):
-        assert runs_or_loads(page.read_text()) == [], page.name
-        assert page.stem in ("00_tour", "index") or settings["about"] in visible(page.read_text()), page.name
+    shown = list((clone / "figures/book/site/figures/own/report").glob("*.html"))
+    assert len(shown) == len(pages.split(",")) + 1
+    for page in shown:
+        text = article(page.read_text())
+        assert runs_or_loads(text) == [], page.name
+        assert page.stem == "00_tour" or settings["about"] in visible(text), page.name

@@ -3,6 +3,7 @@
 FEW_SHOT_KILLS is how many kills of the whole program are tried, and ten times as many of a sweep in one process.
 """
 
+import json
 import multiprocessing
 import os
 import random
@@ -169,5 +170,7 @@ def test_the_program_that_is_struck_at_any_moment_ends_well_and_goes_on(clone, c
     assert results_in(folder) == expected, about
     assert nothing_is_lost(before, kept(smoke)), about
     assert not [*smoke.rglob(".writing-*"), *smoke.glob("claims/*"), *smoke.glob("failed/*")], about
-    assert (smoke / "report" / "01_accuracy.html").read_text().rstrip().endswith("</html>"), about
-    assert re.search("01_accuracy.html", (smoke / "report" / "index.html").read_text()), about
+    json.loads((smoke / "report" / "01_accuracy.ipynb").read_text())
+    assert re.search("01_accuracy.ipynb", (smoke / "report" / "README.md").read_text()), about
+    page = folder / "figures/book/site/figures/smoke/report/01_accuracy.html"
+    assert page.read_text().rstrip().endswith("</html>"), about

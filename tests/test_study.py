@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from lib.paths import ROOT
-from tests.support.browser import runs_or_loads
+from tests.support.browser import article, runs_or_loads
 from tests.support.clone import copy_of_the_study, environment, run_all
 
 pytestmark = pytest.mark.slow
@@ -32,9 +32,16 @@ def smoke(clone, first_run):
     return clone / "figures" / "smoke"
 
 
+@pytest.fixture
+def book(clone, smoke):
+    """The profile's pages in the book."""
+    return clone / "figures" / "book" / "site" / "figures" / "smoke" / "report"
+
+
 def test_one_command_ends_well_and_says_what_it_did(first_run):
     assert first_run.returncode == 0, first_run.stderr
-    assert "figures/smoke/report/index.html" in first_run.stdout
+    assert "figures/smoke/report/README.md" in first_run.stdout
+    assert "figures/book/site/index.html" in first_run.stdout
 
 
 def test_the_output_is_free_of_warnings_and_walls(first_run):
@@ -52,10 +59,10 @@ def test_each_figure_is_there_as_picture_drawing_and_numbers(smoke, number):
     assert not pd.read_csv(smoke / f"fig{number}.csv")[NUMBERS[number]].isna().any()
 
 
-def test_every_notebook_is_executed_and_rendered(smoke):
+def test_every_notebook_is_executed(smoke):
     notebooks = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
-    rendered = sorted(path.stem for path in (smoke / "report").glob("[0-9]*.html"))
-    assert rendered == [name for name in notebooks if name[:2].isdigit()]
+    executed = sorted(path.stem for path in (smoke / "report").glob("[0-9]*.ipynb"))
+    assert executed == [name for name in notebooks if name[:2].isdigit()]
 
 
 def test_no_page_shows_an_error_or_an_empty_widget(smoke):
@@ -67,9 +74,10 @@ def test_no_page_shows_an_error_or_an_empty_widget(smoke):
                 assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
 
 
-def test_no_page_runs_a_script_or_loads_anything_from_a_network(smoke):
-    for page in (smoke / "report").glob("*.html"):
-        assert runs_or_loads(page.read_text()) == [], page.name
+def test_no_page_of_the_book_runs_a_script_of_a_notebook_or_loads_anything_from_a_network(smoke, book):
+    assert len(list(book.glob("[0-9]*.html"))) == len(list((smoke / "report").glob("[0-9]*.ipynb")))
+    for page in book.glob("*.html"):
+        assert runs_or_loads(article(page.read_text())) == [], page.name
 
 
 OF_TUNING = """
@@ -87,7 +95,7 @@ def test_the_notebook_that_searches_in_context_tuning_runs_on_the_smoke_profile(
     assert found.groupby("method").size().to_dict() == {"ict": 2, "untuned": 1}
 
 
-def test_a_search_of_settings_draws_its_page_and_prints_lines_for_the_profile(clone):
+def test_a_search_of_settings_draws_its_page_and_prints_lines_for_the_profile(clone, book):
     settings = ["eval_limit=2", "search.items=2", "search.seeds=[100, 101]", "methods=[icl, pbft, cd]"]
     words = ["search", "--profile", "smoke", *(word for setting in settings for word in ("--set", setting))]
     first, again = run_all(clone, *words), run_all(clone, *words)
@@ -98,26 +106,26 @@ def test_a_search_of_settings_draws_its_page_and_prints_lines_for_the_profile(cl
     assert not re.search(r"^\[\d+/\d+\]", again.stdout, re.MULTILINE)
     found = pd.read_csv(clone / "figures" / "smoke" / "settings_search.csv")
     assert {*found.method} == {"icl", "pbft", "cd"}
-    page = (clone / "figures" / "smoke" / "report" / "settings_search.html").read_text()
+    page = article((book / "settings_search.html").read_text())
     assert "What was chosen" in page
     assert "<strong>Candidates</strong>" in page
     assert "of_pbft, of_cd" not in page
 
 
 def test_the_index_links_every_page(smoke):
-    links = re.findall(r'<h2><a href="([^"]+)"', (smoke / "report" / "index.html").read_text())
-    assert links == sorted(path.name for path in (smoke / "report").glob("[0-9]*.html"))
+    links = re.findall(r"^## \[.*\]\((\d.*)\)$", (smoke / "report" / "README.md").read_text(), re.MULTILINE)
+    assert links == sorted(path.name for path in (smoke / "report").glob("[0-9]*.ipynb"))
 
 
 @pytest.fixture(scope="module")
 def second_run(smoke, clone, tmp_path_factory):
     """One page drawn again while another is away: what the command says, the files of results before, and the index."""
     before = {path: path.stat().st_mtime_ns for path in (smoke / "runs").iterdir()}
-    page = smoke / "report" / "03_pbft_accuracy.html"
+    page = smoke / "report" / "03_pbft_accuracy.ipynb"
     away = shutil.move(page, tmp_path_factory.mktemp("away"))
     ran = run_all(clone, "--smoke", "--only", "01")
     shutil.move(away, page)
-    return ran, before, (smoke / "report" / "index.html").read_text()
+    return ran, before, (smoke / "report" / "README.md").read_text()
 
 
 def test_a_second_run_computes_nothing(second_run, smoke):
@@ -129,7 +137,7 @@ def test_a_second_run_computes_nothing(second_run, smoke):
 
 def test_the_index_of_a_run_of_one_notebook_names_the_page_that_no_run_has_drawn(second_run):
     named = second_run[2].partition("Not computed")[2]
-    assert re.findall(r"<li>(.*?)</li>", named) == ["03_pbft_accuracy: not drawn yet"]
+    assert re.findall(r"^- (.*)$", named, re.MULTILINE) == [r"03\_pbft\_accuracy: not drawn yet"]
 
 
 def test_what_is_stored_can_be_drawn_alone(clone, smoke):
@@ -140,7 +148,7 @@ def test_what_is_stored_can_be_drawn_alone(clone, smoke):
     assert sorted(re.findall(r"Drew (\d\d)", ran.stdout)) == ["01", "09"]
     assert "Not drawn: 12_lama: none of its methods has a result" in ran.stdout
     assert sorted((smoke / "runs").iterdir()) == before
-    assert "of 17 results: the others are not computed yet" in (smoke / "report" / "01_accuracy.html").read_text()
+    assert "of 17 results: the others are not computed yet" in (smoke / "report" / "01_accuracy.ipynb").read_text()
 
 
 def test_a_failed_run_is_listed_and_the_rest_is_drawn(clone, smoke):

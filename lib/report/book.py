@@ -1,24 +1,27 @@
-"""Executing notebooks by papermill, rendering them to HTML, and an index page over them."""
+"""Executing notebooks by papermill, and a page in Markdown over those of a profile; `site` makes a book of them."""
 
 import ast
+import base64
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
 import psutil
-from jinja2 import Environment, FileSystemLoader
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
-from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
+from PIL import Image
 from traitlets.config import Config
 
 from lib.errors import StorageError, StudyError, first_line, require_one_of
 from lib.paths import NOTEBOOKS
+from lib.report.site import NOT_COMPUTED
 from lib.runs.files import replace_file, write_text
 from lib.runs.profile import Profile
 
@@ -26,17 +29,8 @@ START_SECONDS = 600  # a kernel may take so long to start, as on a busy machine 
 LONGEST_FOLDER = 70  # characters; the path of a socket has room for some thirty more
 # No word of the interrupt at its end; and no state of widgets, which would be a script of the page.
 _KERNEL = {"NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=50"], "store_widget_state": False}}
-# A page is without the cells that only pass parameters, and without the code of sentences with numbers in them.
-_NOT_SHOWN = {"remove_cell_tags": ["injected-parameters", "parameters", "settings"], "remove_input_tags": ["sentences"]}
-_REMOVED = {"enabled": True, **_NOT_SHOWN}
-_HTML = {
-    "template_file": str(Path(__file__).with_name("page.html.jinja")),
-    "exclude_input_prompt": True,
-    "exclude_output_prompt": True,
-}
-_PAGE = Config({"TagRemovePreprocessor": _REMOVED, "HTMLExporter": _HTML})
-
-_TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+_FIGURE = re.compile(r'"(fig\d\w*)"')  # in the code that saves it
+_COLOURS = 256  # of a figure on a page: as many look like all, in a quarter of the bytes
 
 
 def figure_notebooks(only: list[str] | None) -> list[Path]:
@@ -64,7 +58,7 @@ def methods_of(notebook: Path) -> list[str]:
 
 
 def draw(notebook: Path, profile: Profile, methods: list[str]) -> Path:
-    """Run a notebook with a profile, and render it beside the profile's other pages, if it ran to its end.
+    """Run a notebook with a profile, and keep it with its outputs among the profile's pages, if it ran to its end.
 
     Returns:
         The page.
@@ -88,11 +82,8 @@ def draw(notebook: Path, profile: Profile, methods: list[str]) -> Path:
         ) from None
     except Exception as error:  # whatever else keeps a kernel from starting: no page may cost the others
         raise StudyError(f"{notebook.name}: {type(error).__name__}: {first_line(error)}") from error
-    replace_file(executed, lambda scratch: nbformat.write(content, scratch))
-    page, _ = HTMLExporter(config=_PAGE).from_filename(str(executed))
-    rendered = executed.with_suffix(".html")
-    write_text(rendered, page)
-    return rendered
+    replace_file(executed, lambda scratch: nbformat.write(_to_keep(content), scratch))
+    return executed
 
 
 def _execute(notebook: Path, parameters: dict[str, Any], seconds: float) -> nbformat.NotebookNode:
@@ -108,6 +99,29 @@ def _execute(notebook: Path, parameters: dict[str, Any], seconds: float) -> nbfo
             execution_timeout=seconds,
             config=Config(_KERNEL | {"KernelManager": manager}),
         )
+
+
+def _to_keep(content: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A notebook without what is another each time it is executed, and with smaller figures."""
+    content.metadata.pop("papermill", None)
+    for cell in content.cells:
+        for name in ("papermill", "execution"):
+            cell.metadata.pop(name, None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.id = "injected-parameters"  # papermill's is another one each time
+        for shown in [output.data for output in cell.get("outputs", []) if "data" in output]:
+            if {"text/html", "image/png"} & shown.keys():
+                shown.pop("text/plain", None)  # often an address in memory, and nobody sees it
+            if "image/png" in shown:
+                shown["image/png"] = _in_few_colours(shown["image/png"])
+    return content
+
+
+def _in_few_colours(figure: str) -> str:
+    small = BytesIO()
+    with Image.open(BytesIO(base64.b64decode(figure))) as image:
+        image.convert("RGB").quantize(_COLOURS).save(small, "PNG", optimize=True)
+    return base64.b64encode(small.getvalue()).decode()
 
 
 @contextmanager
@@ -137,23 +151,47 @@ def end_kernels() -> None:
 
 
 def write_index(profile: Profile, failed: dict[str, str]) -> Path:
-    """A page that links all rendered notebooks of a profile, with its figures and what failed."""
-    index = profile.folder / "report" / "index.html"
-    pages = [page for page in sorted(index.parent.glob("*.html")) if page != index]
-    others = [other for other in sorted(profile.folder.parent.glob("*/report/index.html")) if other != index]
-    text = _TEMPLATES.get_template("index.html.jinja").render(
-        profile=profile,
-        others=[(f"../../{page.parts[-3]}/report/{page.name}", page.parts[-3]) for page in others],
-        sections=[_section(profile, page) for page in pages],
-        problems=failed,
-    )
-    write_text(index, text)
+    """A page in Markdown that links all executed notebooks of a profile, with its figures and what failed.
+
+    Raises:
+        StorageError: it cannot be written.
+        StudyError: a file among the pages is not a notebook.
+    """
+    index = profile.folder / "report" / "README.md"
+    sections = [_section(profile, page) for page in sorted(index.parent.glob("*.ipynb"))]
+    problems = [f"- {_as_it_is(name)}: {_as_it_is(reason)}" for name, reason in failed.items()]
+    missing = [NOT_COMPUTED, "\n".join(problems)] if problems else []
+    title = [f"# All pages of {_as_it_is(profile.name)}", _as_it_is(profile.about)]
+    write_text(index, "\n\n".join([*title, *sections, *missing]) + "\n")
     return index
 
 
-def _section(profile: Profile, page: Path) -> dict[str, str]:
-    """What the index says of a page: its notebook's heading, and its figure, which is empty where none was drawn."""
-    source, figure = NOTEBOOKS / f"{page.stem}.ipynb", f"fig{page.stem[:2].lstrip('0')}"
-    drawn = (profile.folder / f"{figure}.png").is_file()
-    title = nbformat.read(source, as_version=4).cells[0].source.splitlines()[0] if source.is_file() else page.stem
-    return {"page": page.name, "title": title.lstrip("# "), "figure": figure if drawn else ""}
+def _section(profile: Profile, page: Path) -> str:
+    """What the index says of a page: its notebook's heading, and its figures, where some were drawn."""
+    cells = _cells(page)
+    title = f"## [{cells[0].source.splitlines()[0].lstrip('# ')}]({page.name})"
+    return "\n\n".join([title, *_figures(profile, cells)])
+
+
+def _cells(page: Path) -> list[nbformat.NotebookNode]:
+    try:
+        return nbformat.read(page, as_version=4).cells
+    except Exception as error:  # whatever a file holds that is no notebook
+        raise StudyError(f"{page} is not a notebook ({first_line(error)}). Draw it again with --only.") from error
+
+
+def _figures(profile: Profile, cells: list[nbformat.NotebookNode]) -> Iterator[str]:
+    """Each figure that the cells save, with the paragraph before it, which says what to see, and its numbers."""
+    caption = ""
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            sentences = [part for part in cell.source.split("\n\n") if part[:1] not in "#|-"]
+            caption = " ".join("".join(sentences[-1:]).split())
+        name, alt = _FIGURE.search(cell.source), cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
+        if alt and name and (profile.folder / f"{name[1]}.png").is_file():
+            yield f"![{alt}](../{name[1]}.png)\n{caption}\n\nNumbers: [{name[1]}.csv](../{name[1]}.csv)"
+
+
+def _as_it_is(text: str) -> str:
+    """Markdown that shows a text as it is, on one line."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))

@@ -43,7 +43,7 @@ def is_current(notebook: Path, profile: Profile, origin: str) -> bool:
     """Whether a page was drawn from the same, and it and its figures are as they were left."""
     record = read_json(_record(notebook, profile)) or {}
     left = _left(notebook, profile)
-    return record == {"origin": origin, "left": left} and f"{notebook.stem}.html" in left
+    return record == {"origin": origin, "left": left} and notebook.name in left
 
 
 def _code() -> Iterator[Path]:
@@ -61,7 +61,7 @@ def _results(profile: Profile) -> Iterator[Path]:
 def _left(notebook: Path, profile: Profile) -> dict[str, str]:
     """The page, and figures and tables with its number, each with its digest."""
     number = notebook.stem[:2].lstrip("0") or "0"
-    found = [profile.folder / "report" / f"{notebook.stem}.html", *profile.folder.glob(f"fig{number}[._]*")]
+    found = [profile.folder / "report" / notebook.name, *profile.folder.glob(f"fig{number}[._]*")]
     return {file.name: digest(file) for file in sorted(found) if file.is_file()}
 
 

@@ -256,5 +256,5 @@ def _not_drawn(profile: Profile, pages: list[Page]) -> Reasons:
     """Pages of the profile that this run was not asked for and that no run before it has drawn."""
     names = {notebook.stem for notebook in book.figure_notebooks(None)} - {page.name for page in pages}
     folder = profile.folder / "report"
-    without = [name for name in sorted(names) if _drawable(profile, name) and not (folder / f"{name}.html").is_file()]
+    without = [name for name in sorted(names) if _drawable(profile, name) and not (folder / f"{name}.ipynb").is_file()]
     return dict.fromkeys(without, "not drawn yet")

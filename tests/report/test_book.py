@@ -1,17 +1,20 @@
-"""The report: notebooks that do not run leave nothing behind, and the index links what there is."""
+"""Pages: notebooks that do not run leave nothing behind, and the list of pages links what there is."""
 
+import base64
 import os
 import signal
-import subprocess
 import threading
 import time
+from io import BytesIO
 
 import nbformat
+import numpy as np
 import psutil
 import pytest
+from markdown_it import MarkdownIt
+from PIL import Image
 
 from lib.errors import StorageError, StudyError
-from lib.paths import ROOT
 from lib.report import book
 from lib.report.pages import draw_report
 from tests.support.browser import HOSTILE, runs_or_loads, visible
@@ -89,13 +92,13 @@ def test_a_long_path_of_temporary_files_is_no_obstacle(tmp_path, smoke_profile, 
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     monkeypatch.setenv("TMPDIR", str(folder))
     book.draw(notebook(tmp_path, PARAMETERS, "print(6 * 7)"), smoke_profile, [])
-    assert "42" in (smoke_profile.folder / "report" / "09_tried.html").read_text()
+    assert "42" in (smoke_profile.folder / "report" / "09_tried.ipynb").read_text()
 
 
 def test_a_kernel_starts_where_no_folder_has_a_short_path(tmp_path, smoke_profile, monkeypatch):
     monkeypatch.setattr(book, "LONGEST_FOLDER", 0)
     book.draw(notebook(tmp_path, PARAMETERS, "print(6 * 7)"), smoke_profile, [])
-    page = (smoke_profile.folder / "report" / "09_tried.html").read_text()
+    page = (smoke_profile.folder / "report" / "09_tried.ipynb").read_text()
     assert "42" in page and "eavesdropping" not in page
 
 
@@ -127,39 +130,86 @@ def test_an_interrupt_while_pages_are_drawn_ends_the_kernels_and_all_of_it_withi
     assert not list(smoke_profile.folder.rglob("0*"))
 
 
-def page(folder, text="<h1>page</h1>"):
+FIGURE = """
+from matplotlib import pyplot
+pyplot.plot([0, 1], [0, 1])
+pyplot.show()
+"""
+
+
+def test_a_page_drawn_again_is_the_same_file_and_tells_no_path_of_this_machine(tmp_path, smoke_profile):
+    source = notebook(tmp_path, PARAMETERS, FIGURE)
+    first, again = (book.draw(source, smoke_profile, []).read_text() for _ in range(2))
+    assert first == again
+    assert str(tmp_path) not in first
+
+
+def test_a_figure_on_a_page_looks_as_it_was_drawn(tmp_path, smoke_profile, monkeypatch):
+    source = notebook(tmp_path, PARAMETERS, FIGURE)
+    kept = picture(book.draw(source, smoke_profile, []))
+    monkeypatch.setattr(book, "_in_few_colours", lambda figure: figure)
+    drawn = picture(book.draw(source, smoke_profile, []))
+    assert kept.shape == drawn.shape
+    assert np.abs(kept - drawn).mean() < 0.5  # of 255
+    assert (kept[0, 0] == 255).all()
+
+
+def picture(page):
+    """[rows, columns, 3]: the figure of a page."""
+    outputs = [output for cell in nbformat.read(page, as_version=4).cells for output in cell.get("outputs", [])]
+    (png,) = [output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})]
+    return np.asarray(Image.open(BytesIO(base64.b64decode(png))).convert("RGB")).astype(float)
+
+
+def page(folder):
     folder.mkdir(parents=True)
-    (folder / "01_accuracy.html").write_text(text)
+    cells = [
+        nbformat.v4.new_markdown_cell(text)
+        for text in (
+            "# Figure 1. Is it?\n\nYes.",
+            "## Drawn\n\nSee *it*\nrise.\n\n| a | table |",
+        )
+    ]
+    for name, alt in (("fig1", "Lines that rise"), ("fig1_growth", "Lines that grow")):
+        metadata = {"mystnb": {"image": {"alt": alt}}}
+        cells.append(nbformat.v4.new_code_cell(f'save("{name}")', metadata=metadata))
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "01_accuracy.ipynb")
 
 
-def test_the_index_says_what_the_profile_is_and_links_its_pages_and_other_results(smoke_profile):
+def shown(profile, failed):
+    return MarkdownIt().render(book.write_index(profile, failed).read_text())
+
+
+def test_the_list_of_pages_says_what_the_profile_is_and_has_its_pages_figures_and_failures(smoke_profile):
     page(smoke_profile.folder / "report")
-    page(smoke_profile.folder.parent / "other" / "report")
-    (smoke_profile.folder.parent / "other" / "report" / "index.html").touch()
-    index = book.write_index(smoke_profile, failed={"02_cost": "it broke"})
-    text = index.read_text()
-    assert smoke_profile.about in text
-    assert 'href="01_accuracy.html"' in text
-    assert '<a href="../../other/report/index.html">other</a>' in text
-    assert "02_cost: it broke" in text
+    for name in ("fig1", "fig1_growth"):
+        (smoke_profile.folder / f"{name}.png").touch()
+    text = shown(smoke_profile, {"02_cost": "it broke"})
+    assert smoke_profile.about in visible(text)
+    assert '<a href="01_accuracy.ipynb">Figure 1. Is it?</a>' in text
+    for name, alt in (("fig1", "Lines that rise"), ("fig1_growth", "Lines that grow")):
+        assert f'<img src="../{name}.png" alt="{alt}" />\nSee <em>it</em> rise.</p>' in text
+        assert f'<a href="../{name}.csv">' in text
+    assert "02_cost: it broke" in visible(text)
 
 
-def test_the_index_shows_every_text_as_it_is(smoke_profile):
+def test_the_list_of_pages_shows_no_figure_that_was_not_drawn_and_no_failure_where_there_is_none(smoke_profile):
+    page(smoke_profile.folder / "report")
+    text = shown(smoke_profile, {})
+    assert "<img" not in text
+    assert "Not computed" not in text
+
+
+def test_the_list_of_pages_shows_every_text_as_it_is(smoke_profile):
     profile = smoke_profile.model_copy(update={"about": HOSTILE})
-    text = book.write_index(profile, failed={HOSTILE: HOSTILE}).read_text()
+    text = shown(profile, {HOSTILE: HOSTILE})
     assert runs_or_loads(text) == []
     assert visible(text).count(HOSTILE) == 3
 
 
-def test_an_index_without_other_results_speaks_of_none(smoke_profile):
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"cells": 3}'])
+def test_a_page_that_is_no_notebook_is_named(smoke_profile, content):
     page(smoke_profile.folder / "report")
-    book.write_index(smoke_profile, failed={})
-    assert "Other results" not in book.write_index(smoke_profile, failed={}).read_text()
-
-
-@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="what is committed is known to git alone")
-def test_no_committed_page_runs_a_script_or_loads_anything_from_a_network():
-    listed = ["git", "ls-files", "figures/*/report/*.html"]
-    pages = subprocess.run(listed, cwd=ROOT, text=True, capture_output=True, check=True).stdout.split()
-    assert {page: found for page in pages if (found := runs_or_loads((ROOT / page).read_text()))} == {}
-    assert len(pages) > 50
+    (smoke_profile.folder / "report" / "02_cost.ipynb").write_text(content)
+    with pytest.raises(StudyError, match=r"02_cost\.ipynb is not a notebook"):
+        book.write_index(smoke_profile, {})

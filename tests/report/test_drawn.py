@@ -2,6 +2,7 @@
 
 import threading
 
+import nbformat
 import pytest
 
 import lib.runs.execution
@@ -9,6 +10,8 @@ from lib.report import book, drawn
 from lib.report.pages import draw_report
 from lib.runs.execution import fill
 from lib.runs.files import write_text
+
+A_PAGE = nbformat.writes(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A page")]))
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def executed(monkeypatch):
 
     def draw(notebook, profile, methods):
         names.append(notebook.stem)
-        write_text(profile.folder / "report" / f"{notebook.stem}.html", "a page")
+        write_text(profile.folder / "report" / notebook.name, A_PAGE)
         write_text(profile.folder / f"fig{notebook.stem[1]}.png", "a figure")
 
     monkeypatch.setattr(book, "draw", draw)
@@ -72,7 +75,7 @@ def test_another_setting_and_a_further_result_draw_all_again(profile, copied, ex
     assert drawn_by(profile, executed) == sorted(copied)
 
 
-@pytest.mark.parametrize("file", ["report/01_accuracy.html", "fig1.png", "report/01_accuracy.json"])
+@pytest.mark.parametrize("file", ["report/01_accuracy.ipynb", "fig1.png", "report/01_accuracy.json"])
 @pytest.mark.parametrize("change", ["removed", "altered"])
 def test_what_is_not_as_it_was_left_is_drawn_again(profile, copied, executed, file, change):
     draw_report(profile, None)

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from lib.paths import NOTEBOOKS, ROOT
+from tests.support.browser import CHROMIUM, NO_CHROMIUM
 
 NOTEBOOK = "17_explorer.ipynb"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 LONGEST = 180  # seconds that anything may take, on a busy machine
 HIGH = {"width": 1300, "height": 4000}  # JupyterLab draws no cell that is out of sight
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
+    pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM),
 ]
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 

@@ -47,7 +47,7 @@ def test_an_unknown_variant_is_refused_before_anything_is_computed(smoke_profile
 def test_pages_without_results_are_left_out_and_named_in_the_index(smoke_profile, drawn):
     index, failed, left_out = draw_report(smoke_profile.changed({"stored_only": True}), ["01", "09", "12"])
     assert (drawn, failed, set(left_out)) == ([], {}, {"01_accuracy", "09_sensitivity", "12_lama"})
-    assert all(name in index.read_text() for name in left_out)
+    assert all(name in index.read_text().replace("\\_", "_") for name in left_out)
 
 
 def test_a_page_that_cannot_be_drawn_has_its_reason_and_the_others_are_drawn(smoke_profile, drawn, monkeypatch):
@@ -89,7 +89,7 @@ def test_a_kernel_that_does_not_start_costs_its_page_alone(smoke_profile, monkey
     index, failed, _ = draw_report(profile, ["01", "02"])
     assert set(failed) == {"01_accuracy", "02_cost"}
     assert all("Kernel died" in why and "\n" not in why for why in failed.values())
-    assert all(name in index.read_text() for name in failed)
+    assert all(name in index.read_text().replace("\\_", "_") for name in failed)
 
 
 @pytest.mark.parametrize("place", ["", "report"])

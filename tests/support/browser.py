@@ -1,8 +1,11 @@
-"""What a browser would do with a page beyond showing it."""
+"""A browser, where there is one, and what it would do with a page beyond showing it."""
 
 import re
+import shutil
 from html.parser import HTMLParser
 
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+NO_CHROMIUM = "there is no Chromium on this machine"
 FROM_A_NETWORK = re.compile(r"\s*(https?:)?//", re.IGNORECASE)
 IN_A_STYLE = re.compile(r"(?:url\(|@import)\s*['\"]?\s*(?:https?:)?//[^'\")\s]*", re.IGNORECASE)
 # A text that would run or load something wherever it became HTML or Markdown unescaped, and a formula in a figure.
@@ -42,6 +45,11 @@ def runs_or_loads(page: str) -> list[str]:
     parser = _Page()
     parser.feed(page)
     return parser.found
+
+
+def article(page: str) -> str:
+    """What a page of the book shows of its source: neither sidebars nor the scripts of the theme."""
+    return "<article" + page.partition("<article")[2].partition("</article>")[0]
 
 
 def visible(page: str) -> str:

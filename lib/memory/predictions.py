@@ -26,7 +26,8 @@ from lib.runs.files import read_json, read_table, warn_altered, write_csv, write
 from lib.runs.profile import Profile
 from lib.runs.provenance import key
 
-KEPT = FIGURES / "memory" / "predictions.json"
+SHIPPED = FIGURES / "memory" / "predictions.json"  # by `ship`
+KEPT = FIGURES / "memory" / "own_predictions.json"  # on this machine
 
 # What is walked, and what walks it: where a file there changes, so may every prediction, and none is kept.
 WALKED = ("tasks", "models", "methods", "memory")
@@ -56,25 +57,41 @@ def setting(profile: Profile, method: str, size: int, teacher_resident: bool = F
 
 
 def predictions(settings: Sequence[Setting]) -> list[Prediction]:
-    """The prediction for each setting; those not made before are made and kept."""
+    """The prediction for each setting. One that neither came with the study nor was made before is made and kept."""
     quiet()
-    kept = _kept()
+    shipped, kept = _read(SHIPPED), _read(KEPT)
     for one in dict.fromkeys(settings):
-        if _name_of(one) not in kept:
+        if _name_of(one) not in shipped | kept:
             kept[_name_of(one)] = predict(one)
-            content = {name: {phase: asdict(peak) for phase, peak in made.items()} for name, made in kept.items()}
-            write_json(KEPT, {"walked": [*walked()], "predictions": content})
-    return [kept[_name_of(one)] for one in settings]
+            _write(KEPT, kept)
+    return [(shipped | kept)[_name_of(one)] for one in settings]
 
 
-def _kept() -> dict[str, Prediction]:
-    """Those in the file by name; none where other code made them."""
-    record = read_json(KEPT) or {}
+def ship(profile: Profile) -> None:
+    """Make the file that comes with the study anew: a profile's methods at all sizes, by the code as it is now."""
+    settings = settings_of(profile)
+    made = zip(settings, predictions(settings), strict=True)
+    _write(SHIPPED, {_name_of(one): prediction for one, prediction in made})
+
+
+def settings_of(profile: Profile) -> list[Setting]:
+    """All settings of a profile that `ship` is given."""
+    return [setting(profile, method, size) for method in profile.methods for size in profile.support_sizes]
+
+
+def _read(file: Path) -> dict[str, Prediction]:
+    """Those in a file by name; none where other code made them."""
+    record = read_json(file) or {}
     with suppress(ValidationError):
         made = _PREDICTIONS.validate_python(record.get("predictions", {}), extra="forbid")
         return made if record.get("walked") == [*walked()] else {}
-    warn_altered(KEPT)
+    warn_altered(file)
     return {}
+
+
+def _write(file: Path, made: dict[str, Prediction]) -> None:
+    content = {name: {phase: asdict(peak) for phase, peak in parts.items()} for name, parts in made.items()}
+    write_json(file, {"walked": [*walked()], "predictions": content})
 
 
 def _name_of(one: Setting) -> str:

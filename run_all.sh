@@ -2,6 +2,7 @@
 # Regenerates every figure of the study: makes the environment, then hands over to lib/__main__.py.
 #   ./run_all.sh [--profile NAME | --smoke] [--only 01,05] [--set KEY=VALUE ...]
 #   ./run_all.sh test [pytest's options]
+#   ./run_all.sh book
 #   ./run_all.sh search [--profile NAME]
 #   ./run_all.sh fits --gpu GIB [--student MODEL --teacher MODEL --method NAME ...]
 #   ./run_all.sh export [--profile NAME --method NAME --support N --seed S --to FOLDER]

@@ -67,16 +67,10 @@ def predictions(settings: Sequence[Setting]) -> list[Prediction]:
     return [(shipped | kept)[_name_of(one)] for one in settings]
 
 
-def ship(profile: Profile) -> None:
-    """Make the file that comes with the study anew: a profile's methods at all sizes, by the code as it is now."""
-    settings = settings_of(profile)
-    made = zip(settings, predictions(settings), strict=True)
-    _write(SHIPPED, {_name_of(one): prediction for one, prediction in made})
-
-
-def settings_of(profile: Profile) -> list[Setting]:
-    """All settings of a profile that `ship` is given."""
-    return [setting(profile, method, size) for method in profile.methods for size in profile.support_sizes]
+def ship() -> None:
+    """Move what was predicted on this machine into the file that comes with the study."""
+    _write(SHIPPED, _read(SHIPPED) | _read(KEPT))
+    KEPT.unlink(missing_ok=True)
 
 
 def _read(file: Path) -> dict[str, Prediction]:

@@ -11,6 +11,7 @@ from lib.paths import ROOT
 TRACKED = (
     *("lib", "notebooks", "tests"),
     *("run_all.sh", "environment.yml", "constraints.txt", "pyproject.toml", "LICENSE", "README.md"),
+    "figures/memory/predictions.json",
 )
 
 
@@ -32,5 +33,6 @@ def copy_of_the_study(folder: Path) -> Path:
         source = ROOT / name
         ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.egg-info")
         copy = shutil.copytree if source.is_dir() else shutil.copy
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         copy(source, folder / name, **({"ignore": ignore} if source.is_dir() else {}))
     return folder

@@ -133,13 +133,13 @@ def strike(program, victim, number):
     """Send the signal; returns the processes that there were. A worker or kernel is struck where there is one."""
     try:
         family = psutil.Process(program.pid).children(recursive=True)
-        kinds = {"worker": "spawn_main", "kernel": "ipykernel_launcher"}
+        kinds = {"worker": "multiprocessing.forkserver", "kernel": "ipykernel_launcher"}
         targets = [child for child in family if kinds.get(victim, "-") in " ".join(child.cmdline())]
     except psutil.Error:  # it has ended
         return []
     if victim in ("main", "group"):
         (os.kill if victim == "main" else os.killpg)(program.pid, number)
-    for target in targets[:1]:
+    for target in targets[-1:]:  # the first is what workers are forked from
         target.send_signal(number)
     return family
 

@@ -13,6 +13,7 @@ from lib.paths import ROOT
 # The program with its work replaced: two workers that never end by themselves.
 PROGRAM = """
 import sys, time
+from distributed import as_completed
 from lib import __main__
 from lib.runs import clusters
 from tests.support import work
@@ -20,7 +21,8 @@ from tests.support import work
 def work_for_ever():
     clusters.PRELOADED.clear()  # the workers need nothing of the study
     with clusters.connected(None, 2, None, "cpu") as client:
-        client.gather([client.submit(work.{do}, folder, key=str(i)) for i in range(2)])
+        working = [client.submit(work.{do}, folder, key=str(i)) for i in range(2)]
+        list(as_completed(working, loop=client.loop))
 
 def figures(options):
     {body}

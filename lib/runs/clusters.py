@@ -111,11 +111,11 @@ def _of_this_machine(workers: int, memory: float | None, device: str) -> Iterato
             },
             **quiet,
         )
-        try:
-            with _closing(Client(cluster, set_as_default=False)) as client:
+        with _ending(cluster), _closing(Client(cluster, set_as_default=False)) as client:
+            try:
                 yield client
-        finally:
-            _end(cluster)
+            finally:
+                _end_workers(cluster)
 
 
 def _start_method() -> dict[str, Any]:
@@ -138,15 +138,22 @@ def card(worker: int) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": cards[worker % len(cards)]} if cards else {}
 
 
-def _end(cluster: SpecCluster) -> None:
+def _end_workers(cluster: SpecCluster) -> None:
     """End workers at once: what they have finished is stored, and what they have not is lost in any case."""
     for nanny in cluster.workers.values():
         nanny.close_gracefully()  # it starts no other in place of the one that ends now
         if pid := nanny.pid:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    with suppress(Exception):
-        cluster.close(timeout=SECONDS_TO_CLOSE)
+
+
+@contextmanager
+def _ending(cluster: SpecCluster) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with suppress(Exception):
+            cluster.close(timeout=SECONDS_TO_CLOSE)
 
 
 def _client(cluster: Any) -> Client:  # noqa: ANN401 - an address, or one of dask's clusters

@@ -40,7 +40,7 @@ QUEUES = {
     "slurm": "SLURMCluster",
 }
 # A worker has one run in hand and no other waiting, so that its death tells of that run alone; it costs no more than it
-# must beside the run: no profiler, and no memory of its own to manage.
+# must beside the run: no profiler, no memory of its own to manage, and few looks at how it fares.
 SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.worker-saturation": 1.0,
@@ -54,6 +54,9 @@ SETTINGS = {
     "distributed.worker.memory.pause": False,
     "distributed.nanny.pre-spawn-environ": {},
     "distributed.diagnostics.computations.nframes": 0,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.tick.cycle": "10s",
+    "distributed.admin.system-monitor.interval": "5s",
 }
 
 

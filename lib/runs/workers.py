@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from distributed import Client, Future, KilledWorker, as_completed, get_worker
+from tqdm import tqdm
 
 from lib.errors import StudyError, first_line
 from lib.runs.clusters import START_ONE, connected, is_address
@@ -199,6 +200,7 @@ def work(do: Do, job: Job, needed: bool | Files, folder: Path, probe: Path | Non
         StudyError: the worker came late, and does not see the store as the others do.
     """
     with _ONE_AT_A_TIME:
+        tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a process that is killed would leave behind
         worker = get_worker()
         if topic:
             worker.log_event(topic, (worker.get_current_task(), worker.address))

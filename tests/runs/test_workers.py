@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from distributed import Client, Nanny, Scheduler, SpecCluster
@@ -130,6 +131,13 @@ def test_what_takes_more_memory_than_a_worker_may_fails_and_no_other(profile):
         found = {job.seed: outcome for job, outcome in spread(work.act, runs(1, work.EATS, 2), ())}
     assert "worker_memory is 1 GiB" in found.pop(work.EATS)
     assert found == {1: True, 2: True}
+
+
+def test_workers_leave_no_semaphore_of_the_system(profile):
+    before = {*Path("/dev/shm").glob("sem.*")}
+    with workers(profile, runs(1, 2)) as spread:
+        assert dict(spread(work.show_a_bar, runs(1, 2), ())) == dict.fromkeys(runs(1, 2), True)
+    assert not {*Path("/dev/shm").glob("sem.*")} - before
 
 
 # A scheduler that runs already

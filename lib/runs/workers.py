@@ -85,7 +85,7 @@ class Workers:
         self._store, self._rounds, self._used = Store(profile.folder), 0, False
         self._pending: dict[str, Future] = {}
         self._begun: dict[str, object] = {}  # what is another one each time that a worker begins with a key
-        self._late: set[str] = set()
+        self._late: dict[str, threading.Event] = {}  # by key, that there is another worker in place of the one ended
         self._topic = f"begun-{client.id}" if profile.run_timeout else None
         if self._topic:
             client.subscribe_topic(self._topic, self._has_begun)
@@ -156,6 +156,7 @@ class Workers:
     def _outcome(self, future: Future, result: object) -> bool | str | KilledWorker | None:
         if future.status not in ("finished", "error"):
             if future.key in self._late:
+                self._late[future.key].wait()  # two restarts of one worker at a time would not end
                 return f"run_timeout: it took longer than {self._profile.run_timeout:g} s."
             if self._client.status != "running":
                 lost = "cluster: the scheduler is gone. What was computed is kept; the same command goes on from there."
@@ -183,9 +184,12 @@ class Workers:
         """End a job by the death of its worker: a thread cannot be ended."""
         future = self._pending.get(name)
         if future and not future.done() and self._begun[name] is begun:
-            self._late.add(name)
-            await self._client.cancel([future], force=True)
-            await self._client.restart_workers([address], raise_for_error=False)
+            self._late[name] = threading.Event()
+            try:
+                await self._client.cancel([future], force=True)
+                await self._client.restart_workers([address], raise_for_error=False)
+            finally:
+                self._late[name].set()
 
 
 def is_run(job: Job) -> bool:

@@ -121,6 +121,7 @@ class Workers:
             if self._profile.isolate and self._used:
                 self._client.restart_workers([*self._client.scheduler_info(n_workers=-1)["workers"]])
             for _, outcome in self._together(do, [job]):
+                self._used = isinstance(outcome, bool)  # what died or was ended has a fresh process in its place
                 if not isinstance(outcome, KilledWorker):
                     return outcome
         limit = self._profile.worker_memory
@@ -130,7 +131,6 @@ class Workers:
         self, do: Do, jobs: Sequence[Job], urgent: Collection[Job] = ()
     ) -> Iterator[tuple[Job, bool | str | KilledWorker | None]]:
         """Each job when it is done, with what it came to; None where what it needs came to nothing."""
-        self._used = True
         jobs_of = self._submit(do, jobs, urgent)
         self._pending = {future.key: future for future in jobs_of}
         for future, result in as_completed(jobs_of, loop=self._client.loop, with_results=True, raise_errors=False):

@@ -110,9 +110,10 @@ def test_what_takes_too_long_is_ended_and_the_rest_goes_on(client, profile):
     assert times_begun(profile)[work.HANGS] == 1
 
 
-def test_isolated_jobs_have_a_process_each_and_no_other_beside_them(client, profile):
-    isolated = profile.changed({"workers": 1, "isolate": True})
-    found = outcomes(client, isolated, runs(1, 2, work.DIES))
+def test_isolated_jobs_have_a_process_each_and_no_other_beside_them(profile):
+    isolated, jobs = profile.changed({"workers": 1, "isolate": True}), runs(1, 2, work.DIES)
+    with workers(isolated, jobs) as spread:
+        found = {job.seed: outcome for job, outcome in spread(work.act, jobs, ())}
     assert "its process died" in found.pop(work.DIES)
     assert set(found.values()) == {True}
     assert len({process for _, _, process in begun(profile)}) == 5

@@ -103,7 +103,10 @@ def _closing(client: Client) -> Iterator[Client]:
 
 @contextmanager
 def _of_this_machine(workers: int, memory: float | None, device: str) -> Iterator[Client]:
-    with dask.config.set(SETTINGS | _start_method()), scratch_folder(Path(tempfile.gettempdir())) as space:
+    with (
+        scratch_folder(Path(tempfile.gettempdir())) as space,
+        dask.config.set(SETTINGS | _start_method() | {"temporary-directory": str(space)}),
+    ):
         of_all = {"host": HERE, "nthreads": 1, "memory_limit": int((memory or 0) * GIB), "local_directory": str(space)}
         quiet = {"silence_logs": logging.CRITICAL}
         cluster = SpecCluster(

@@ -101,6 +101,7 @@ VICTIMS = {
     "group": [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP],
     "worker": [signal.SIGKILL],
     "kernel": [signal.SIGKILL],
+    "server": [signal.SIGKILL],  # of which kernels are forks
 }
 
 
@@ -131,16 +132,16 @@ def results_in(clone):
 
 
 def strike(program, victim, number):
-    """Send the signal; returns the processes that there were. A worker or kernel is struck where there is one."""
+    """Send the signal; returns the processes that there were. A worker, server or kernel is struck if there is one."""
     try:
         family = psutil.Process(program.pid).children(recursive=True)
-        kinds = {"worker": "spawn_main", "kernel": "ipykernel_launcher"}
+        kinds = {"worker": "spawn_main", "kernel": "forkserver", "server": "forkserver"}
         targets = [child for child in family if kinds.get(victim, "-") in " ".join(child.cmdline())]
     except psutil.Error:  # it has ended
         return []
     if victim in ("main", "group"):
         (os.kill if victim == "main" else os.killpg)(program.pid, number)
-    for target in targets[:1]:
+    for target in targets[-1:] if victim == "kernel" else targets[:1]:
         target.send_signal(number)
     return family
 

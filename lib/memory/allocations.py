@@ -7,12 +7,15 @@ import weakref
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.distributed._tools.mod_tracker import ModTracker
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+if TYPE_CHECKING:
+    from torch.distributed._tools.mod_tracker import ModTracker
 
 # What a peak is made of, from what stays longest to what goes soonest.
 PARTS = ("parameters", "teacher's parameters", "gradients", "optimizer state", "activations", "logits", "temporaries")
@@ -65,7 +68,7 @@ class Allocations(TorchDispatchMode):
             the vocabulary, of `temporaries` where a backward pass or a stage made it, else of `activations`.
     """
 
-    def __init__(self, vocabulary: int | None = None, block: int = 1, modules: ModTracker | None = None) -> None:
+    def __init__(self, vocabulary: int | None = None, block: int = 1, modules: "ModTracker | None" = None) -> None:
         """Start from nothing.
 
         Args:

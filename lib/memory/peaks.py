@@ -20,7 +20,6 @@ from unittest.mock import patch
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.distributed._tools.mod_tracker import ModTracker
 from transformers import PreTrainedModel
 
 from lib.errors import StudyError, first_line
@@ -262,6 +261,8 @@ def _prime(optimizer: torch.optim.Optimizer, one_by_one: bool) -> None:
 
 @contextmanager
 def _counted(model: PreTrainedModel, device: str) -> Iterator[Allocations]:
+    from torch.distributed._tools.mod_tracker import ModTracker  # here, as it imports torch's compiler
+
     block = CUDA_BLOCK if device == "cuda" else 1
     with ModTracker() as modules, Allocations(text_part(model.config).vocab_size, block, modules) as allocations:
         allocations.claim("parameters", [*model.parameters(), *model.buffers()])

@@ -6,14 +6,13 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
-import psutil
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from PIL import Image
@@ -21,6 +20,7 @@ from traitlets.config import Config
 
 from lib.errors import StorageError, StudyError, first_line, require_one_of
 from lib.paths import NOTEBOOKS
+from lib.report.kernels import Kernels
 from lib.report.site import NOT_COMPUTED
 from lib.runs.files import replace_file, write_text
 from lib.runs.profile import Profile
@@ -28,7 +28,13 @@ from lib.runs.profile import Profile
 START_SECONDS = 600  # a kernel may take so long to start, as on a busy machine or a slow disk
 LONGEST_FOLDER = 70  # characters; the path of a socket has room for some thirty more
 # No word of the interrupt at its end; and no state of widgets, which would be a script of the page.
-_KERNEL = {"NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=50"], "store_widget_state": False}}
+_KERNEL = {
+    "NotebookClient": {
+        "kernel_manager_class": Kernels,
+        "extra_arguments": ["--IPKernelApp.log_level=50"],
+        "store_widget_state": False,
+    }
+}
 _FIGURE = re.compile(r'"(fig\d\w*)"')  # in the code that saves it
 _COLOURS = 256  # of a figure on a page: as many look like all, in a quarter of the bytes
 
@@ -140,14 +146,6 @@ def _sockets() -> Iterator[dict[str, str]]:
 
 def _is_short(folder: str) -> bool:
     return len(os.fsencode(folder)) <= LONGEST_FOLDER and os.access(folder, os.W_OK)
-
-
-def end_kernels() -> None:
-    """Kill the kernels of this process, which an interrupt does not reach."""
-    for child in psutil.Process().children():
-        with suppress(psutil.Error):
-            if "ipykernel_launcher" in child.cmdline():
-                child.kill()
 
 
 def write_index(profile: Profile, failed: dict[str, str]) -> Path:

@@ -16,7 +16,7 @@ from lib.errors import StorageError, StudyError
 from lib.memory.predictions import of_profile
 from lib.methods.table import ON_BENCHMARKS
 from lib.paths import ROOT
-from lib.report import book, drawn
+from lib.report import book, drawn, kernels
 from lib.runs.ablations import VARIANTS
 from lib.runs.execution import BENCHMARK_NOTEBOOKS, Sweep, fill, fill_together
 from lib.runs.files import remove_scratch, require_writable
@@ -233,7 +233,7 @@ def _drawing() -> Iterator[tuple[ThreadPoolExecutor, Begun]]:
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         while not all(future.done() for future in begun):  # an interrupt, or a full disk
-            book.end_kernels()
+            kernels.end_kernels()
             time.sleep(SECONDS_BETWEEN_KILLS)
 
 

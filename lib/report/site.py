@@ -7,13 +7,15 @@ import os
 import re
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 from filelock import FileLock
-from sphinx.application import Sphinx
 
 from lib.errors import StudyError, first_line
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 GUIDES = ["notebooks/*.md", "notebooks/your_own_task.ipynb"]
 PAGES = ["README.md", *GUIDES, "figures/*/README.md", "figures/*/report/README.md", "figures/*/report/*.ipynb"]
@@ -94,6 +96,8 @@ def build(root: Path) -> Path:
 
 def _build(root: Path, book: Path, anew: bool) -> None:
     """What Sphinx warns of, such as a link to a page that was not drawn, goes to a file and not to the terminal."""
+    from sphinx.application import Sphinx  # here, as most commands build no book
+
     site = book / "site"
     settings = deepcopy(_SETTINGS)  # the theme changes its own, and another setting is another book
     with (book / "warnings.txt").open("w", encoding="utf-8") as warnings:
@@ -104,7 +108,7 @@ def _build(root: Path, book: Path, anew: bool) -> None:
     (site / "index.html").write_text(_TO_THE_FIRST_PAGE, encoding="utf-8")
 
 
-def setup(sphinx: Sphinx) -> dict[str, Any]:
+def setup(sphinx: "Sphinx") -> dict[str, Any]:
     """What Sphinx calls, since this module is one of its extensions."""
     sphinx.connect("source-read", _complete)
     sphinx.connect("source-read", _keep_rows_whole)
@@ -123,7 +127,7 @@ def read_notebook(text: str) -> nbformat.NotebookNode:
     return notebook
 
 
-def _name_toggles(_: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
+def _name_toggles(_: "Sphinx", _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
     """Say to those who do not see the page what opens and closes in the sidebar, which the theme does not."""
     of_theme = context["generate_toctree_html"]
 
@@ -136,7 +140,7 @@ def _name_toggles(_: Sphinx, _page: str, _template: str, context: dict[str, Any]
     context["generate_toctree_html"] = contents
 
 
-def _complete(sphinx: Sphinx, page: str, source: list[str]) -> None:
+def _complete(sphinx: "Sphinx", page: str, source: list[str]) -> None:
     """Add to the first page and to each profile's what the book's contents are made of.
 
     A report's own page goes without its figures: they are on the pages, and would double the size of the book.
@@ -159,7 +163,7 @@ def _complete(sphinx: Sphinx, page: str, source: list[str]) -> None:
             source[0] += _contents("Pages", [name for name in others if name.endswith(("/README.md", ".ipynb"))])
 
 
-def _keep_rows_whole(_: Sphinx, _page: str, source: list[str]) -> None:
+def _keep_rows_whole(_: "Sphinx", _page: str, source: list[str]) -> None:
     source[0] = _ROW.sub(lambda row: _unbroken(row[0]), source[0])
 
 

@@ -1,6 +1,7 @@
 """Pages: notebooks that do not run leave nothing behind, and the list of pages links what there is."""
 
 import base64
+import multiprocessing
 import os
 import signal
 import threading
@@ -9,13 +10,13 @@ from io import BytesIO
 
 import nbformat
 import numpy as np
-import psutil
 import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
 from lib.errors import StorageError, StudyError
 from lib.report import book
+from lib.report.kernels import Kernel
 from lib.report.pages import draw_report
 from tests.support.browser import HOSTILE, runs_or_loads, visible
 
@@ -74,11 +75,13 @@ def test_a_figure_that_cannot_be_written_is_no_fault_of_its_page(tmp_path, smoke
         book.draw(notebook(tmp_path, PARAMETERS, cell), smoke_profile, [])
 
 
-@pytest.mark.parametrize("start", ["import sys; sys.exit(3)", "import time; time.sleep(600)"])
+@pytest.mark.parametrize("start", ["import os; os._exit(3)", "import time; time.sleep(600)"])
 def test_a_kernel_that_dies_while_it_starts_or_does_not_start_is_one_line(tmp_path, smoke_profile, monkeypatch, start):
     """A kernel's own start-up file stands in for what keeps one from starting."""
-    (tmp_path / "sitecustomize.py").write_text(start)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    startup = tmp_path / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "start.py").write_text(start)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     monkeypatch.setattr(book, "START_SECONDS", 15)
     with pytest.raises(StudyError, match=r"^09_tried.ipynb: .*\Z"):
         book.draw(notebook(tmp_path, PARAMETERS), smoke_profile, [])
@@ -103,8 +106,8 @@ def test_a_kernel_starts_where_no_folder_has_a_short_path(tmp_path, smoke_profil
 
 
 def kernels():
-    found = [child for child in psutil.Process().children() if "ipykernel_launcher" in " ".join(child.cmdline())]
-    return [kernel for kernel in found if kernel.status() != psutil.STATUS_ZOMBIE]
+    found = [child for child in multiprocessing.active_children() if isinstance(child, Kernel)]
+    return [kernel for kernel in found if kernel.is_alive()]
 
 
 def test_an_interrupt_while_pages_are_drawn_ends_the_kernels_and_all_of_it_within_seconds(

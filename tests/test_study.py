@@ -44,6 +44,10 @@ def test_one_command_ends_well_and_says_what_it_did(first_run):
     assert "figures/book/site/index.html" in first_run.stdout
 
 
+def test_it_says_at_once_what_it_will_do_and_where_the_first_figure_will_be(first_run):
+    assert "up to 18 pages drawn, first figures/smoke/fig1.png." in first_run.stdout.splitlines()[0]
+
+
 def test_the_output_is_free_of_warnings_and_walls(first_run):
     assert "Warning" not in first_run.stdout + first_run.stderr
     assert len(first_run.stdout.splitlines()) < 60

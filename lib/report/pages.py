@@ -85,6 +85,7 @@ def draw_report(profile: Profile, only: list[str] | None) -> tuple[Path, Reasons
             begun[pool.submit(_draw, profile, first)] = first, _sources(profile, first)
 
         first = next((page for page in pages if _shows_the_profiles_own(page)), None)
+        print(_announcement(profile, pages, first), flush=True)
         failed, left_out = _fill(profile, pages, first, draw_first)
         begun_first = [first] if begun else []
         drawable = [page for page in pages if page.name not in left_out and page not in begun_first]
@@ -131,6 +132,17 @@ def _page(profile: Profile, notebook: Path) -> Page:
 def _shows_the_profiles_own(page: Page) -> bool:
     """Whether a page shows results, and all of them runs of the profile as it is."""
     return bool(page.methods) and not page.variants and not page.benchmark and page.name not in ASK_MODELS
+
+
+def _announcement(profile: Profile, pages: list[Page], first: Page | None) -> str:
+    """What comes, said before it does."""
+    if profile.stored_only:
+        return f"{profile.name}: up to {len(pages)} pages are drawn of what is stored."
+    picture = f", first figures/{profile.name}/fig{int(first.name[:2])}.png" if first else ""
+    return (
+        f"{profile.name}: results that are missing are computed, and up to {len(pages)} pages drawn{picture}.\n"
+        "How long it takes is said once some results are there. A run that is stopped goes on from where it was."
+    )
 
 
 def _fill(

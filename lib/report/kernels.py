@@ -73,6 +73,7 @@ def _run(words: list[str], environment: dict[str, str], folder: Path) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment, JPY_PARENT_PID=str(os.getppid()))  # the kernel ends with its parent
+    multiprocessing.set_start_method(None, force=True)  # the system's, as in any program
     signal.signal(signal.SIGINT, signal.default_int_handler)
     matplotlib.rcParams["backend"] = "module://matplotlib_inline.backend_inline"  # read from the environment before
     IPKernelApp.launch_instance(argv=words)

@@ -66,7 +66,7 @@ def end_kernels() -> None:
 
 def _run(words: list[str], environment: dict[str, str], folder: Path) -> None:
     """Be a kernel, as the launcher would be with these words."""
-    import matplotlib
+    import matplotlib  # here, since the program that draws pages needs neither
     from ipykernel.kernelapp import IPKernelApp
 
     os.setsid()

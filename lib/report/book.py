@@ -21,7 +21,7 @@ from traitlets.config import Config
 from lib.errors import StorageError, StudyError, first_line, require_one_of
 from lib.paths import NOTEBOOKS
 from lib.report.kernels import Kernels
-from lib.report.site import NOT_COMPUTED
+from lib.report.site import NOT_COMPUTED, in_few_colours
 from lib.runs.files import replace_file, write_text
 from lib.runs.profile import Profile
 
@@ -36,7 +36,6 @@ _KERNEL = {
     }
 }
 _FIGURE = re.compile(r'"(fig\d\w*)"')  # in the code that saves it
-_COLOURS = 256  # of a figure on a page: as many look like all, in a quarter of the bytes
 
 
 def figure_notebooks(only: list[str] | None) -> list[Path]:
@@ -126,7 +125,7 @@ def _to_keep(content: nbformat.NotebookNode) -> nbformat.NotebookNode:
 def _in_few_colours(figure: str) -> str:
     small = BytesIO()
     with Image.open(BytesIO(base64.b64decode(figure))) as image:
-        image.convert("RGB").quantize(_COLOURS).save(small, "PNG", optimize=True)
+        in_few_colours(image).save(small, "PNG", optimize=True)
     return base64.b64encode(small.getvalue()).decode()
 
 

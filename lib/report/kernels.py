@@ -1,7 +1,7 @@
 """Kernels that begin at once: each is a fork of one process, which has imported the libraries of the notebooks.
 
-Importing takes most of a page's time where its results are stored. Elsewhere than on Linux, whose system libraries may
-be forked, a kernel is a program of its own, as Jupyter starts it.
+Where its results are stored, importing takes most of a page's time. Kernels are forked on Linux alone: libraries of
+other systems may break in a fork. There Jupyter starts each kernel as a program of its own.
 """
 
 import multiprocessing
@@ -31,9 +31,9 @@ class Kernel(_FORKS.Process):
         """Its exit status, None while it lives."""
         return self.exitcode
 
-    def wait(self, timeout: float | None = None) -> int | None:
+    def wait(self) -> int | None:
         """Its exit status, when it has ended."""
-        self.join(timeout)
+        self.join()
         return self.exitcode
 
     def send_signal(self, number: int) -> None:

@@ -22,6 +22,7 @@ GUIDES = ["notebooks/*.md", "notebooks/your_own_task.ipynb"]
 PAGES = ["README.md", *GUIDES, "figures/*/README.md", "figures/*/report/README.md", "figures/*/report/*.ipynb"]
 NOT_WALKED = [".*", "lib", "tests", "notebooks/profiles", "figures/book", "figures/*/runs", "figures/*/soft_labels"]
 NOT_COMPUTED = "## Not computed"
+_COLOURS = 256  # of a figure: as many look like all
 _FIGURE = re.compile(r"^!\[.*\n.*\n", re.MULTILINE)  # with its caption
 _INTERVAL = re.compile(r"\[([^\s\[\],]*\d[^\s\[\],]*), ([^\s\[\],]*\d[^\s\[\],]*)\]")  # such as [.80, .85]
 _ROW = re.compile(r"^\|[^`\n]*$", re.MULTILINE)  # of a table without code
@@ -107,16 +108,16 @@ def _build(root: Path, book: Path, anew: bool) -> None:
     for source_map in (site / "_static").rglob("*.map"):  # of the theme, for its developers: a fifth of all bytes
         source_map.unlink()
     for picture in (site / "_images").glob("*.png"):
-        _with_few_colours(picture)
+        with Image.open(picture) as image:
+            small = in_few_colours(image)
+            small.load()  # before the file is written
+        small.save(picture, optimize=True)
     (site / "index.html").write_text(_TO_THE_FIRST_PAGE, encoding="utf-8")
 
 
-def _with_few_colours(picture: Path) -> None:
-    """A figure in a quarter of the bytes; those of notebooks are so already."""
-    with Image.open(picture) as image:
-        small = None if image.mode == "P" else image.convert("RGB").quantize(256)
-    if small:
-        small.save(picture, optimize=True)
+def in_few_colours(image: Image.Image) -> Image.Image:
+    """A figure that takes a quarter of the bytes; one that has few colours already stays as it is."""
+    return image if image.mode == "P" else image.convert("RGB").quantize(_COLOURS)
 
 
 def setup(sphinx: "Sphinx") -> dict[str, Any]:

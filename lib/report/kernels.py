@@ -8,11 +8,14 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
 from jupyter_client.manager import AsyncKernelManager
+
+from lib.runs.processes import end_with_parent
 
 LAUNCHER = "ipykernel_launcher"
 _FORKS = multiprocessing.get_context("forkserver")
@@ -69,11 +72,12 @@ def _run(words: list[str], environment: dict[str, str], folder: Path) -> None:
     import matplotlib  # here, since the program that draws pages needs neither
     from ipykernel.kernelapp import IPKernelApp
 
+    threading.Thread(target=end_with_parent, daemon=True).start()
     os.setsid()
     os.chdir(folder)
     os.environ.clear()
-    os.environ.update(environment, JPY_PARENT_PID=str(os.getppid()))  # the kernel ends with its parent
+    os.environ.update(environment)
     multiprocessing.set_start_method(None, force=True)  # the system's, as in any program
     signal.signal(signal.SIGINT, signal.default_int_handler)
     matplotlib.rcParams["backend"] = "module://matplotlib_inline.backend_inline"  # read from the environment before
-    IPKernelApp.launch_instance(argv=words)
+    IPKernelApp.launch_instance(argv=words, parent_handle=1)  # a program started it; the thread above watches that one

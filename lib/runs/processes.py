@@ -116,7 +116,7 @@ def _next(busy: dict[Connection, Worker]) -> list[tuple[Worker, Future]]:
 
 def _work(connection: Connection) -> None:
     """Do what comes until the connection ends."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt ends it without a traceback of its own
     with suppress(EOFError):
         while True:
@@ -128,7 +128,7 @@ def _work(connection: Connection) -> None:
             connection.send(answer)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process when its parent is gone, killed even, whatever it is doing."""
     multiprocessing.parent_process().join()
     os._exit(1)

@@ -1,8 +1,11 @@
 """Kernels that are forks: what a notebook sees in one is what it would see in a kernel of its own program."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import nbformat
 import psutil
@@ -11,6 +14,7 @@ from nbclient import NotebookClient
 
 from lib.report.kernels import Kernels, end_kernels
 
+ROOT = Path(__file__).parents[2]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux alone")
 
 
@@ -22,9 +26,33 @@ def said(code, folder):
     return "".join(output.text for output in content.cells[0].outputs)
 
 
+def await_text(path):
+    for _ in range(600):
+        if path.exists() and path.read_text():
+            return path.read_text()
+        time.sleep(0.1)
+    raise AssertionError(f"nothing was written to {path}")
+
+
+def program(code):
+    """A program that says what a cell prints; in one of its own, since a program has one server for all its forks."""
+    words = f"from tests.report.test_kernels import said; print(said({code!r}, '.'), end='')"
+    return subprocess.Popen([sys.executable, "-c", words], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
 @linux
-def test_the_libraries_are_there_before_the_first_cell(tmp_path):
-    assert said("import sys; print({'torch', 'seaborn'} <= {*sys.modules})", tmp_path) == "True\n"
+def test_the_libraries_are_there_before_the_first_cell():
+    answer, _ = program("import sys; print({'torch', 'seaborn'} <= {*sys.modules})").communicate()
+    assert answer == "True\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_kernel_in_the_middle_of_a_cell_ends_with_the_program(tmp_path, number):
+    note = tmp_path / "pid"
+    started = program(f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(600)")
+    kernel = psutil.Process(int(await_text(note)))
+    started.send_signal(number)
+    kernel.wait(timeout=20)
 
 
 @pytest.mark.parametrize("value", ["one", "two"])

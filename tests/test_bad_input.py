@@ -421,7 +421,7 @@ DATA = [
     own("aaa", dataset={"source": "a" * 300}),
     own("data", "NUL", dataset={"source": "a\0b"}),
     own("hub", "nobody-here/nothing", "network", dataset={"source": "hub:nobody-here/nothing"}),
-    own("hub", "''", dataset={"source": "hub:"}),
+    own("hub", "'hub:'", dataset={"source": "hub:"}),
     own("hub", "a/b/c/d", dataset={"source": "hub:a/b/c/d"}),
     own("data", "'../reviews'", in_domain="../reviews", data="{at}/sub", files={"sub/x.csv": ""}),
 ]  # fmt: skip
@@ -590,7 +590,7 @@ BENCHMARKS = [
     lama(jsonl(*RELATIONS), jsonl(*(fact | {"obj_label": "same"} for fact in FACTS)), "P1: 1 different objects"),
     *(Case(("--smoke", "--only", "12", "--set", f"in_context.lama.{key}=nowhere"), ("in_context", "'nowhere'"))
       for key in ("source", "tuning_source")),
-    Case(("--smoke", "--only", "12", "--set", "in_context.lama.source=hub"), ("facebook/lama", "network")),
+    Case(("--smoke", "--only", "12", "--set", "in_context.lama.source=hub"), ("OptiPrompt", "network")),
     Case(("--smoke", "--only", "11", "--set", "in_context.lm_text=nowhere"), ("lm_text", "'nowhere'")),
     Case(("--smoke", "--only", "11", "--set", "in_context.student=./nowhere"), ("model", "nowhere")),
     Case(("--smoke", "--only", "11,12", "--set", "in_context.teacher=./nowhere"), ("model", "nowhere")),

@@ -103,7 +103,7 @@ def _doubts_of_hub(task: Task | Benchmark) -> list[str]:
         f"{source} is read as it is on the hub now, and may change there. A commit pins it: a dataset's `revision`, or "
         "hub:OWNER/NAME@COMMIT as the source of a benchmark."
         for source, commit in commits.items()
-        if (source == "hub" or source.startswith(HUB)) and not re.fullmatch(r"[0-9a-f]{40}", commit)
+        if source.startswith(HUB) and not re.fullmatch(r"[0-9a-f]{40}", commit)
     ]
 
 

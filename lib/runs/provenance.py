@@ -14,7 +14,7 @@ from lib.models.loading import files_of
 from lib.models.training import EXECUTION
 from lib.paths import SAMPLED, digest, locate, same
 from lib.tasks.catalogue import EMBEDDED
-from lib.tasks.rows import HUB
+from lib.tasks.rows import GITHUB, HUB
 from lib.tasks.sources import file_of
 from lib.tasks.task import Benchmark, Dataset, Task
 
@@ -82,7 +82,7 @@ def models_of(job: Job) -> list[str]:
 
 
 def _file_of(data: Dataset) -> Path | None:
-    if data.source in EMBEDDED or data.source.startswith(HUB):
+    if data.source in EMBEDDED or data.source.startswith((HUB, GITHUB)):
         return None
     with suppress(StudyError):  # it is not there
         return file_of(data)

@@ -19,7 +19,7 @@ LABELS = (
 HANS = {"where": (("heuristic", "lexical_overlap"),), "kind": ("subcase", "template")}
 IN_FOLDERS = {"hans": HANS}
 
-# HANS is a script dataset on the hub, which `datasets` no longer runs; its parquet conversion has one unnamed config.
+# As published. HANS is a script dataset on the hub, which `datasets` no longer runs: its authors' files are read.
 ON_THE_HUB = {
     "mnli": Dataset(
         "mnli",
@@ -31,10 +31,12 @@ ON_THE_HUB = {
     ),
     "hans": Dataset(
         "hans",
-        "hub:jhu-cogsci/hans",
-        labels=(("0", "entailment"), ("1", "non-entailment")),
-        evaluation=("validation",),
-        revision="refs/convert/parquet",
+        "github:tommccoy1/hans@7299f6f657089ce06a0f98e7e81f8d0f5b7741ce",
+        columns=(("premise", "sentence1"), ("hypothesis", "sentence2")),
+        label="gold_label",
+        labels=LABELS,
+        train=("heuristics_train_set.jsonl",),
+        evaluation=("heuristics_evaluation_set.jsonl",),
         **HANS,
     ),
 }

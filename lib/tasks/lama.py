@@ -5,14 +5,21 @@ objects that its facts have; the paper (arXiv 2212.10670) had BERT fill a mask i
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 from lib.errors import StudyError
 from lib.tasks import smoke
-from lib.tasks.rows import Located, Record, from_hub, numbered, rows_of, words_of
+from lib.tasks.rows import Record, rows_of, words_of
 from lib.tasks.task import Benchmark, MissingTaskError, Query
 
+# As published: the facts whose object is one token for BERT, RoBERTa and ALBERT (ParaRel, arXiv 2102.01017), and LAMA's
+# templates (OptiPrompt, arXiv 2104.05240).
+FACTS = "github:yanaiela/pararel@cb5554678457beb5ac163d888f1ce8cf174b3f0b/data/trex_lms_vocab"
+TEMPLATES = (
+    "github:princeton-nlp/OptiPrompt@9450bc96f28ac3df01337c79be079a2ac3defb5c/relation_metainfo",
+    "LAMA_relations.jsonl",
+)
 SUBJECT, OBJECT = "[X]", "[Y]"
 Fact = tuple[str, str]  # subject and object
 
@@ -80,10 +87,8 @@ def _before_object(template: str) -> str:
 def _templates(source: str) -> dict[str, str]:
     if source == "embedded":
         return dict(smoke.RELATIONS)
-    if source == "hub":
-        return {name: template for name, (template, _) in hub_relations().items()}
     found: dict[str, str] = {}
-    for where, row in rows_of(source, "relations.jsonl"):
+    for where, row in rows_of(*(TEMPLATES if source == "hub" else (source, "relations.jsonl"))):
         relation, template = (words_of(row, column, where) for column in ("relation", "template"))
         if found.setdefault(relation, template) != template:
             raise StudyError(f"{where}: {relation} has the template {template!r} here, and {found[relation]!r} before.")
@@ -98,26 +103,9 @@ def _facts_of(source: str, name: str) -> list[Fact]:
     """
     if source == "embedded":
         return list(smoke.FACTS.get(name, []))
-    if source == "hub":
-        return hub_relations()[name][1] if name in hub_relations() else []
-    return list(dict.fromkeys(_fact(row, where) for where, row in rows_of(source, f"{name}.jsonl")))
+    folder = FACTS if source == "hub" else source
+    return list(dict.fromkeys(_fact(row, where) for where, row in rows_of(folder, f"{name}.jsonl")))
 
 
 def _fact(row: Record, where: str) -> Fact:
     return words_of(row, "sub_label", where), words_of(row, "obj_label", where)
-
-
-@cache
-def hub_relations() -> dict[str, tuple[str, list[Fact]]]:
-    """Template and facts of each relation, from the hub's T-REx part of LAMA."""
-    table = from_hub("facebook/lama", "trex", revision="refs/convert/parquet", split="train")
-    return by_relation(numbered(table, "facebook/lama, row"))
-
-
-def by_relation(rows: Iterable[Located]) -> dict[str, tuple[str, list[Fact]]]:
-    """One template and the distinct facts of each relation; the hub has a row for each sentence that states a fact."""
-    relations: dict[str, tuple[str, dict[Fact, None]]] = {}
-    for where, row in rows:
-        _, facts = relations.setdefault(row["predicate_id"], (row["template"], {}))
-        facts[_fact(row, where)] = None
-    return {name: (template, list(facts)) for name, (template, facts) in relations.items()}

@@ -1,4 +1,4 @@
-"""Rows of files (csv, tsv, json lines, parquet) and of the hub, each with the place that an error names.
+"""Rows of files (csv, tsv, json lines, parquet), of the hub and of GitHub, each with the place that an error names.
 
 `datasets` reads the hub. Its readers of files would make dates of texts and numbers of labels, fill up short rows, and
 name no line. So files are read here: a value is what the file holds.
@@ -8,21 +8,28 @@ import csv
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 from datasets import load_dataset
 from datasets.exceptions import DatasetNotFoundError
+from huggingface_hub import constants
 from pyarrow.parquet import ParquetFile
 
 from lib.errors import StudyError, first_line, nearest
 from lib.paths import digest, locate
 from lib.tasks.task import MissingTaskError
 
-HUB = "hub:"
+HUB, GITHUB = "hub:", "github:"
+ON_GITHUB = re.compile(
+    rf"{GITHUB}(?P<repository>\w[\w.-]*/\w[\w.-]*)@(?P<commit>[0-9a-f]{{40}})(?P<folder>(/\w[\w.-]*)*)"
+)
+FILES_OF_GITHUB = "https://raw.githubusercontent.com"
 Record = Mapping[str, Any]  # column to value, as a source has them
 Located = tuple[str, Record]  # where a row stands, and the row
 IN_UTF_16 = "A file in UTF-16 must be saved as UTF-8."
@@ -81,11 +88,15 @@ def require_file_name(file: str) -> str:
 
 
 def rows_of(source: str, file: str) -> Iterable[Located]:
-    """The rows of a file in a folder, or in a dataset repository on the hub, `hub:OWNER/NAME@COMMIT` as of a commit.
+    """The rows of a file in a folder, on the hub or on GitHub.
+
+    Args:
+        source: a folder, `hub:OWNER/NAME@COMMIT` (the commit may be left out), or `github:OWNER/NAME@COMMIT/FOLDER`.
+        file: its name there.
 
     Raises:
         MissingTaskError: there is no such file.
-        StudyError: the file's name leads elsewhere, the folder is not there, the hub cannot be reached, or a row is
+        StudyError: the file's name leads elsewhere, the folder is not there, the source cannot be reached, or a row is
             broken.
     """
     require_file_name(file)
@@ -93,15 +104,48 @@ def rows_of(source: str, file: str) -> Iterable[Located]:
         name, _, commit = source.removeprefix(HUB).partition("@")
         pinned = {"revision": commit} if commit else {}
         return numbered(from_hub(name, data_files=file, split="train", **pinned), f"{name}/{file}, line")
+    if source.startswith(GITHUB):
+        return rows_of_file(_from_github(source, file))
     folder = locate(source)
     if not folder.is_dir():
         raise StudyError(
-            f"in_context: the source {source!r} is not a folder. Allowed: embedded, hub:OWNER/NAME, hub (LAMA alone), "
-            "or a folder."
+            f"in_context: the source {source!r} is not a folder. Allowed: embedded, hub:OWNER/NAME, "
+            "github:OWNER/NAME@COMMIT/FOLDER, hub (LAMA alone), or a folder."
         )
     if not os.path.isfile(folder / file):  # of a name that is too long, False
         raise MissingTaskError(f"no file {file} in {source}")
     return rows_of_file(folder / file)
+
+
+def _from_github(source: str, file: str) -> Path:
+    """A file of a commit, downloaded once; errors as `rows_of`."""
+    from torch import hub  # here, since torch takes seconds and few data need it
+
+    if not (place := ON_GITHUB.fullmatch(source)):
+        raise StudyError(
+            f"data: {source!r} names no commit. Allowed: github:OWNER/NAME@COMMIT/FOLDER, of 40 hex digits."
+        )
+    inside = f"{place['repository']}/{place['commit']}{place['folder']}/{file}"
+    path = Path(hub.get_dir()) / "github" / inside
+    try:
+        if not path.exists():
+            if constants.HF_HUB_OFFLINE:
+                raise OSError("HF_HUB_OFFLINE is set")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            hub.download_url_to_file(f"{FILES_OF_GITHUB}/{inside}", str(path), progress=False)
+    except HTTPError as error:
+        if error.code == 404:
+            raise MissingTaskError(f"no file {file} in {source}") from error
+        raise _unreachable(source, error) from error
+    except OSError as error:
+        raise _unreachable(source, error) from error
+    return path
+
+
+def _unreachable(source: str, error: Exception) -> StudyError:
+    return StudyError(
+        f"data: {source!r} could not be read ({first_line(error)}). Check the network, or name a folder of files."
+    )
 
 
 def from_hub(name: str, config: str | None = None, **options: str | None) -> Any:  # noqa: ANN401 - one split, or all
@@ -117,10 +161,7 @@ def from_hub(name: str, config: str | None = None, **options: str | None) -> Any
         lacks_file = isinstance(error, FileNotFoundError) and not isinstance(error, DatasetNotFoundError)
         if lacks_file and "data_files" in options:
             raise MissingTaskError(f"no such file in {name} ({first_line(error)})") from error
-        raise StudyError(
-            f"data: {name!r} could not be read from the hub ({first_line(error)}). Check the network, or name a folder "
-            "of files."
-        ) from error
+        raise _unreachable(f"{HUB}{name}", error) from error
 
 
 def rows_of_file(file: Path) -> list[Located]:

@@ -1,4 +1,4 @@
-"""The labelled rows of a dataset as queries: the study's own, of a file, of a folder, or of the hub."""
+"""The labelled rows of a dataset as queries: the study's own, of a file, of a folder, of the hub, or of GitHub."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,19 @@ from lib.paths import locate
 from lib.tasks import smoke, world
 from lib.tasks.catalogue import CLASSES, EMBEDDED
 from lib.tasks.patterns import fill, placeholders
-from lib.tasks.rows import FORMATS, HUB, Located, Record, from_hub, numbered, require_file_name, rows_of_file, text_of
+from lib.tasks.rows import (
+    FORMATS,
+    GITHUB,
+    HUB,
+    Located,
+    Record,
+    from_hub,
+    numbered,
+    require_file_name,
+    rows_of,
+    rows_of_file,
+    text_of,
+)
 from lib.tasks.task import DROPPED, Dataset, Query, Split, Task
 
 # Why rows are left out, or counted more than once.
@@ -134,6 +146,8 @@ def _of_split(dataset: Dataset, split: Split) -> Iterable[Located]:
         splits = from_hub(name, dataset.config, revision=dataset.revision)
         present = _first(wanted, splits, f"{name}: no {split} split")
         return numbered(splits[present], f"{name}, {present}, row")
+    if dataset.source.startswith(GITHUB):
+        return rows_of(dataset.source, wanted[0])
     file = file_of(dataset)
     located = rows_of_file(file)
     names = [

@@ -42,14 +42,15 @@ class Dataset:
 
     Attributes:
         name: in figures and messages; in a folder, the name of the file.
-        source: `world`, `embedded`, a hub name after `hub:`, a file, or a folder that holds `<name>.<format>`.
+        source: `world`, `embedded`, `hub:OWNER/NAME`, `github:OWNER/NAME@COMMIT/FOLDER`, a file, or a folder that holds
+            `<name>.<format>`.
         label: the column of labels.
         labels: (label in the data, class); a class of `DROPPED` leaves its rows out. Empty: the labels are the classes.
         columns: (placeholder of the pattern, column), where the names differ.
         where: (column, value) that a row must have to be read.
         kind: columns that say how a row was made, from coarse to fine.
         split: the column that says which split a row belongs to, where one file holds several.
-        train, evaluation: names of the splits; the first that is there is read.
+        train, evaluation: names of the splits, the first that is there being read; on GitHub, of the files.
         config, revision: on the hub.
     """
 
@@ -114,7 +115,7 @@ class Benchmark:
 
     Attributes:
         name: `crossfit` or `lama`.
-        source: a folder, `hub:OWNER/NAME`, `hub` (LAMA) or `embedded`.
+        source: a folder, `hub:OWNER/NAME`, `github:OWNER/NAME@COMMIT/FOLDER`, `hub` (LAMA as published) or `embedded`.
         split: CrossFit: a JSON file of `train` and `test` task names. Empty for LAMA.
         tuning_source: LAMA: a folder of other facts of the relations, to tune on and to demonstrate. Empty: facts of
             the source itself, which are then not evaluated.

@@ -16,6 +16,7 @@ from lib.models import random_models
 from lib.runs import preflight
 from lib.runs.execution import fill
 from lib.runs.profile import read_profile
+from lib.tasks.task import Benchmark
 from tests.support.own_data import TWO_TOKEN_WORDS, things
 
 
@@ -417,6 +418,7 @@ def test_a_dataset_of_the_hub_without_a_commit_is_doubtful(revision):
     assert all(doubt.startswith("hub:owner/name is read as it is on the hub now") for doubt in said)
 
 
-def test_mnli_of_the_hub_is_pinned():
-    task = read_profile("paper").task(0)
-    assert not [doubt for doubt in preflight._doubts_of_hub(task) if "glue" in doubt]
+def test_the_papers_data_are_pinned():
+    profile = read_profile("paper")
+    tasks = [profile.task(0), Benchmark("lama", profile.in_context.lama.source)]
+    assert [preflight._doubts_of_hub(task) for task in tasks] == [[]] * len(tasks)

@@ -222,7 +222,7 @@ def test_repeated_rows_of_a_task_are_counted_once_with_file_and_line(tmp_path, c
 
 
 @pytest.mark.parametrize(
-    ("source", "pinned"), [("hub", False), ("hub:a/b", False), ("hub:a/b@main", False), (f"hub:a/b@{'0a' * 20}", True)]
+    ("source", "pinned"), [("hub", True), ("hub:a/b", False), ("hub:a/b@main", False), (f"hub:a/b@{'0a' * 20}", True)]
 )
 def test_a_benchmark_of_the_hub_without_a_commit_is_doubtful(source, pinned):
     said = preflight._doubts_of_hub(Benchmark("lama", source))

@@ -7,8 +7,8 @@ import pytest
 from lib.errors import StudyError
 from lib.tasks import lama
 from lib.tasks.few_shot import task_set
-from lib.tasks.rows import numbered
-from lib.tasks.task import Benchmark, Query
+from lib.tasks.task import Benchmark, MissingTaskError, Query
+from tests.support.github import folder_of, github
 
 TEMPLATES = {
     "capital": "[X] is the capital of [Y] .",
@@ -324,28 +324,30 @@ def test_a_tuning_source_that_is_not_there_is_refused_and_no_relation_left_out(s
         tasks(source, tuning_source=str(source / "absent"))
 
 
-HUB_ROWS = [
-    {"predicate_id": name, "template": TEMPLATES[name], "sub_label": subject, "obj_label": answer, "masked_sentence": i}
-    for i in range(2)
-    for name in TEMPLATES
-    for subject, answer in facts_of(name)
-]
+@pytest.fixture
+def published(source, tmp_path, monkeypatch):
+    """The facts and templates of `source`, where the study looks for LAMA's."""
+    (source / "relations.jsonl").rename(folder_of(lama.TEMPLATES[0], tmp_path) / lama.TEMPLATES[1])
+    source.rename(folder_of(lama.FACTS, tmp_path))
+    with github(tmp_path, monkeypatch):
+        yield folder_of(lama.FACTS, tmp_path)
 
 
-def test_rows_of_the_hubs_table_are_gathered_by_relation_each_fact_once():
-    assert lama.by_relation(numbered(HUB_ROWS, "row")) == {
-        name: (TEMPLATES[name], facts_of(name)) for name in TEMPLATES
-    }
+def test_relations_as_published_make_the_tasks_of_a_folder_with_the_same_facts(source, request):
+    expected = tasks(source, examples=5)
+    request.getfixturevalue("published")
+    assert tasks("hub", examples=5) == expected
 
 
-def test_relations_on_the_hub_make_the_tasks_of_a_folder_with_the_same_facts(source, monkeypatch):
-    monkeypatch.setattr(lama, "hub_relations", lambda: lama.by_relation(numbered(HUB_ROWS, "row")))
-    assert tasks("hub", examples=5) == tasks(source, examples=5)
+def test_a_relation_of_which_no_facts_are_published_is_a_missing_task(published):
+    (published / "born.jsonl").unlink()
+    with pytest.raises(MissingTaskError, match=r"no file born\.jsonl"):
+        lama.Lama(Benchmark("lama", "hub")).queries("born")
 
 
-def test_a_hub_that_cannot_be_reached_is_one_clear_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    with pytest.raises(StudyError, match=r"'facebook/lama' .*hub .*network.*folder") as caught:
+def test_what_is_published_and_cannot_be_reached_is_one_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path))
+    with pytest.raises(StudyError, match=r"'github:princeton-nlp/OptiPrompt@.*network.*folder") as caught:
         tasks("hub")
     assert "\n" not in str(caught.value)
 

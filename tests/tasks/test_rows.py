@@ -1,6 +1,7 @@
 """Rows of files and of the hub: values as they stand there, the place of each row, and errors that name it."""
 
 import json
+from urllib.error import HTTPError
 
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ from lib.errors import StudyError
 from lib.tasks import rows
 from lib.tasks.rows import rows_of, rows_of_file, text_of, words_of
 from lib.tasks.task import MissingTaskError
+from tests.support.github import folder_of, github
 
 LIKE_OTHER_VALUES = ["7", "007", "1.0", "True", "NA", "null", "None", "nan", "2021-01-01 00:00:00"]
 separated = pytest.mark.parametrize(("suffix", "separator"), [("csv", ","), ("tsv", "\t")])
@@ -218,7 +220,7 @@ def test_a_file_that_is_not_in_the_repository_is_a_missing_task(folder, hub_cach
 
 
 def test_a_hub_that_cannot_be_reached_is_one_clear_error_and_no_missing_task(hub_cache):
-    with pytest.raises(StudyError, match=r"'nobody/nothing' could not be read from the hub .*network") as caught:
+    with pytest.raises(StudyError, match=r"'hub:nobody/nothing' could not be read .*network") as caught:
         rows_of("hub:nobody/nothing", "t.jsonl")
     assert not isinstance(caught.value, MissingTaskError)
     assert "\n" not in str(caught.value)
@@ -243,9 +245,59 @@ def test_a_repository_that_is_not_there_is_no_missing_task(monkeypatch):
         raise DatasetNotFoundError("no such thing")
 
     monkeypatch.setattr(rows, "load_dataset", load)
-    with pytest.raises(StudyError, match=r"'owner/nope' .*hub .*no such thing") as caught:
+    with pytest.raises(StudyError, match=r"'hub:owner/nope' .*no such thing") as caught:
         rows_of("hub:owner/nope", "a.jsonl")
     assert not isinstance(caught.value, MissingTaskError)
+
+
+REPOSITORY = f"github:owner/name@{'0a' * 20}/data/new"
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """Where a server has the files of a repository's folder."""
+    with github(tmp_path, monkeypatch):
+        yield folder_of(REPOSITORY, tmp_path)
+
+
+def test_a_file_of_github_is_read_as_one_of_a_folder_and_downloaded_once(served):
+    (served / "a.jsonl").write_text('{"a": "1"}\n\n{"a": "2"}\n')
+    expected = [record for _, record in rows_of(str(served), "a.jsonl")]
+    assert [record for _, record in rows_of(REPOSITORY, "a.jsonl")] == expected == [{"a": "1"}, {"a": "2"}]
+    (served / "a.jsonl").unlink()
+    assert [where.rpartition("/")[2] for where, _ in rows_of(REPOSITORY, "a.jsonl")] == [
+        "a.jsonl, line 1",
+        "a.jsonl, line 3",
+    ]
+
+
+def test_a_file_that_github_does_not_have_is_a_missing_task(served):
+    with pytest.raises(MissingTaskError, match=r"no file b\.jsonl in github:owner/name@"):
+        rows_of(REPOSITORY, "b.jsonl")
+
+
+def test_a_server_in_trouble_is_no_missing_task(served, monkeypatch):
+    def load(*_, **__):
+        raise HTTPError("-", 503, "Service Unavailable", None, None)
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", load)
+    with pytest.raises(StudyError, match=r"'github:owner/name@.*503.*network.*folder") as caught:
+        rows_of(REPOSITORY, "a.jsonl")
+    assert not isinstance(caught.value, MissingTaskError)
+
+
+def test_nothing_is_downloaded_where_the_hub_is_off(served, monkeypatch):
+    (served / "a.jsonl").write_text('{"a": "1"}\n')
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(StudyError, match="HF_HUB_OFFLINE is set"):
+        rows_of(REPOSITORY, "a.jsonl")
+
+
+@pytest.mark.parametrize("place", ["o/n", "o/n@main", f"o@{'0' * 40}", f"o/n@{'0' * 40}/../x", f"../n@{'0' * 40}", ""])
+def test_a_repository_without_a_commit_or_that_leads_elsewhere_is_refused(place):
+    with pytest.raises(StudyError, match=r"Allowed: github:OWNER/NAME@COMMIT/FOLDER") as refused:
+        rows_of(f"github:{place}", "a.jsonl")
+    assert repr(f"github:{place}") in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["../t", "/etc/passwd", "linked/t", "a/../../t", "./t", "t\0"])

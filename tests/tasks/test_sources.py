@@ -13,6 +13,7 @@ from lib.tasks.catalogue import CLASSES, ON_THE_HUB, known
 from lib.tasks.sources import CONFLICTING, REPEATED, queries
 from lib.tasks.sources import read as read_rows
 from lib.tasks.task import DROPPED, Dataset, Query, Task
+from tests.support.github import folder_of, github
 
 PAIR = "{premise} / {hypothesis}"
 SENTIMENT = ("good", "so so", "bad")
@@ -399,18 +400,24 @@ def test_mnli_is_read_from_files_of_the_hubs_shape(tmp_path, hub_cache):
 HEURISTICS = ["lexical_overlap", "subsequence", "constituent"]
 
 
-def test_hans_is_read_from_its_parquet_conversion(tmp_path, hub_cache):
-    for split in ("train", "validation"):
+def test_hans_is_read_from_its_authors_files(tmp_path, monkeypatch):
+    hans = ON_THE_HUB["hans"]
+    for split in ("train", "evaluation"):
         records = [
-            pair(f"{split} {name} {i}", i, heuristic=name, subcase="swap", template="temp1", parse_premise="( )")
+            {"gold_label": label, "sentence1": f"{split} {name} {label}", "sentence2": "-", "heuristic": name}
+            | {"subcase": "swap", "template": "temp1", "sentence1_parse": "( )"}
             for name in HEURISTICS
-            for i in (0, 1)
+            for label in ("entailment", "non-entailment")
         ]
-        write(tmp_path / "hans" / "plain_text" / split / "0000.parquet", *records)
-    local = replace(ON_THE_HUB["hans"], source=f"hub:{tmp_path / 'hans'}", revision=None)
-    for split, name in {"train": "train", "evaluation": "validation"}.items():
-        found = read(local, split, CLASSES, "{premise}")
-        assert found == [Query(f"{name} lexical_overlap {i}", CLASSES, i, ("swap", "temp1")) for i in (0, 1)]
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        (folder_of(hans.source, tmp_path) / getattr(hans, split)[0]).write_text(lines)
+    with github(tmp_path, monkeypatch):
+        for split in ("train", "evaluation"):
+            expected = [
+                Query(f"{split} lexical_overlap {label}", CLASSES, i, ("swap", "temp1"))
+                for i, label in enumerate(("entailment", "non-entailment"))
+            ]
+            assert read(hans, split, CLASSES, "{premise}") == expected
 
 
 def test_a_split_that_the_hub_does_not_have_is_refused_naming_those_that_are(tmp_path, hub_cache):
@@ -428,7 +435,8 @@ def test_an_unknown_label_on_the_hub_names_split_and_row(tmp_path, hub_cache):
 
 
 @pytest.mark.parametrize("name", ON_THE_HUB)
-def test_an_unreachable_hub_is_one_clear_error(name, hub_cache):
+def test_an_unreachable_hub_is_one_clear_error(name, hub_cache, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path))
     with pytest.raises(StudyError) as caught:
         inferences(ON_THE_HUB[name])
     message = str(caught.value)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from math import isclose
 from typing import Annotated, Literal, Self, get_args
 
+import joblib
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -21,6 +22,7 @@ from lib.tasks.task import DROPPED, Benchmark, Dataset, domain_keys
 
 LARGEST = 2**32 - 1  # of whole numbers: generators take no larger seed
 LARGEST_REAL = 1e30
+MOST_BY_THEMSELVES = 8  # workers, each with its copy of the libraries
 
 
 def _distinct(values: tuple[object, ...]) -> tuple[object, ...]:
@@ -40,6 +42,11 @@ def _no_boolean(value: object) -> object:
     if isinstance(value, bool):
         raise PydanticCustomError("float_type", "a number")
     return value
+
+
+def _cores(value: object) -> object:
+    """For `auto`, the cores that this process may use; no more than many workers' memory allows on a laptop."""
+    return min(joblib.cpu_count(), MOST_BY_THEMSELVES) if value == "auto" else value
 
 
 Text = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_without_nul)]
@@ -231,9 +238,9 @@ class ProfileSettings(Settings):
     fit the models beside as many rows of its length as the largest of `support_sizes`, or beside a number of them.
 
     With `isolate` each run has a process of its own and its resident memory is measured; without, runs share processes
-    (`workers` of them, of one thread each, or this one). `run_timeout` ends a run and `page_timeout` a cell of a page
-    after so many seconds. `choices` and `ablations` are those that notebooks 09 and 10
-    try, None for all; `controls` those of notebook 14, by how many times the profile's pool either domain gives.
+    (`workers` of them, of one thread each, `auto` for the cores of the machine, or this one). `run_timeout` ends a run
+    and `page_timeout` a cell of a page after so many seconds. `choices` and `ablations` are those that notebooks 09 and
+    10 try, None for all; `controls` those of notebook 14, by how many times the profile's pool either domain gives.
     `stored_only` draws what is stored and computes nothing; `anew` computes results again whose data
     or models are others now. `teacher_memory` and `queries_a_pass` are those of `lib.methods.records.PoolLabelling`;
     `padding_free`, `fused`, `accumulate`, `optimizer_in_backward` and `frozen_dtype` of
@@ -251,7 +258,7 @@ class ProfileSettings(Settings):
     queries_a_pass: Positive = 16
     device: Device
     isolate: bool = True
-    workers: Annotated[Positive, Field(le=1024)] = 1
+    workers: Annotated[Positive, Field(le=1024), BeforeValidator(_cores)] = 1
     run_timeout: AboveZero | None = None
     page_timeout: Positive = 3600
 

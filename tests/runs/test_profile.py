@@ -72,6 +72,7 @@ def test_steps_are_packed_and_fused_where_a_profile_does_not_say_otherwise():
         ({"support_sizes": []}, r"support_sizes: \[\] is not allowed.*at least 1"),
         ({"seeds": [-1]}, r"seeds\.0: -1 is not allowed.*greater than or equal to 0"),
         ({"workers": 2, "isolate": True}, r"workers: 2 at a time would disturb each other's costs; set isolate: false"),
+        ({"workers": "all"}, r"workers: 'all' is not allowed"),
         ({"workers": 0}, r"workers: 0 is not allowed.*greater than 0"),
         ({"support_sizes": [-1]}, r"support_sizes\.0: -1 is not allowed.*greater than or equal to 0"),
         ({"label_words": "dawn"}, r"label_words.*'dawn' is not allowed"),
@@ -228,6 +229,12 @@ def test_drawn_label_words_are_a_seeds_own_for_every_method_and_its_teacher():
         words = {run.task.label_words for run in of_seed}
         words |= {run.distillation.labelling.task.label_words for run in of_seed if run.distillation}
         assert words == {draw_label_words(seed)}
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (4, 4), (192, 8)])
+def test_workers_are_as_many_as_the_cores_where_that_is_asked_for(cores, workers, monkeypatch):
+    monkeypatch.setattr("joblib.cpu_count", lambda: cores)
+    assert read_profile("smoke", {"workers": "auto"}).workers == workers
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from lib.memory import gpu_record
 from lib.memory.gpu_record import rows
-from lib.memory.memory_questions import LEAN, LEAN_FEW, LEAN_TEACHER
+from lib.memory.memory_questions import LEAN, LEAN_FEW, STREAMED
 from lib.memory.predictions import setting
 from lib.paths import FIGURES
 from lib.runs.profile import read_profile
@@ -21,9 +21,9 @@ FEW = {"device": "cpu", "kl_over": "labels", "pool_size": 16, "epochs": 1, "eval
 MEASURED = {
     "PBFT, plain": ("pbft", {}),
     "PBFT, lean": ("pbft", LEAN),
-    "CD, lean, streamed": ("cd", LEAN | {"teacher_memory": "streamed", "queries_a_pass": 4}),
-    "CD + LoRA, lean, streamed": ("cd_lora", LEAN_FEW | LEAN_TEACHER),
-    "CD + BitFit, lean, streamed": ("cd_bitfit", LEAN_FEW | LEAN_TEACHER),
+    "CD, lean, streamed": ("cd", LEAN | STREAMED),
+    "CD + LoRA, lean, streamed": ("cd_lora", LEAN_FEW | STREAMED),
+    "CD + BitFit, lean, streamed": ("cd_bitfit", LEAN_FEW | STREAMED),
     "CD, plain, whole": ("cd", {}),
 }
 

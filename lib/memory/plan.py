@@ -1,7 +1,7 @@
 """What a study will take before it starts: its runs, and the operations, the hours and the memory of each kind.
 
 Nothing is run and no weights are read. Tokens are those that a run's own functions would read. Operations are 2 for
-each weight and token that is read, and 6 for one that is trained on (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
+each weight and token that is read, and 6 for one that is trained on (Kaplan et al. 2020, arXiv 2001.08361, part 2.1).
 """
 
 from collections.abc import Iterator, Sequence
@@ -71,16 +71,18 @@ def kinds(profiles: Sequence[Profile]) -> pd.DataFrame:
     A first seed stands for all.
 
     Returns:
-        A row a kind: `jobs`, `operations` and `steps` of all, `peak_gb` of the highest phase at the largest size.
+        A row a kind, which is a method, of each student where there are several: `jobs`, `operations` and `steps` of
+        all, `peak_gb` of the highest phase at the largest size.
     """
     seen: set[Any] = set()
-    rows = [row for profile in profiles for row in _rows(profile, seen)]
+    rows = [row for profile in profiles for row in _rows(profile, seen, len(profiles) > 1)]
     order = dict.fromkeys(row["kind"] for row in rows)
     totals = {"jobs": "sum", "operations": "sum", "steps": "sum", "peak_gb": "max"}
     return pd.DataFrame(rows).groupby("kind").agg(totals).loc[[*order]]
 
 
-def _rows(profile: Profile, seen: set[Any]) -> Iterator[dict[str, Any]]:
+def _rows(profile: Profile, seen: set[Any], several: bool) -> Iterator[dict[str, Any]]:
+    student = f" on {profile.student.rpartition('/')[2]}" if several else ""
     groups: dict[tuple[str, int], list[Run]] = {}
     for run in profile.runs():
         groups.setdefault((run.method, run.support_size), []).append(run)
@@ -95,7 +97,7 @@ def _rows(profile: Profile, seen: set[Any]) -> Iterator[dict[str, Any]]:
             yield _row(LABELS, len(labels), [teacher], peaks.get("teacher"))
         if new:
             made = [peaks[phase] for phase in peaks if phase != "teacher"]
-            yield _row(METHODS[method].label, len(new), [*work.values()], max(made, default=None))
+            yield _row(f"{METHODS[method].label}{student}", len(new), [*work.values()], max(made, default=None))
 
 
 def _row(kind: str, jobs: int, work: Sequence[Work], peak: float | None) -> dict[str, Any]:
@@ -164,7 +166,7 @@ def report(profiles: Sequence[Profile], price: float | None = None) -> str:
         "",
         cards(work, price).to_string(),
         "",
-        f"Hours: {OVER_LEAST:g} times the least that operations could take, and {SECONDS_A_STEP:g} s a step, both assumed.",
+        f"Hours: {OVER_LEAST:g} times what operations take at least, {SECONDS_A_STEP:g} s a step; both are assumed.",
         "TFLOPS: the makers' figures for float32 without tensor cores; of this processor, measured now.",
         *_besides(profiles[0]),
     ]

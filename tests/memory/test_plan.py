@@ -63,8 +63,8 @@ def test_each_job_of_a_grid_is_counted_once():
 
 
 def test_students_of_one_teacher_share_its_soft_labels():
-    both = kinds([smoke(methods=["cd"]), smoke(methods=["cd"], learning_rate=1e-4)])
-    assert both.jobs.to_dict() == {LABELS: 2, "CD": 4}
+    both = kinds([smoke(methods=["cd"]), smoke(methods=["cd"], student="random-opt-teacher")])
+    assert both.jobs.to_dict() == {LABELS: 2, "CD on random-opt-student": 2, "CD on random-opt-teacher": 2}
 
 
 def test_hours_are_those_of_operations_and_of_steps(monkeypatch):

@@ -17,7 +17,6 @@ COMMANDS = {
     "figures": "regenerate figures and report (what is done without a command)",
     "search": "choose learning rates, epochs and ICL's pattern on what is not reported; prints lines for the profile",
     "fits": "say whether a method fits on a card; needs no GPU and no weights",
-    "plan": "say how many runs a profile has, and what they take on some cards; runs nothing and needs no weights",
     "export": "save a trained student with a model card",
     "init": "write a profile for a file of labelled texts of your own",
     "check": "say what a profile would do and cost, in seconds and without weights",
@@ -36,7 +35,6 @@ def arguments(words: list[str]) -> argparse.Namespace:
     _add_figures(added["figures"])
     _add_search(added["search"])
     _add_fits(added["fits"])
-    _add_plan(added["plan"])
     _add_export(added["export"])
     _add_own_task(added["init"], added["check"], added["ask"])
     added["book"].set_defaults(run=book)
@@ -88,14 +86,6 @@ def _add_fits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--support", type=int, default=12, metavar="N", help="support examples (default: 12)")
     parser.add_argument("--profile", default="paper", help="where all other settings come from (default: paper)")
     parser.set_defaults(run=fits)
-
-
-def _add_plan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--profile", default="paper", help="whose grid (default: paper)")
-    parser.add_argument("--student", action="append", default=[], help="in place of the profile's; repeatable")
-    parser.add_argument("--teacher", help="likewise")
-    parser.add_argument("--price", type=float, help="of an hour of a card, in any currency")
-    parser.set_defaults(run=plan)
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
@@ -198,20 +188,6 @@ def fits(options: argparse.Namespace) -> int:
     profile = read_profile(options.profile, {"device": "cuda", **models, **dict(options.changes)})
     print(report(profile, options.method, options.support, options.gpu))
     return 0 if fit(profile, options.method, options.support, options.gpu)[1].fits else 1
-
-
-def plan(options: argparse.Namespace) -> int:
-    """Print what a grid will take; several students learn from the same soft labels."""
-    from lib.memory.plan import report
-    from lib.models.loading import quiet
-    from lib.runs.profile import read_profile
-
-    quiet()
-    teacher = {} if options.teacher is None else {"teacher": _from_here("teacher", options.teacher)}
-    students = [{"student": _from_here("student", name)} for name in options.student] or [{}]
-    changes = {**teacher, **dict(options.changes)}
-    print(report([read_profile(options.profile, {**student, **changes}) for student in students], options.price))
-    return 0
 
 
 def export(options: argparse.Namespace) -> int:

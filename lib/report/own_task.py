@@ -9,7 +9,6 @@ import pandas as pd
 from lib.evidence.claims import MORE, SIGNIFICANT, verdict
 from lib.evidence.estimates import HOW, Estimate, correct_items, with_bounds
 from lib.memory import predictions
-from lib.memory.limit import flops_a_second, weights_a_token
 from lib.memory.prompt_lengths import Prefixed, real_lengths
 from lib.methods.calibration import Calibration
 from lib.methods.context_distillation import answers_of
@@ -17,6 +16,7 @@ from lib.methods.encoder import encoder_of
 from lib.methods.examples import evaluation_items, examples_of, rows_by_length
 from lib.methods.records import Run
 from lib.methods.table import METHODS
+from lib.report.limit import flops_a_second, weights_a_token
 from lib.runs import preflight
 from lib.runs.execution import Sweep, as_paragraphs
 from lib.runs.profile import Profile

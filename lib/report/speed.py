@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.memory.limit import flops_a_second, weights_a_token
 from lib.methods.context_distillation import teacher_prompts
 from lib.methods.encoder import encoder_of
 from lib.methods.records import Run
 from lib.models.cost import PhaseMeter, describe
 from lib.models.loading import quiet
 from lib.paths import FIGURES, ROOT
+from lib.report.limit import flops_a_second, weights_a_token
 from lib.report.speed_ways import OURS, WAYS, icl_prompts, pool_ids, support_rows
 from lib.runs.files import write_csv
 from lib.runs.profile import Profile

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.memory.limit import weights_a_token
 from lib.report import speed
+from lib.report.limit import weights_a_token
 from lib.report.speed_ways import OURS, WAYS
 from lib.runs.profile import read_profile
 

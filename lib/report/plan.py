@@ -218,5 +218,6 @@ def _assumed(profile: Profile) -> str:
     whose = "an A100's published rate" if profile.device == "cuda" else "the rate of a product of matrices here, now"
     return (
         f"Predicted seconds: {operations.READ} operations a weight and token, {operations.TRAINED} in training, at "
-        f"{UTILISATION:.0%} of {whose}; without loading models, and without what small models have a GPU wait. A peak of 'weights alone' is the least there can be."
+        f"{UTILISATION:.0%} of {whose}. They are the least to expect: models are loaded beside that, and small models "
+        "leave a GPU waiting for Python. A peak of 'weights alone' is the least there can be."
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from itertools import takewhile
 from reprlib import Repr
 
 
@@ -22,9 +23,28 @@ class NonFiniteLossError(StudyError):
 
 
 def first_line(error: Exception) -> str:
-    """What a library's error says, in one line; its kind where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    """What a library's error says first, in one line; its kind where it says nothing."""
+    if isinstance(error, KeyError):
+        return f"nothing is known under {error}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = list(takewhile(_goes_on, lines))
+    return " ".join(lines[: len(said) + 1]) or type(error).__name__
+
+
+def _goes_on(line: str) -> bool:
+    """Whether what a line says is in the next one."""
+    return line.endswith((":", ","))
+
+
+def unwritable(text: str) -> str:
+    """What a text holds that no tokenizer and no file takes; empty where there is nothing."""
+    if "\0" in text:
+        return "a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "half a character (a lone surrogate)"
+    return ""
 
 
 def require_one_of(key: str, value: object, allowed: Iterable[object]) -> None:

@@ -7,7 +7,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from lib.errors import StudyError, require_one_of
+from lib.errors import StudyError, require_one_of, unwritable
 from lib.methods.encoder import PromptEncoder
 from lib.methods.records import Run
 from lib.methods.table import METHODS, ON_TASKS
@@ -112,6 +112,9 @@ def fields_of(pattern: str, query: str | Mapping[str, str]) -> dict[str, str]:
         raise StudyError(f"query: a text for each of {names} is needed, as {{FIELD: TEXT}}; given: {given}.")
     if wrong := [name for name, text in fields.items() if not isinstance(text, str)]:
         raise StudyError(f"query: {wrong[0]} is {fields[wrong[0]]!r}. Allowed: a text.")
+    for name, text in fields.items():
+        if wrong := unwritable(text):
+            raise StudyError(f"query: {name} is {text!r} and holds {wrong}. Allowed: a text without it.")
     if not "".join(fields.values()).strip():
         raise StudyError("query: the text is empty.")
     return dict(fields)

@@ -252,7 +252,7 @@ BAD = {
     "no such label column": ({"label": "verdit"}, "no column 'verdit'. Did you mean 'verdict'"),
     "a label without a class": (
         {"words": {"follows": "apple", "no": "bread"}}, "verdict: 'does not' is not known.* said in labels"),
-    "one class": ({"words": {"follows": "apple"}}, "words: .* names one class; two are needed"),
+    "one class": ({"words": {"follows": "apple"}}, "words: .* names fewer than two classes"),
     "words alike": ({"words": dict.fromkeys(TASK["words"], "apple")}, "words: .*must differ"),
     "no such model": ({"student": "./nowhere"}, "model: './nowhere' is not there"),
     "no such teacher": ({"teacher": "lib/tiny/teacer"}, "teacer' is not there.*teacher"),
@@ -282,6 +282,7 @@ QUERIES = {
     "a field too few": ({"second": "a"}, r"given: \['second'\]"),
     "a field too many": ({**QUERY, "third": "a"}, "third"),
     "no text": ({**QUERY, "second": 3}, "query: second is 3. Allowed: a text"),
+    "half a character": ({**QUERY, "second": "a\ud800"}, "query: second is .*holds half a character"),
     "nothing": (dict.fromkeys(QUERY, " "), "query: the text is empty"),
     "too long": ({**QUERY, "second": "dog " * 2000}, "tokens do not fit the model's 1024"),
 }
@@ -407,7 +408,7 @@ BAD_COMMANDS = {
     "init, no file": (("init", "nowhere.csv"), "data: 'nowhere.csv' is no file"),
     "init, no label": (("init", "{at}/texts.csv"), "label: no column has from 2 to 20 values"),
     "init, no such label": (("init", "{at}/pairs.csv", "--label", "x"), "label: 'x' is not known. Allowed: first"),
-    "init, no rows": (("init", "{at}/empty.csv"), "label: no column"),
+    "init, no rows": (("init", "{at}/empty.csv"), "data: the file has no rows"),
     "init, a bad name": (("init", "{at}/pairs.csv", "--name", "A b"), "name: 'A b' is not allowed"),
     "init, a name elsewhere": (("init", "{at}/pairs.csv", "--name", "../x"), "name: '../x' is not allowed"),
     "init, the name of one that ships": (("init", "{at}/pairs.csv", "--name", "tiny"), "a profile 'tiny' is there"),

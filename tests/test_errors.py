@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.errors import NonFiniteLossError, RefusedMethod, StudyError, require_one_of
+from lib.errors import NonFiniteLossError, RefusedMethod, StudyError, first_line, require_one_of, unwritable
 
 
 def test_an_allowed_value_passes():
@@ -28,3 +28,25 @@ def test_choices_need_not_be_text():
 @pytest.mark.parametrize("kind", [RefusedMethod, NonFiniteLossError])
 def test_every_kind_of_error_is_a_study_error(kind):
     assert issubclass(kind, StudyError)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("no such file\nat line 3"), "no such file"),
+        (ValueError("invalid 'hidden_size':\n    ValueError: it must be positive.\nSee above."),
+         "invalid 'hidden_size': ValueError: it must be positive."),
+        (ValueError("one of:\n(1) a file,\n(2) a folder\nmore"), "one of: (1) a file, (2) a folder"),
+        (ValueError("one of:"), "one of:"),
+        (KeyError("nope"), "nothing is known under 'nope'"),
+        (ValueError(""), "ValueError"),
+    ],
+)  # fmt: skip
+def test_what_a_library_says_is_one_line_that_is_not_cut_off(error, said):
+    assert first_line(error) == said
+
+
+@pytest.mark.parametrize(("text", "wrong"), [("é 你", ""), ("", ""), ("a\0", "NUL"), ("a\ud800", "surrogate")])
+def test_a_text_that_no_file_takes_is_told(text, wrong):
+    assert wrong in unwritable(text)
+    assert bool(unwritable(text)) == bool(wrong)

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 
-from lib.models.configuration import context_length
+from lib.errors import StudyError
+from lib.models.configuration import context_length, text_part
 from lib.models.loading import load_config, load_tokenizer
 from lib.tasks.prompts import SEPARATOR, EncodedPrompts, answer_tokens, encode, prompt
 from lib.tasks.task import Query
@@ -22,7 +24,9 @@ class PromptEncoder:
         """Load the model's tokenizer; errors as for `lib.models.loading.load_tokenizer`."""
         self.reference = reference
         self.tokenizer = load_tokenizer(reference)
-        self._max_positions = context_length(load_config(reference))
+        config = load_config(reference)
+        self._max_positions = context_length(config)
+        self._vocabulary: int | None = getattr(text_part(config), "vocab_size", None)
         self._answers = lru_cache(maxsize=None)(self._answer_tokens)
         self._bare = lru_cache(maxsize=8)(self._encoded)  # many runs are evaluated on the same queries
 
@@ -44,7 +48,14 @@ class PromptEncoder:
         return self._encoded([prompt(before, query) for before, query in episodes], room)
 
     def _encoded(self, texts: Sequence[str], room: int) -> EncodedPrompts:
-        return encode(self.tokenizer, texts, self._max_positions, room)
+        prompts = encode(self.tokenizer, texts, self._max_positions, room)
+        highest = max(chain(prompts.prefix, *prompts.suffixes), default=0)
+        if self._vocabulary is not None and highest >= self._vocabulary:
+            raise StudyError(
+                f"model: {self.reference}: its tokenizer gives token {highest}, and the model has {self._vocabulary} "
+                "tokens. They do not belong together."
+            )
+        return prompts
 
     def _room(self, queries: Sequence[Query]) -> int:
         return max(len(answer) for query in queries for answer in self.answers(query)) - 1

@@ -165,7 +165,10 @@ class Outcome:
 def require_finite(log_probs: torch.Tensor, model: str) -> None:
     """Raise `StudyError`, naming the model, where a log-probability is infinite or no number."""
     if not torch.isfinite(log_probs).all():
-        raise StudyError(f"{model}: its log-probabilities of answers are not finite; try float32.")
+        raise StudyError(
+            f"{model}: its log-probabilities of answers are not finite. Its weights may not be, or too large for the "
+            "data type; float32 holds the largest."
+        )
 
 
 def shared_votes(log_probs: Array) -> Array:

@@ -3,11 +3,13 @@
 A model is named by one string, its reference. Loading is always a fresh object, so no two roles share weights.
 """
 
+import json
 import os
 import re
 import shutil
 import sys
 import warnings
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import cache
 from logging import getLogger
@@ -208,11 +210,32 @@ def _require_reachable(name: str) -> None:
 
 
 def files_of(reference: str) -> list[Path]:
-    """The local files that a reference means: a GGUF file, or what lies in a folder; none for a hub name."""
+    """The local files that a reference means, none for a hub name.
+
+    They are a GGUF file, or what lies in a folder and the weights that an index there names.
+    """
     path = locate(reference)
     if path.is_file():
         return [path]
-    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else []
+    if not path.is_dir():
+        return []
+    named = {path / name for index in path.glob("*.index.json") for name in _named_in(index)}
+    return sorted({file for file in {*path.iterdir(), *named} if file.is_file()})
+
+
+def _named_in(index: Path) -> set[str]:
+    """The files of weights that an index names; none where it cannot be read, which loading says."""
+    with suppress(ValueError, OSError, AttributeError):
+        return {name for name in json.loads(index.read_bytes()).get("weight_map", {}).values() if isinstance(name, str)}
+    return set()
+
+
+def _require_inside(folder: Path, reference: str) -> None:
+    """Raise `StudyError` where an index names weights that are not in the folder."""
+    for index in folder.glob("*.index.json"):
+        for name in _named_in(index):
+            if os.path.isabs(name) or os.path.normpath(name).startswith(".."):
+                raise StudyError(f"model: {reference!r}: {index.name} names {name!r}. Allowed: files in that folder.")
 
 
 def _folder(reference: str) -> Path | None:
@@ -227,6 +250,7 @@ def _folder(reference: str) -> Path | None:
     if path.is_dir():
         if (path / "adapter_config.json").is_file():
             raise StudyError(f"model: {reference!r} is an adapter. Allowed: the model that it was merged into.")
+        _require_inside(path, reference)
         return path
     local = path.exists() or (path.parent != ROOT and path.parent.is_dir())
     if local or not HUB_NAME.fullmatch(reference):

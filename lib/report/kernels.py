@@ -9,15 +9,17 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
+import psutil
 from jupyter_client.manager import AsyncKernelManager
 
 from lib.runs.processes import end_with_parent
 
-LAUNCHER = "ipykernel_launcher"
+LAUNCHER, SERVER = "ipykernel_launcher", "multiprocessing.forkserver"
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     ["ipykernel.ipkernel", "lib.report.accuracy_and_cost", "lib.report.ablation_figures", "lib.memory.fits"]
@@ -65,6 +67,20 @@ def end_kernels() -> None:
     for process in [manager.provisioner.process for manager in _MANAGED if manager.provisioner]:
         if process:
             process.kill()
+    for server in servers():  # a kernel that is still to be forked waits until libraries are imported
+        server.kill()
+        with suppress(ChildProcessError):  # it is left to be waited for where it was started
+            os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+
+
+def servers() -> list[psutil.Process]:
+    """The processes of this one that kernels are forked from."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # it has ended
+            if SERVER in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def _run(words: list[str], environment: dict[str, str], folder: Path) -> None:

@@ -10,7 +10,7 @@ import jinja2
 import torch
 import yaml
 
-from lib.errors import StudyError, require_one_of, shown
+from lib.errors import StudyError, require_one_of, shown, unwritable
 from lib.methods.examples import rows_by_length
 from lib.models.loading import load_config, random_model
 from lib.paths import PROFILES
@@ -34,6 +34,8 @@ TEMPLATE = Path(__file__).with_name("own_profile.yaml.jinja")
 
 def data_file(data: str | Path) -> Path:
     """The file of labelled rows, named from where the command was given; `StudyError` where it is none."""
+    if wrong := unwritable(str(data)):
+        raise StudyError(f"data: {shown(str(data))} holds {wrong}, which no file's name has.")
     file = Path(data).expanduser().resolve()
     if not file.is_file():
         raise StudyError(f"data: {shown(str(data))} is no file. Allowed: a file ({', '.join(FORMATS)}).")
@@ -156,6 +158,8 @@ def guessed_label(rows: list[Located]) -> tuple[str, str]:
     Raises:
         StudyError: no column has from two to twenty values, each in two rows in the mean.
     """
+    if not rows:
+        raise StudyError("data: the file has no rows.")
     values = {name: {str(record.get(name)) for _, record in rows} for name in columns_of(rows) if name != Dataset.split}
     likely = {name: len(own) for name, own in values.items() if 2 <= len(own) <= min(MOST_CLASSES, len(rows) / 2)}
     if not likely:

@@ -25,7 +25,7 @@ from lib.tasks.patterns import content_free
 from lib.tasks.prompts import TooLongError, first_tokens
 from lib.tasks.rows import HUB
 from lib.tasks.samples import without
-from lib.tasks.sources import EXPECTED, listed, read
+from lib.tasks.sources import EXPECTED, listed, read, unread_splits
 from lib.tasks.task import IN_DOMAIN, Benchmark, Query, Split, Task
 
 Item = TypeVar("Item")
@@ -110,7 +110,13 @@ def _doubts_of_hub(task: Task | Benchmark) -> list[str]:
 def _doubts_of_data(task: Task) -> list[str]:
     """What is to be said of rows that are left out, or that are counted more than once."""
     used = [(IN_DOMAIN, "train"), *((domain, "evaluation") for domain in task.domains)]
-    return [
+    unread = [
+        f"{data.name}: {count} rows have the {data.split} {name!r}, which is not read. Read are "
+        f"{', '.join(data.train)} and the first that is there of {', '.join(data.evaluation)}."
+        for data in dict.fromkeys(task.domains.values())
+        for name, count in unread_splits(data).items()
+    ]
+    return unread + [
         f"{task.domains[domain].name}: {said}."
         for domain, split in used
         for said in [*read(task, task.domains[domain], split).said(EXPECTED), *_left_out(task, domain, split)]

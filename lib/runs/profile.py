@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lib.errors import StudyError, not_known, require_one_of
+from lib.errors import StudyError, not_known, require_one_of, unwritable
 from lib.methods.records import (
     Distillation,
     EpisodeObjective,
@@ -259,9 +259,22 @@ def read_profile(profile: str | dict[str, Any], changes: dict[str, Any] | None =
     for name, value in (changes or {}).items():
         _change(settings, name, value)
     try:
-        return Profile.model_validate(settings)
+        made = Profile.model_validate(settings)
     except ValidationError as error:
         raise StudyError(explained(error, settings, Profile)) from None
+    for name, value in made.model_dump().items():
+        _require_texts(name, value)
+    return made
+
+
+def _require_texts(key: str, value: object) -> None:
+    """Raise `StudyError` where a text that a tokenizer or a file is to take holds what neither can."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    for inner in value if isinstance(value, (list, tuple)) else ():
+        _require_texts(key, inner)
+    if isinstance(value, str) and (wrong := unwritable(value)):
+        raise StudyError(f"{key}: {value!r} holds {wrong}. Allowed: a text without it.")
 
 
 def _read_yaml(profile: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
@@ -98,13 +99,13 @@ def _of_benchmark(benchmark: Benchmark, job: Job) -> list[Path]:
 
 def _content(name: str, place: Path) -> str:
     if name.startswith("model "):
-        return _of_files(files_of(str(place)))
-    return _of_files(place.glob("*.jsonl")) if place.is_dir() else digest(place)
+        return _of_files(files_of(str(place)), place if place.is_dir() else place.parent)
+    return _of_files(place.glob("*.jsonl"), place) if place.is_dir() else digest(place)
 
 
-def _of_files(files: Iterable[Path]) -> str:
-    """One digest of several, in the form of `lib.paths.digest`."""
-    whole = {file.name: digest(file) for file in files if not file.name.startswith((".", "README"))}
+def _of_files(files: Iterable[Path], folder: Path) -> str:
+    """One digest of several, in the form of `lib.paths.digest`; their names in the folder are part of it."""
+    whole = {os.path.relpath(file, folder): digest(file) for file in files if not file.name.startswith((".", "README"))}
     sampled = {name: one[:SAMPLED] for name, one in whole.items()}
     forms = [sampled] if sampled == whole else [sampled, whole]
     return "".join(hashlib.sha256(repr(sorted(one.items())).encode()).hexdigest()[:SAMPLED] for one in forms if one)

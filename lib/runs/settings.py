@@ -378,7 +378,7 @@ class ProfileSettings(Settings):
             if not all(self.classes):
                 raise ValueError(f"label_words: {self.label_words} has a class without a name, ''.")
             if len(self.classes) < 2:
-                raise ValueError(f"label_words: {self.label_words} names one class; two are needed.")
+                raise ValueError(f"label_words: {self.label_words} names fewer than two classes.")
             if len({*words}) < len(words) or not all(word.strip() == word and word for word in words):
                 raise ValueError(f"label_words: {list(words)} must differ and neither begin nor end in a space.")
         return self

@@ -21,7 +21,7 @@ from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import constants
 from pyarrow.parquet import ParquetFile
 
-from lib.errors import StudyError, first_line, nearest
+from lib.errors import StudyError, first_line, nearest, unwritable
 from lib.paths import digest, locate
 from lib.tasks.task import MissingTaskError
 
@@ -59,12 +59,8 @@ def text_of(record: Record, column: str, where: str, wanted: str = "a text", hin
         held = NO_TEXT.get(type(value), f"{value}, which is no number")
         raise StudyError(f"{where}: column {column!r} holds {held}, where {wanted} is needed.")
     text = str(value)
-    if "\0" in text:
-        raise StudyError(f"{where}: column {column!r} holds a NUL character. {IN_UTF_16}")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise StudyError(f"{where}: column {column!r} holds half a character (a lone surrogate).") from None
+    if wrong := unwritable(text):
+        raise StudyError(f"{where}: column {column!r} holds {wrong}. {IN_UTF_16 if chr(0) in text else ''}".rstrip())
     return text
 
 

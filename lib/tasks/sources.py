@@ -1,6 +1,7 @@
 """The labelled rows of a dataset as queries: the study's own, of a file, of a folder, of the hub, or of GitHub."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -155,6 +156,7 @@ def _of_split(dataset: Dataset, split: Split) -> Iterable[Located]:
         for where, record in located
     ]
     if not any(names):
+        _require_no_other_spelling(dataset, located)
         if dataset.split != Dataset.split:
             raise StudyError(f"datasets.{dataset.name}.split: no row of {file} has a column {dataset.split!r}.")
         return located
@@ -163,6 +165,26 @@ def _of_split(dataset: Dataset, split: Split) -> Iterable[Located]:
         raise StudyError(f"{where}: no {dataset.split}, which other rows have ({names.count('')} lack it).")
     present = _first(wanted, set(names), f"{file}: no {split} split")
     return [row for row, name in zip(located, names, strict=True) if name == present]
+
+
+def _require_no_other_spelling(dataset: Dataset, located: list[Located]) -> None:
+    """Raise `StudyError` where rows have a column `Split` for `split`: they would be drawn from as one set."""
+    columns = dict.fromkeys(column for _, record in located for column in record)
+    alike = [one for one in columns if one.strip().lower() == dataset.split.lower() and one != dataset.split]
+    if alike:
+        raise StudyError(
+            f"datasets.{dataset.name}.split: there is no column {dataset.split!r}, and a column {alike[0]!r}. Name the "
+            "one that says which split a row belongs to, or call it otherwise."
+        )
+
+
+def unread_splits(dataset: Dataset) -> dict[str, int]:
+    """How many rows of a file have a split that the dataset names neither for training nor for evaluation."""
+    if dataset.source in EMBEDDED or dataset.source.startswith((HUB, GITHUB)):
+        return {}
+    named = {"", *dataset.train, *dataset.evaluation}
+    splits = (str(record.get(dataset.split) or "").strip() for _, record in rows_of_file(file_of(dataset)))
+    return {name: count for name, count in Counter(splits).items() if name not in named}
 
 
 def _own(dataset: Dataset, split: Split) -> Iterator[Located]:

@@ -173,3 +173,10 @@ def test_an_answer_follows_the_last_word_of_its_own_query(monkeypatch):
     found = reading(monkeypatch, last_words_too)
     read = [found.answers(Query(text, ("ab", "c"), 0)) for text in ("a one", "a three", "b\none")]
     assert read == [[[n * 1000 + 97, n * 1000 + 98], [n * 1000 + 99]] for n in (3, 5, 3)]
+
+
+def test_a_token_that_the_model_does_not_have_is_refused(monkeypatch):
+    config = LlamaConfig(vocab_size=5, max_position_embeddings=512)
+    monkeypatch.setattr(encoder, "load_config", lambda _: config)
+    with pytest.raises(StudyError, match=r"random-opt-student: its tokenizer gives token \d+, and the model has 5 "):
+        PromptEncoder("random-opt-student").encode([], [Query("a red house", ("Yes", "No"), 0)])

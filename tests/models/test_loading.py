@@ -171,6 +171,17 @@ def test_a_folder_that_lacks_a_weight_is_refused_and_not_filled_at_random(llama_
         load_model(str(folder), "float32", "cpu")
 
 
+@pytest.mark.parametrize(
+    "name", ["../elsewhere.safetensors", "/elsewhere.safetensors", "a/../../elsewhere.safetensors"]
+)
+def test_an_index_that_names_weights_outside_the_folder_is_refused(llama_folder, tmp_path, name):
+    folder = tmp_path / "model"
+    shutil.copytree(llama_folder, folder)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"model.norm.weight": name}}))
+    with pytest.raises(StudyError, match=r"names '.*elsewhere\.safetensors'\. Allowed: files in that folder"):
+        load_model(str(folder), "float32", "cpu")
+
+
 def saved_as(form, model, folder):
     """A model in one of the forms that weights have."""
     if form == "pickle":

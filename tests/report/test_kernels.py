@@ -12,7 +12,7 @@ import psutil
 import pytest
 from nbclient import NotebookClient
 
-from lib.report.kernels import Kernels, end_kernels
+from lib.report.kernels import Kernels, end_kernels, servers
 
 ROOT = Path(__file__).parents[2]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux alone")
@@ -92,8 +92,34 @@ def test_no_process_is_left(tmp_path):
 
 def test_a_server_that_was_killed_is_replaced(tmp_path):
     said("print()", tmp_path)
-    for child in psutil.Process().children():
-        if "forkserver" in " ".join(child.cmdline()):
-            child.kill()
-            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it is left to be waited for where it was started
+    for child in servers():
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it is left to be waited for where it was started
     assert said("print(6 * 7)", tmp_path) == "42\n"
+
+
+@linux
+def test_kernels_end_that_are_still_to_be_forked():
+    code = """
+import threading, time
+from lib.report.kernels import end_kernels, servers
+from tests.report.test_kernels import said
+
+def draw():
+    try:
+        said("print()", ".")
+    except Exception:
+        print("ended")
+
+thread = threading.Thread(target=draw)
+thread.start()
+while not servers():
+    time.sleep(0.01)
+while thread.is_alive():
+    end_kernels()
+    time.sleep(0.1)
+print(servers())
+"""
+    words = [sys.executable, "-c", code]
+    answer = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert answer.splitlines() == ["ended", "[]"]

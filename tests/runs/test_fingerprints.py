@@ -158,6 +158,19 @@ def test_a_replaced_model_folder_is_refused_naming_the_model(profile, tmp_path):
         fill(profile, ["baseline"])
 
 
+def test_weights_that_an_index_names_in_an_inner_folder_belong_to_the_model(profile, tmp_path):
+    inner = tmp_path / "student" / "inner"
+    inner.mkdir()
+    (inner / "a.safetensors").write_bytes(b"before")
+    (tmp_path / "student" / "model.safetensors.index.json").write_text('{"weight_map": {"a": "inner/a.safetensors"}}')
+    (run,) = profile.runs(("baseline",))
+    then = fingerprint(run)
+    (inner / "b.safetensors").write_bytes(b"no part of the model")
+    assert changed(then, fingerprint(run)) == []
+    (inner / "a.safetensors").write_bytes(b"after it")
+    assert changed(then, fingerprint(run)) == [f"model {profile.student}"]
+
+
 def test_what_is_not_there_now_is_not_compared(profile, tmp_path):
     (run,) = profile.runs(("baseline",))
     then = fingerprint(run)

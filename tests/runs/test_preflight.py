@@ -422,3 +422,11 @@ def test_the_papers_data_are_pinned():
     profile = read_profile("paper")
     tasks = [profile.task(0), Benchmark("lama", profile.in_context.lama.source)]
     assert [preflight._doubts_of_hub(task) for task in tasks] == [[]] * len(tasks)
+
+
+def test_rows_of_a_split_that_is_not_read_are_counted(tmp_path, capsys):
+    changes = things(tmp_path)
+    file = tmp_path / "things.csv"
+    file.write_text(file.read_text() + "later,animal,trian\nmore,animal,trian\n")
+    fill(read_profile("smoke", changes), ["baseline"])
+    assert "things: 2 rows have the split 'trian', which is not read. Read are train and " in capsys.readouterr().err

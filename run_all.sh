@@ -5,11 +5,12 @@
 #   ./run_all.sh book
 #   ./run_all.sh search [--profile NAME]
 #   ./run_all.sh fits --gpu GIB [--student MODEL --teacher MODEL --method NAME ...]
+#   ./run_all.sh plan --profile NAME [--student MODEL ...] [--gpu GIB] [--price EUROS]
 #   ./run_all.sh export [--profile NAME --method NAME --support N --seed S --to FOLDER]
 #   ./run_all.sh init FILE
 #   ./run_all.sh check --profile NAME
 #   ./run_all.sh ask --profile NAME TEXT
-#   ./run_all.sh [search | fits | export | init | check | ask] --help
+#   ./run_all.sh [search | fits | plan | export | init | check | ask] --help
 set -euo pipefail
 from=$PWD # a path of the user's is meant from there
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")"

@@ -17,6 +17,7 @@ COMMANDS = {
     "figures": "regenerate figures and report (what is done without a command)",
     "search": "choose learning rates, epochs and ICL's pattern on what is not reported; prints lines for the profile",
     "fits": "say whether a method fits on a card; needs no GPU and no weights",
+    "plan": "say what a profile takes before it starts: runs, peaks, hours, cards and cost; needs no weights",
     "export": "save a trained student with a model card",
     "init": "write a profile for a file of labelled texts of your own",
     "check": "say what a profile would do and cost, in seconds and without weights",
@@ -35,6 +36,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     _add_figures(added["figures"])
     _add_search(added["search"])
     _add_fits(added["fits"])
+    _add_plan(added["plan"])
     _add_export(added["export"])
     _add_own_task(added["init"], added["check"], added["ask"])
     added["book"].set_defaults(run=book)
@@ -86,6 +88,15 @@ def _add_fits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--support", type=int, default=12, metavar="N", help="support examples (default: 12)")
     parser.add_argument("--profile", default="paper", help="where all other settings come from (default: paper)")
     parser.set_defaults(run=fits)
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", default=DEFAULT_PROFILE, help=f"whose runs (default: {DEFAULT_PROFILE})")
+    student = "a published OPT, a hub name, a folder or a .gguf file, in place of the profile's; repeatable"
+    parser.add_argument("--student", action="append", default=[], metavar="MODEL", help=student)
+    parser.add_argument("--gpu", type=float, metavar="GIB", help="a card's memory (default: several usual sizes)")
+    parser.add_argument("--price", type=float, metavar="EUROS", help="of an hour")
+    parser.set_defaults(run=plan)
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
@@ -188,6 +199,17 @@ def fits(options: argparse.Namespace) -> int:
     profile = read_profile(options.profile, {"device": "cuda", **models, **dict(options.changes)})
     print(report(profile, options.method, options.support, options.gpu))
     return 0 if fit(profile, options.method, options.support, options.gpu)[1].fits else 1
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Print what a profile would take."""
+    from lib.report.plan import report
+    from lib.runs.profile import read_profile
+
+    students = [_from_here("student", name) for name in options.student]
+    profile = read_profile(options.profile, dict(options.changes))
+    print(report(profile, students, options.gpu, options.price))
+    return 0
 
 
 def export(options: argparse.Namespace) -> int:

@@ -622,6 +622,13 @@ COMMANDS = [
     command("fits", "--gpu", "8", "--profile", "", message=("profile", "''")),
     command("fits", "--gpu", "8", "--set", "seeds=[0", message=("--set", "seeds")),
     command("fits", message=("--gpu",)),
+    *(
+        command("plan", "--profile", "smoke", f"--{name}", value, message=(name, shown))
+        for name in ("gpu", "price")
+        for value, shown in [("nan", "nan"), ("inf", "inf"), ("-1", "-1"), ("0", "0"), ("x", "'x'")]
+    ),
+    command("plan", "--profile", "smoke", "--student", "./x", message=("no folder",)),
+    command("plan", "--profile", "", message=("profile", "''")),
     command("export", "--profile", "smoke", "--method", "icl", message=("method", "'icl'", "cd")),
     command("export", "--profile", "smoke", "--support", "-1", message=("support", "-1", "1, 4")),
     command("export", "--profile", "smoke", "--support", "2", message=("support", "2", "1, 4")),

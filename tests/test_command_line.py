@@ -97,6 +97,7 @@ def test_help_shows_the_commands_and_the_options_without_one(capsys):
         "figures",
         "search",
         "fits",
+        "plan",
         "export",
         "run_all.sh test",
         "--profile",

@@ -9,14 +9,16 @@ import pandas as pd
 from lib.evidence.claims import MORE, SIGNIFICANT, verdict
 from lib.evidence.estimates import HOW, Estimate, correct_items, with_bounds
 from lib.memory import predictions
-from lib.memory.prompt_lengths import Prefixed, real_lengths
+from lib.memory.peaks import Setting
+from lib.memory.prompt_lengths import real_lengths
 from lib.methods.calibration import Calibration
 from lib.methods.context_distillation import answers_of
 from lib.methods.encoder import encoder_of
 from lib.methods.examples import evaluation_items, examples_of, rows_by_length
 from lib.methods.records import Run
 from lib.methods.table import METHODS
-from lib.report.limit import flops_a_second, weights_a_token
+from lib.report import operations
+from lib.report.limit import flops_a_second
 from lib.runs import preflight
 from lib.runs.execution import Sweep, as_paragraphs
 from lib.runs.profile import Profile
@@ -25,7 +27,6 @@ from lib.tasks.patterns import CONTENT_FREE_TEXTS
 from lib.tasks.task import IN_DOMAIN
 
 RIVALS = {"baseline": "the untuned student", "icl": "the student that reads the demonstrations (ICL)"}
-OF_THE_LIMIT = 2.5  # what the study takes is so many times what the machine's matrix products would
 
 
 @dataclass(frozen=True, repr=False)
@@ -156,18 +157,9 @@ def _of_prompts(run: Run, teacher: str) -> Iterator[str]:
 
 
 def _minutes(runs: Sequence[Run]) -> float:
-    """Of all phases of the runs: two operations a parameter and token, six in training, at the speed of a product."""
-    work = sum(_operations(run) for run in runs)
-    for labelling, run in {run.needs: run for run in runs if run.needs}.items():
-        work += 2 * _tokens(real_lengths(run).teacher) * weights_a_token(labelling.teacher)
-    return OF_THE_LIMIT * work / flops_a_second(runs[0].device) / 60
-
-
-def _operations(run: Run) -> float:
-    lengths, passes = real_lengths(run), run.training.epochs if run.training else 0
-    learnt = passes * (sum(lengths.pool) + sum(lengths.support))
-    return (2 * _tokens(lengths.evaluation) + 6 * learnt) * weights_a_token(run.model)
-
-
-def _tokens(contexts: Sequence[Prefixed]) -> int:
-    return sum(one.prefix + sum(one.suffixes) for one in contexts)
+    """Of all phases of the runs, at the share of the speed of a product that the study reaches."""
+    settings = {run: Setting(run, real_lengths(run)) for run in runs}
+    work = [operations.of_run(one) for one in settings.values()]
+    work += [operations.of_labelling(settings[run]) for run in {run.needs: run for run in runs if run.needs}.values()]
+    rate = operations.UTILISATION * flops_a_second(runs[0].device)
+    return sum(each.total() for each in work) / rate / 60

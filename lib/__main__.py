@@ -72,11 +72,21 @@ def _add_figures(parser: argparse.ArgumentParser) -> None:
     ):
         change = {"action": "append_const", "const": (setting, True), "dest": "changes"}
         parser.add_argument(option, **change, help=f"{about}; short for --set {setting}=true")
+    _add_cluster(parser)
     parser.set_defaults(run=figures)
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    about = (
+        "run on the workers of dask's scheduler there, or of a queueing system such as slurm; short for --set cluster"
+    )
+    change = {"type": lambda text: ("cluster", text), "action": "append", "dest": "changes"}
+    parser.add_argument("--cluster", metavar="tcp://HOST:PORT", **change, help=about)
 
 
 def _add_search(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default=DEFAULT_PROFILE, help=f"whose settings (default: {DEFAULT_PROFILE})")
+    _add_cluster(parser)
     parser.set_defaults(run=search)
 
 

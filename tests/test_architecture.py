@@ -13,6 +13,7 @@ MOST_FOLDERS = 8
 # Imports of lib inside functions, by file, and why they are there. None gets around a circle: there is none.
 INSIDE_FUNCTIONS = {
     "lib/__main__.py": "--help and bad options are answered before torch and transformers are imported",
+    "lib/runs/execution.py": "a study in one process imports no dask, which takes a second",
     "lib/__init__.py": "`from lib import distil` works, and `import lib.paths` stays light",
 }
 

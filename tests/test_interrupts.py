@@ -13,29 +13,36 @@ from lib.paths import ROOT
 # The program with its work replaced: two workers that never end by themselves.
 PROGRAM = """
 import sys, time
+from distributed import as_completed
 from lib import __main__
-from lib.runs.processes import spread
+from lib.runs import clusters
 from tests.support import work
+
+def work_for_ever():
+    with clusters.connected(None, 2, None, "cpu") as client:
+        working = [client.submit(work.{do}, folder, key=str(i)) for i in range(2)]
+        list(as_completed(working, loop=client.loop))
 
 def figures(options):
     {body}
 
-__main__.figures = figures
-folder, sys.argv = sys.argv[1], ["run_all.sh"]
-__main__.run()
+if __name__ == "__main__":
+    __main__.figures = figures
+    folder, sys.argv = sys.argv[1], ["run_all.sh"]
+    __main__.run()
 """
-WORKING = "list(spread(work.never_end, [folder] * 2, 2))"
+WORKING = "work_for_ever()"
 SLOW_TO_END = """
     try:
-        list(spread(work.never_end, [folder] * 2, 2))
+        work_for_ever()
     finally:
         print("ending", flush=True)
         time.sleep(600)
 """
 
 
-def start(body, folder, **pipes):
-    words = [sys.executable, "-c", PROGRAM.format(body=body), str(folder)]
+def start(body, folder, do="never_end", **pipes):
+    words = [sys.executable, "-c", PROGRAM.format(body=body, do=do), str(folder)]
     return subprocess.Popen(words, cwd=ROOT, text=True, stderr=subprocess.PIPE, **pipes)
 
 
@@ -43,8 +50,8 @@ def workers_of(folder):
     return [int(file.name) for file in folder.iterdir()]
 
 
-def started(body, folder, **pipes):
-    program = start(body, folder, **pipes)
+def started(body, folder, **options):
+    program = start(body, folder, **options)
     while len(workers_of(folder)) < 2:
         assert program.poll() is None, program.stderr.read()
         time.sleep(0.05)
@@ -56,6 +63,17 @@ def none_is_left(folder):
     while any(psutil.pid_exists(worker) for worker in workers_of(folder)) and time.monotonic() < end:
         time.sleep(0.05)
     return not any(psutil.pid_exists(worker) for worker in workers_of(folder))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+@pytest.mark.parametrize("do", ["never_end", "ignore_signals_and_never_end"])
+def test_no_process_outlives_a_program_that_is_killed(tmp_path, do, number):
+    program = started(WORKING, tmp_path, do=do)
+    family = psutil.Process(program.pid).children(recursive=True)
+    program.send_signal(number)
+    program.wait(timeout=30)
+    assert none_is_left(tmp_path)
+    assert not psutil.wait_procs(family, timeout=10)[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -15,8 +15,6 @@ from weakref import WeakSet
 
 from jupyter_client.manager import AsyncKernelManager
 
-from lib.runs.processes import end_with_parent
-
 LAUNCHER = "ipykernel_launcher"
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
@@ -81,3 +79,9 @@ def _run(words: list[str], environment: dict[str, str], folder: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     matplotlib.rcParams["backend"] = "module://matplotlib_inline.backend_inline"  # read from the environment before
     IPKernelApp.launch_instance(argv=words, parent_handle=1)  # a program started it; the thread above watches that one
+
+
+def end_with_parent() -> None:
+    """End this process when its parent is gone, killed even, whatever it is doing."""
+    multiprocessing.parent_process().join()
+    os._exit(1)

@@ -4,12 +4,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from html import escape
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,6 @@ from lib.models.loading import quiet
 from lib.runs import preflight
 from lib.runs.export import kept_folder, save_student
 from lib.runs.frames import METRICS, results_frame
-from lib.runs.processes import OutOfTime, Worker, WorkerDied, spread
 from lib.runs.profile import Profile
 from lib.runs.provenance import Job, Sources, changed, fingerprint, origins
 from lib.runs.store import Refusal, Result, Store
@@ -38,6 +35,8 @@ BATCH = "FEW_SHOT_BATCH"
 SECONDS_BETWEEN_LINES = 5
 SECONDS_BETWEEN_LOOKS = 1  # at whether another run of the study is done with a job
 Stored = dict[Run, Result | Refusal | None]
+Do = Callable[[Job, Path], bool]
+Spread = Callable[[Do, Sequence[Job], Collection[Job]], Iterator[tuple[Job, bool | str]]]
 # The notebooks of in-context learning distillation, and the benchmark that each is about.
 BENCHMARK_NOTEBOOKS = {"11_crossfit": "crossfit", "12_lama": "lama"}
 
@@ -313,83 +312,49 @@ _DO: dict[type, Callable[[Any, Store, bool], None]] = {
 def _finished(jobs: Sequence[Job], profile: Profile, urgent: Collection[Job] = ()) -> Iterator[Job]:
     """Run the jobs and yield each when it is done, whether it came to a result or not; urgent ones come first.
 
-    Workers that share jobs out begin with what runs need; otherwise jobs keep their order.
+    What another run of the study has in hand is waited for, and done here where it comes to nothing there.
     """
+    store = Store(profile.folder)
+    do = partial(_in_worker, execute, profile.isolate, 1 if profile.workers > 1 and not profile.cluster else None)
+    with _executor(jobs, profile) as spread:
+        while jobs:
+            elsewhere = []
+            for job, outcome in spread(do, jobs, urgent):
+                if outcome is False:
+                    elsewhere.append(job)
+                    continue
+                if isinstance(outcome, str):
+                    store.fail(job, outcome)
+                yield job
+            while any(store.claimed(job) for job in elsewhere):
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+            jobs = [job for job in elsewhere if not store.done(job) and store.failure(job) is None]
+            yield from (job for job in elsewhere if job not in jobs)
 
-    def stage(job: Job) -> tuple[bool, bool]:
-        return job not in urgent, _is_run(job) and not _here(profile)
 
-    idle: list[Worker] = []
-    try:
-        for _, of_stage in groupby(sorted(jobs, key=stage), key=stage):
-            yield from _done(list(of_stage), profile, profile.isolate, idle)
-    finally:
-        for worker in idle:
-            worker.stop()
+def _executor(jobs: Sequence[Job], profile: Profile) -> AbstractContextManager[Spread]:
+    """What jobs are shared out by: this process alone, or workers."""
+    if not jobs or _here(profile):
+        return nullcontext(partial(_in_this_process, profile.folder))
+    from lib.runs.workers import workers  # here, since a study in one process imports no dask
+
+    return workers(profile, jobs)
 
 
 def _here(profile: Profile) -> bool:
     """Whether jobs run in this process."""
-    return not profile.isolate and profile.workers == 1 and profile.run_timeout is None
+    apart = profile.isolate or profile.cluster or profile.run_timeout or profile.worker_memory
+    return profile.workers == 1 and not apart
 
 
-def _is_run(job: Job) -> bool:
-    return isinstance(job, Run)
+def _in_this_process(
+    folder: Path, do: Do, jobs: Sequence[Job], urgent: Collection[Job]
+) -> Iterator[tuple[Job, bool | str]]:
+    for job in sorted(jobs, key=lambda one: one not in urgent):
+        yield job, do(job, folder)
 
 
-def _done(jobs: Sequence[Job], profile: Profile, alone: bool, idle: list[Worker]) -> Iterator[Job]:
-    """The jobs, each when it is done; workers that are idle after some are there for the next.
-
-    A job whose worker died is tried once more, with no other job beside it, and has failed where that one dies too.
-    What another run of the study has in hand is waited for, and done here where it comes to nothing there.
-    """
-    store = Store(profile.folder)
-    died, elsewhere = [], []
-    for job, done in _attempts(jobs, profile, alone, idle):
-        lost = done.exception()
-        if isinstance(lost, WorkerDied) and not alone:
-            died.append(job)
-        elif lost is None and done.result() is False:
-            elsewhere.append(job)
-        else:
-            _note(lost, job, store, profile)
-            yield job
-    if died:
-        yield from _done(died, profile, True, idle)
-    while any(store.claimed(job) for job in elsewhere):
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-    left = [job for job in elsewhere if not store.done(job) and store.failure(job) is None]
-    yield from (job for job in elsewhere if job not in left)
-    if left:
-        yield from _done(left, profile, alone, idle)
-
-
-def _note(lost: BaseException | None, job: Job, store: Store, profile: Profile) -> None:
-    """Store why a job came to no end; raise what is no fault of the job's."""
-    if isinstance(lost, WorkerDied):
-        store.fail(job, str(lost))
-    elif isinstance(lost, OutOfTime):
-        store.fail(job, f"run_timeout: it took longer than {profile.run_timeout:g} s.")
-    elif lost:
-        raise lost
-
-
-def _attempts(jobs: Sequence[Job], profile: Profile, alone: bool, idle: list[Worker]) -> Iterator[tuple[Job, Future]]:
-    """Each job and what executing it came to: in this process, in workers of one thread each, or each in its own.
-
-    A job's memory peak is its alone in the last case.
-    """
-    if _here(profile):
-        for job in jobs:
-            done: Future = Future()
-            done.set_result(execute(job, profile.folder, False))
-            yield job, done
-        return
-    do = partial(_in_worker, execute, profile.folder, profile.isolate, 1 if profile.workers > 1 else None)
-    yield from spread(do, jobs, 1 if alone else profile.workers, alone, profile.run_timeout, idle)
-
-
-def _in_worker(do: Callable[..., bool], folder: Path, isolated: bool, threads: int | None, job: Job) -> bool:
+def _in_worker(do: Callable[..., bool], isolated: bool, threads: int | None, job: Job, folder: Path) -> bool:
     if threads:
         torch.set_num_threads(threads)
     return do(job, folder, isolated)

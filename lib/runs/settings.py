@@ -238,9 +238,11 @@ class ProfileSettings(Settings):
     fit the models beside as many rows of its length as the largest of `support_sizes`, or beside a number of them.
 
     With `isolate` each run has a process of its own and its resident memory is measured; without, runs share processes
-    (`workers` of them, of one thread each, `auto` for the cores of the machine, or this one). `run_timeout` ends a run
-    and `page_timeout` a cell of a page after so many seconds. `choices` and `ablations` are those that notebooks 09 and
-    10 try, None for all; `controls` those of notebook 14, by how many times the profile's pool either domain gives.
+    (`workers` of them, of one thread each, `auto` for the cores of the machine, or this one). `cluster` is the address
+    of a scheduler of dask's, whose workers take the runs, or a queueing system that starts `workers`. A worker of this
+    machine that takes more than `worker_memory` GiB is ended. `run_timeout` ends a run and `page_timeout` a cell of a
+    page after so many seconds. `choices` and `ablations` are those that notebooks 09 and 10 try, None for all;
+    `controls` those of notebook 14, by how many times the profile's pool either domain gives.
     `stored_only` draws what is stored and computes nothing; `anew` computes results again whose data
     or models are others now. `teacher_memory` and `queries_a_pass` are those of `lib.methods.records.PoolLabelling`;
     `padding_free`, `fused`, `accumulate`, `optimizer_in_backward` and `frozen_dtype` of
@@ -259,6 +261,8 @@ class ProfileSettings(Settings):
     device: Device
     isolate: bool = True
     workers: Annotated[Positive, Field(le=1024), BeforeValidator(_cores)] = 1
+    cluster: Text | None = None
+    worker_memory: AboveZero | None = None
     run_timeout: AboveZero | None = None
     page_timeout: Positive = 3600
 
@@ -427,6 +431,8 @@ def _contradictions(own: ProfileSettings) -> Iterator[str]:
     """What is said of settings that cannot be had together."""
     if own.isolate and own.workers > 1:
         yield f"workers: {own.workers} at a time would disturb each other's costs; set isolate: false."
+    if own.isolate and own.cluster:
+        yield f"cluster: the workers of {own.cluster} would disturb each other's costs; set isolate: false."
     if own.frozen_dtype not in ("float32", own.training_dtype):
         yield (
             f"frozen_dtype: {own.frozen_dtype!r} needs a training_dtype that is the same; it is "

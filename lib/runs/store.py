@@ -24,6 +24,7 @@ from lib.runs.files import Record, read_json, remove, replace_file, require_writ
 from lib.runs.provenance import Job, Sources, changed, fingerprint, key
 
 Preparation = PoolLabelling | TunedTeacher
+Files = dict[str, bytes]  # by their path in a store's folder
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,21 @@ class Store:
         """Whether a run of the study has a job in hand."""
         with self.claim(job) as ours:
             return not ours
+
+    def files_of(self, job: Preparation) -> Files:
+        """What there is of a preparation, or why it failed, for a store that is elsewhere."""
+        files = [file for file in (self._file(job, "safetensors"), self._failure(job)) if file.is_file()]
+        return {str(file.relative_to(self.folder)): file.read_bytes() for file in files}
+
+    def files_beside(self, known: Files) -> Files:
+        """All files but those that are known, and claims."""
+        found = {str(file.relative_to(self.folder)): file for file in self.folder.rglob("*") if file.is_file()}
+        return {name: file.read_bytes() for name, file in found.items() if name not in known and "claims/" not in name}
+
+    def take(self, files: Files) -> None:
+        """Store files of a store that is elsewhere; errors as `replace_file`."""
+        for name, content in files.items():
+            replace_file(self.folder / name, lambda scratch, content=content: Path(scratch).write_bytes(content))
 
     def discard(self, run: Run) -> None:
         """Forget a run's result."""

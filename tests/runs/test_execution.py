@@ -269,15 +269,14 @@ def test_a_stored_result_says_what_it_was_computed_on(profile):
     assert result.run == run
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_methods_that_come_first_are_done_and_told_of_before_the_others_begin(profile, workers):
-    several, seen = profile.changed({"workers": workers, "isolate": False}), []
+def test_methods_that_come_first_are_done_and_told_of_before_the_others_begin(profile):
+    seen = []
 
     def look():
-        store = Store(several.folder)
-        seen.append([run.method for run in several.runs() if store.done(run)])
+        store = Store(profile.folder)
+        seen.append([run.method for run in profile.runs() if store.done(run)])
 
-    fill(several, ["baseline", "icl", "cd"], first=["cd"], first_done=look)
+    fill(profile, ["baseline", "icl", "cd"], first=["cd"], first_done=look)
     assert seen == [["cd"]]
-    fill(several, ["baseline", "icl", "cd"], first=["cd"], first_done=look)
+    fill(profile, ["baseline", "icl", "cd"], first=["cd"], first_done=look)
     assert len(seen) == 1  # nothing was computed

@@ -1,7 +1,6 @@
 """Filling a benchmark: only what is missing is computed, teachers first and once, and one failure costs no other."""
 
 import shutil
-from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -240,20 +239,6 @@ def test_a_process_of_its_own_reads_the_stored_teacher_and_gives_the_same_scores
     assert scores(again.results).equals(scores(filled[1].results))
     costs = Store(study.folder).load(run).outcome.costs
     assert all(costs[phase].rss is not None for phase in ("training", "evaluation"))
-
-
-def test_workers_tune_all_teachers_before_any_run(smoke_profile, asked_for, monkeypatch):
-    def in_this_process(do, items, *_):
-        for item in items:
-            done = Future()
-            done.set_result(do(item))
-            yield item, done
-
-    monkeypatch.setattr(lib.runs.execution, "spread", in_this_process)
-    fill(smoke_profile.changed({"workers": 2}), benchmark="crossfit")
-    runs = smoke_profile.in_context_runs("crossfit")
-    assert set(asked_for[:4]) == {run.in_context.teacher for run in runs if run.in_context.teacher}
-    assert set(asked_for[4:]) == set(runs)
 
 
 def test_methods_that_there_are_not_are_refused_with_the_nearest(smoke_profile):

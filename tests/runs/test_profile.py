@@ -73,6 +73,8 @@ def test_steps_are_packed_and_fused_where_a_profile_does_not_say_otherwise():
         ({"seeds": [-1]}, r"seeds\.0: -1 is not allowed.*greater than or equal to 0"),
         ({"workers": 2, "isolate": True}, r"workers: 2 at a time would disturb each other's costs; set isolate: false"),
         ({"workers": "all"}, r"workers: 'all' is not allowed"),
+        ({"cluster": "tcp://a:1", "isolate": True}, r"cluster: the workers of tcp://a:1 would .* set isolate: false"),
+        ({"worker_memory": 0}, r"worker_memory: 0.*greater than 0"),
         ({"workers": 0}, r"workers: 0 is not allowed.*greater than 0"),
         ({"support_sizes": [-1]}, r"support_sizes\.0: -1 is not allowed.*greater than or equal to 0"),
         ({"label_words": "dawn"}, r"label_words.*'dawn' is not allowed"),
@@ -242,6 +244,7 @@ def test_workers_are_as_many_as_the_cores_where_that_is_asked_for(cores, workers
     [
         {"workers": 3},
         {"isolate": True},
+        {"cluster": "tcp://somewhere:8786", "worker_memory": 8, "run_timeout": 60},
         {"padding_free": True, "fused": True},
         {"teacher_memory": "streamed", "queries_a_pass": 4},
         {"accumulate": 4},

@@ -303,7 +303,8 @@ def main() -> int:
 
 def _drop_output() -> None:
     """What is still to be written to an output that takes nothing more would end in an error of Python's own."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is not None:  # it was closed before the program began
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(*_: object) -> None:

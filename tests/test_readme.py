@@ -42,7 +42,9 @@ def records():
     files = sorted((ROOT / "figures/smollm2/runs").glob("*.json"))
     found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     tasks = [one["run"].get("task", {}) for one in found]
-    reported = [task.get("eval_seed") == 0 and task.get("pattern") == PATTERN for task in tasks]
+    reported = [
+        (task.get("eval_seed"), task.get("pattern"), task.get("reserved")) == (0, PATTERN, None) for task in tasks
+    ]  # a search reserves these items, and is evaluated on others
     return [(one["run"], one["outcome"]) for one, is_reported in zip(found, reported, strict=True) if is_reported]
 
 

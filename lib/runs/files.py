@@ -89,6 +89,8 @@ def warn_altered(file: Path) -> None:
 def read_json(file: Path, warn: Callable[[Path], None] = warn_altered) -> Record | None:
     """The object in a JSON file; None where it is absent, or cannot be read (with a warning)."""
     try:
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise OSError("it is no file")
         record = json.loads(file.read_text(encoding="utf-8"), parse_constant=_not_a_number)
         if isinstance(record, dict):
             return record

@@ -116,11 +116,22 @@ def _doubts_of_data(task: Task) -> list[str]:
         for data in dict.fromkeys(task.domains.values())
         for name, count in unread_splits(data).items()
     ]
-    return unread + [
+    return [*unread, *_relabelled(task)] + [
         f"{task.domains[domain].name}: {said}."
         for domain, split in used
         for said in [*read(task, task.domains[domain], split).said(EXPECTED), *_left_out(task, domain, split)]
     ]
+
+
+def _relabelled(task: Task) -> Iterator[str]:
+    """Rows to evaluate that stand with another label among those to learn from: one of the two is wrong."""
+    learnt = {query.text: query.gold for query in read(task, task.in_domain, "train").queries}
+    for data in task.domains.values():
+        evaluated = read(task, data, "evaluation")
+        texts = {query.text for query in evaluated.queries if learnt.get(query.text, query.gold) != query.gold}
+        if texts:
+            places = listed([evaluated.places[text] for text in sorted(texts)])
+            yield f"{data.name}: {len(texts)} rows to evaluate have another label among those to learn from: {places}."
 
 
 def _left_out(task: Task, domain: str, split: Split) -> Iterator[str]:

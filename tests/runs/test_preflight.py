@@ -430,3 +430,14 @@ def test_rows_of_a_split_that_is_not_read_are_counted(tmp_path, capsys):
     file.write_text(file.read_text() + "later,animal,trian\nmore,animal,trian\n")
     fill(read_profile("smoke", changes), ["baseline"])
     assert "things: 2 rows have the split 'trian', which is not read. Read are train and " in capsys.readouterr().err
+
+
+def test_rows_whose_label_is_another_in_the_other_split_are_counted(tmp_path, capsys):
+    changes = things(tmp_path)
+    file = tmp_path / "things.csv"
+    lines = file.read_text().splitlines()
+    word, name, _ = next(line for line in lines if line.endswith(",test")).split(",")
+    other = next(line.split(",")[1] for line in lines[1:] if line.split(",")[1] != name)
+    file.write_text("\n".join([*lines, f"{word} ,{other},train"]) + "\n")
+    preflight.check(read_profile("smoke", changes).runs(("baseline",)), weights=False)
+    assert "things: 1 rows to evaluate have another label among those to learn from: " in capsys.readouterr().err

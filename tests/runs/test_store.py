@@ -230,6 +230,17 @@ def test_a_file_that_holds_no_object_counts_as_absent_with_a_warning(store, base
     assert "cut short or altered" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_in_place_of_a_result_is_not_waited_for(store, baseline, capsys):
+    run, outcome = baseline
+    store.save(run, outcome, {"device": "a processor"})
+    (file,) = files(store.folder)
+    file.unlink()
+    os.mkfifo(file)
+    assert store.load(run) is None
+    assert str(file) in capsys.readouterr().err
+
+
 def test_a_result_under_another_runs_name_counts_as_absent_with_a_warning(store, baseline, capsys):
     run, outcome = baseline
     other = replace(run, seed=1)

@@ -1,7 +1,7 @@
 """What a profile would take, before anything is computed: runs, peaks, hours, cards and money.
 
-No weights are read. Typical lengths of MNLI and HANS come with the study, so that these on published OPTs need neither
-data nor network.
+No weights are read. Typical lengths of MNLI and HANS come with the study. With a published OPT these data sets need
+neither files nor network.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -108,19 +108,24 @@ def _doubts_of_hub(task: Task | Benchmark) -> list[str]:
 
 
 def _doubts_of_data(task: Task) -> list[str]:
-    """What is to be said of rows that are left out, or that are counted more than once."""
+    """What is to be said of rows that are left out, counted more than once, or labelled in two ways."""
     used = [(IN_DOMAIN, "train"), *((domain, "evaluation") for domain in task.domains)]
-    unread = [
-        f"{data.name}: {count} rows have the {data.split} {name!r}, which is not read. Read are "
-        f"{', '.join(data.train)} and the first that is there of {', '.join(data.evaluation)}."
-        for data in dict.fromkeys(task.domains.values())
-        for name, count in unread_splits(data).items()
-    ]
-    return [*unread, *_relabelled(task)] + [
+    of_rows = (
         f"{task.domains[domain].name}: {said}."
         for domain, split in used
         for said in [*read(task, task.domains[domain], split).said(EXPECTED), *_left_out(task, domain, split)]
-    ]
+    )
+    return [*_unread(task), *_relabelled(task), *of_rows]
+
+
+def _unread(task: Task) -> Iterator[str]:
+    """Rows whose split has a name that no split of the dataset has."""
+    for data in dict.fromkeys(task.domains.values()):
+        for name, count in unread_splits(data).items():
+            yield (
+                f"{data.name}: {count} rows have the {data.split} {name!r}, which is not read. Read are "
+                f"{', '.join(data.train)} and the first that is there of {', '.join(data.evaluation)}."
+            )
 
 
 def _relabelled(task: Task) -> Iterator[str]:
